@@ -1,1 +1,75 @@
-fn main() {}
+//! `nemoterm`, the thin client: it parses, runs one command and prints one error.
+//!
+//! What needs the model runs in the daemon, or in the daemon's program in place of this one; see
+//! [`daemon_process`].
+
+mod complete;
+mod daemon;
+mod daemon_process;
+mod doctor;
+mod failure;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Command completion by a language model on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "nemoterm", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Complete a line, or turn a `# description` into a command
+    Complete(complete::Args),
+    /// Turn a description into a command
+    Ask(complete::AskArgs),
+    /// Start, stop and look after the daemon
+    #[command(subcommand)]
+    Daemon(daemon::Command),
+    /// Check the installation and say what to mend
+    Doctor(doctor::Args),
+    /// List, choose and describe models
+    #[command(disable_help_flag = true)]
+    Model(HandedOver),
+    /// Measure how fast a model runs here
+    #[command(disable_help_flag = true)]
+    Bench(HandedOver),
+    /// Score a model on a file of cases
+    #[command(disable_help_flag = true)]
+    Eval(HandedOver),
+}
+
+/// Arguments the daemon's program understands.
+#[derive(Debug, clap::Args)]
+struct HandedOver {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+impl HandedOver {
+    fn run(self, command: &str) -> anyhow::Result<()> {
+        let args: Vec<_> = std::iter::once(command.into()).chain(self.args).collect();
+        daemon_process::hand_over(&args)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Complete(args) => complete::run(args),
+        Command::Ask(args) => complete::ask(args),
+        Command::Daemon(command) => daemon::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Model(args) => args.run("model"),
+        Command::Bench(args) => args.run("bench"),
+        Command::Eval(args) => args.run("eval"),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(failure::report(&error)),
+    }
+}

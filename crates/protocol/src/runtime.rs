@@ -1,4 +1,4 @@
-//! Where the socket lies, and whether that place can be trusted.
+//! Where the socket lies, and whether that place can be trusted; and where the log is.
 //!
 //! The directory is `$NEMOTERM_RUNTIME_DIR`, else `nemoterm` in `$XDG_RUNTIME_DIR`, else in `/run/user/UID`,
 //! else `/tmp/nemoterm-UID`: the same from a terminal, ssh, tmux, cron and su. It must belong to the user and be
@@ -138,6 +138,12 @@ impl Runtime {
     pub fn off_switch(&self) -> PathBuf {
         self.dir.join("off")
     }
+}
+
+/// Where the daemon writes its log: `nemoterm/daemon.log` in the user's state directory. `None` without a home.
+pub fn log_file() -> Option<PathBuf> {
+    let dirs = directories::BaseDirs::new()?;
+    Some(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("nemoterm").join("daemon.log"))
 }
 
 /// Picks the directory from the environment.

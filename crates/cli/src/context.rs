@@ -1,0 +1,247 @@
+//! What a client sees around a line: the directory, its names, the branch, the history, the commands.
+//!
+//! The client looks because it runs where the shell runs. Everything is bounded, nothing runs another program, and neither values
+//! of environment variables nor contents of the user's files are taken, but for the history and `.git/HEAD`.
+
+use std::{
+    env, fs,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use nemoterm_protocol::{Context, HistoryLine};
+use nemoterm_suggest::{context::Shell, history, redact::redact};
+
+use crate::failure::Failure;
+
+/// Most names of a directory that are sent.
+pub const MAX_NAMES: usize = 64;
+
+/// Entries of a directory that are read at most, however large it is.
+const MAX_ENTRIES: usize = 4096;
+
+/// Longest name that is sent, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// Most commands of the PATH that are sent.
+const MAX_COMMANDS: usize = 32;
+
+/// Last lines of the history that are sent.
+pub const MAX_HISTORY: usize = 20;
+
+/// Whole lines of the history that are sent as candidates.
+pub const MAX_CANDIDATES: usize = 8;
+
+/// The end of a history file that is read, in bytes.
+const MAX_HISTORY_BYTES: u64 = 8 << 20;
+
+/// Where a line is being typed.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Name of the shell.
+    pub shell: String,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// A history file in place of the shell's own.
+    pub history_file: Option<PathBuf>,
+}
+
+/// What is sent with a line.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The surroundings.
+    pub context: Context,
+    /// Lines of the history that continue this one, best first.
+    pub candidates: Vec<String>,
+}
+
+impl Surroundings {
+    /// Looks around once.
+    ///
+    /// # Errors
+    /// Where a file or directory that was named does not exist. What is missing by default is left out.
+    pub fn look(&self, line: &str, cursor: usize) -> Result<Seen, Failure> {
+        if let Some(cwd) = self.cwd.as_deref().filter(|cwd| !cwd.is_dir()) {
+            return Err(Failure::new(format!("{} is not a directory", cwd.display()), "check --cwd"));
+        }
+        let shell = Shell::from_name(&self.shell);
+        let lines = match (&self.history_file, default_history_file(shell)) {
+            (Some(file), _) => read_history(shell, file).map_err(|error| {
+                Failure::new(format!("the history {} can't be read: {error}", file.display()), "check --history")
+            })?,
+            (None, Some(file)) => read_history(shell, &file).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        let before = line.get(..cursor).unwrap_or(line);
+        let index = history::Index::from_lines(&lines);
+        let candidates = candidates(&index, before);
+        let last = &lines[lines.len().saturating_sub(MAX_HISTORY)..];
+        let mut context = place(&self.shell, self.cwd.as_deref(), before);
+        context.history =
+            last.iter().map(|line| HistoryLine { line: redact(line).into_owned(), status: None }).collect();
+        Ok(Seen { context, candidates })
+    }
+}
+
+/// The surroundings of a line but for the history.
+pub fn place(shell: &str, cwd: Option<&Path>, before: &str) -> Context {
+    Context {
+        shell: shell.to_owned(),
+        cwd: cwd.and_then(Path::to_str).map(str::to_owned),
+        names: cwd.map(names).unwrap_or_default(),
+        branch: cwd.and_then(branch),
+        history: Vec::new(),
+        commands: commands(before),
+    }
+}
+
+/// Lines of the history that continue a line, best first, without those that hold a secret.
+pub fn candidates(index: &history::Index, before: &str) -> Vec<String> {
+    if before.is_empty() || before.starts_with('#') {
+        return Vec::new();
+    }
+    let found = index.matches(before, MAX_CANDIDATES);
+    found.iter().filter(|found| redact(found.line) == found.line).map(|found| found.line.to_owned()).collect()
+}
+
+/// The shell of the user.
+pub fn login_shell() -> String {
+    let shell = env::var("SHELL").unwrap_or_default();
+    Path::new(&shell).file_name().and_then(|name| name.to_str()).unwrap_or("sh").to_owned()
+}
+
+/// The file a shell keeps its history in by default, or `$HISTFILE` where that is exported.
+pub fn default_history_file(shell: Shell) -> Option<PathBuf> {
+    let dirs = directories::BaseDirs::new()?;
+    let set = env::var_os("HISTFILE").map(PathBuf::from);
+    match shell {
+        Shell::Zsh => Some(set.unwrap_or_else(|| dirs.home_dir().join(".zsh_history"))),
+        Shell::Fish => Some(dirs.data_dir().join("fish/fish_history")),
+        Shell::Bash | Shell::Other => Some(set.unwrap_or_else(|| dirs.home_dir().join(".bash_history"))),
+    }
+}
+
+/// The commands of a history file, oldest first; of a very long one, those at its end.
+pub fn read_history(shell: Shell, path: &Path) -> io::Result<Vec<String>> {
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    if length > MAX_HISTORY_BYTES {
+        file.seek(SeekFrom::Start(length - MAX_HISTORY_BYTES))?;
+    }
+    file.take(MAX_HISTORY_BYTES).read_to_end(&mut bytes)?;
+    if length > MAX_HISTORY_BYTES {
+        // The first line is most likely cut.
+        let end = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
+        bytes.drain(..end);
+    }
+    Ok(history::parse(shell, &bytes))
+}
+
+/// Names in a directory, newest first: what one has just made is what one goes on with.
+pub fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .take(MAX_ENTRIES)
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let fits = name.len() <= MAX_NAME_BYTES && !name.starts_with('.');
+            let modified = entry.metadata().and_then(|data| data.modified()).ok();
+            fits.then_some((modified, name))
+        })
+        .collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found.truncate(MAX_NAMES);
+    found.into_iter().map(|(_, name)| name).collect()
+}
+
+/// The branch that is checked out in the git work tree around a directory.
+pub fn branch(dir: &Path) -> Option<String> {
+    let git = dir.ancestors().map(|dir| dir.join(".git")).find(|git| git.exists())?;
+    let git = if git.is_dir() {
+        git
+    } else {
+        // In a linked work tree `.git` is a file that names the real directory.
+        let text = read_short(&git)?;
+        git.parent()?.join(text.strip_prefix("gitdir:")?.trim())
+    };
+    let head = read_short(&git.join("HEAD"))?;
+    let branch = head.trim().strip_prefix("ref: refs/heads/")?;
+    (branch.len() <= MAX_NAME_BYTES).then(|| branch.to_owned())
+}
+
+fn read_short(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    fs::File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Commands on the PATH that begin with the first word of a line, while that word is being typed.
+pub fn commands(before: &str) -> Vec<String> {
+    let word = before.trim_start();
+    if word.is_empty() || word.contains(char::is_whitespace) || word.contains('/') {
+        return Vec::new();
+    }
+    let Some(path) = env::var_os("PATH") else { return Vec::new() };
+    let mut found: Vec<String> = env::split_paths(&path)
+        .filter_map(|dir| fs::read_dir(dir).ok())
+        .flat_map(|entries| entries.take(MAX_ENTRIES).filter_map(Result::ok))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(word))
+        .collect();
+    found.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+    found.dedup();
+    found.truncate(MAX_COMMANDS);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_branch_is_read_from_git_itself() {
+        let temp = tempfile::tempdir().unwrap();
+        let tree = temp.path().join("tree/src");
+        fs::create_dir_all(&tree).unwrap();
+        assert_eq!(branch(&tree), None);
+        let git = temp.path().join("tree/.git");
+        fs::create_dir(&git).unwrap();
+        fs::write(git.join("HEAD"), "ref: refs/heads/feature/ghost\n").unwrap();
+        assert_eq!(branch(&tree).as_deref(), Some("feature/ghost"));
+        let linked = temp.path().join("linked");
+        fs::create_dir(&linked).unwrap();
+        fs::write(linked.join(".git"), "gitdir: ../tree/.git\n").unwrap();
+        assert_eq!(branch(&linked).as_deref(), Some("feature/ghost"));
+        fs::write(git.join("HEAD"), "0123456789abcdef\n").unwrap();
+        assert_eq!(branch(&tree), None, "a detached head is no branch");
+    }
+
+    #[test]
+    fn names_are_bounded_and_without_hidden_ones() {
+        let temp = tempfile::tempdir().unwrap();
+        for i in 0..100 {
+            fs::write(temp.path().join(format!("file{i}")), "").unwrap();
+        }
+        fs::write(temp.path().join(".hidden"), "").unwrap();
+        let found = names(temp.path());
+        assert_eq!(found.len(), MAX_NAMES);
+        assert!(!found.iter().any(|name| name.starts_with('.')));
+        assert_eq!(names(&temp.path().join("missing")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_candidate_with_a_secret_stays_here() {
+        let index = history::Index::from_lines(["curl -u me:hunter2 https://a.example", "curl https://b.example"]);
+        let all = candidates(&index, "curl ");
+        assert!(all.contains(&"curl https://b.example".to_owned()));
+        assert_eq!(candidates(&index, ""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn commands_are_looked_up_only_for_the_first_word() {
+        assert!(commands("l").contains(&"ls".to_owned()));
+        assert_eq!(commands("ls -"), Vec::<String>::new());
+    }
+}

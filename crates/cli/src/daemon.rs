@@ -1,0 +1,205 @@
+//! `nemoterm daemon`: start, stop, restart, status, logs.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
+
+use nemoterm_protocol::{
+    Reply, Request, State, Status,
+    client::{Client, ClientError},
+    runtime::Runtime,
+};
+
+use crate::{
+    daemon_process::{connect_or_start, explain, is_locked, stop},
+    failure::Failure,
+};
+
+const ANSWER: Duration = Duration::from_millis(1000);
+
+/// Exit code of `status` where no daemon runs, as in the Linux Standard Base's init script actions.
+const NOT_RUNNING: u8 = 3;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Start the daemon, if it does not run, and wait for its model
+    Start,
+    /// Stop the daemon
+    Stop,
+    /// Stop the daemon and start it again
+    Restart,
+    /// Say how the daemon is; exits with 3 where none runs
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the end of the daemon's log
+    Logs {
+        /// How many lines
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: usize,
+    },
+}
+
+pub fn run(command: &Command) -> anyhow::Result<()> {
+    let runtime = locate()?;
+    match command {
+        Command::Start => start(&runtime),
+        Command::Stop => {
+            if end(&runtime)? {
+                eprintln!("stopped");
+            } else {
+                eprintln!("the daemon is not running");
+            }
+            Ok(())
+        }
+        Command::Restart => {
+            end(&runtime)?;
+            start(&runtime)
+        }
+        Command::Status { json } => status(&runtime, *json),
+        Command::Logs { lines } => logs(*lines),
+    }
+}
+
+/// The runtime directory, with an error made for people.
+pub fn locate() -> Result<Runtime, Failure> {
+    Runtime::locate().map_err(|error| Failure::new(error.to_string(), error.hint()))
+}
+
+fn start(runtime: &Runtime) -> anyhow::Result<()> {
+    let client = connect_or_start(runtime)?;
+    let deadline = Instant::now() + Duration::from_secs(600);
+    loop {
+        let status = ask_status(&client)?;
+        match status.state {
+            State::Ready => {
+                let model = status.model.map(|model| model.name).unwrap_or_default();
+                eprintln!("running (pid {}) with model {model}", status.pid);
+                return Ok(());
+            }
+            State::Failed { error, hint } => return Err(Failure::new(error, hint).into()),
+            State::Loading if Instant::now() > deadline => {
+                return Err(Failure::new("the model is still loading", "nemoterm daemon status").into());
+            }
+            State::Loading => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Ends the daemon, whether it answers or not; false where none runs.
+fn end(runtime: &Runtime) -> anyhow::Result<bool> {
+    match Client::connect(runtime, ANSWER) {
+        Ok(client) => stop(runtime, &client).map(|()| true),
+        Err(ClientError::NotRunning) => Ok(false),
+        Err(ClientError::Unresponsive) if is_locked(runtime) => {
+            // It is ours (it holds the lock in our directory) and deaf: the lock file names its process.
+            let text = fs::read_to_string(runtime.lock())?;
+            let pid = text
+                .trim()
+                .parse()
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+                .ok_or_else(|| Failure::new("the daemon does not answer", "end the nemotermd process yourself"))?;
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while is_locked(runtime) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(true)
+        }
+        Err(error) => Err(explain(error).into()),
+    }
+}
+
+fn ask_status(client: &Client) -> anyhow::Result<Status> {
+    match client.ask(&Request::Status, ANSWER).map_err(explain)? {
+        Reply::Status(status) => Ok(status),
+        Reply::Error(error) => Err(Failure::of_daemon(error).into()),
+        other => Err(Failure::plain(format!("the daemon answered {other:?} to status")).into()),
+    }
+}
+
+/// The daemon's state, where one runs.
+pub fn current(runtime: &Runtime) -> anyhow::Result<Option<Status>> {
+    match Client::connect(runtime, ANSWER) {
+        Ok(client) => ask_status(&client).map(Some),
+        Err(ClientError::NotRunning) => Ok(None),
+        Err(error) => Err(explain(error).into()),
+    }
+}
+
+fn status(runtime: &Runtime, json: bool) -> anyhow::Result<()> {
+    let status = current(runtime)?;
+    let mut out = io::stdout().lock();
+    if json {
+        let mut value = serde_json::to_value(&status)?;
+        match value.as_object_mut() {
+            Some(object) => object.insert("running".to_owned(), true.into()),
+            None => {
+                value = serde_json::json!({ "running": false });
+                None
+            }
+        };
+        writeln!(out, "{value}")?;
+    } else if let Some(status) = &status {
+        write!(out, "{}", describe(status))?;
+    }
+    match status {
+        Some(_) => Ok(()),
+        None => Err(Failure::new("the daemon is not running", "nemoterm daemon start").code(NOT_RUNNING).into()),
+    }
+}
+
+fn describe(status: &Status) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    let state = match &status.state {
+        State::Loading => "loading the model".to_owned(),
+        State::Ready => "ready".to_owned(),
+        State::Failed { error, hint } => format!("no model: {error} ({hint})"),
+    };
+    row("state", state);
+    if let Some(model) = &status.model {
+        row("model", format!("{} ({}, {:.1} M parameters, {})", model.name, model.architecture, model.parameters as f64 / 1e6, model.quantization));
+        row("device", model.device.clone());
+        row("context", format!("{} tokens", model.context));
+    }
+    row("release", status.version.clone());
+    row("pid", status.pid.to_string());
+    row("uptime", format!("{} s", status.uptime_s));
+    row("connections", status.connections.to_string());
+    row("completions", format!("{} answered, {} given up", status.completions, status.cancelled));
+    if let Some(rss) = status.rss_mib {
+        row("memory", format!("{rss:.1} MiB"));
+    }
+    if let Some(log) = &status.log {
+        row("log", log.clone());
+    }
+    text
+}
+
+fn logs(lines: usize) -> anyhow::Result<()> {
+    let path = nemoterm_protocol::runtime::log_file()
+        .ok_or_else(|| Failure::new("there is no home directory for the log", "set HOME"))?;
+    let text = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::new(format!("there is no log at {} yet", path.display()), "nemoterm daemon start").into());
+        }
+        Err(error) => return Err(Failure::plain(format!("{} can't be read: {error}", path.display())).into()),
+    };
+    let all: Vec<_> = text.lines().collect();
+    let mut out = io::stdout().lock();
+    for line in &all[all.len().saturating_sub(lines)..] {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}

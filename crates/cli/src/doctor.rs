@@ -1,0 +1,156 @@
+//! `nemoterm doctor`: what works, what does not, and what to do about it.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    time::Instant,
+};
+
+use nemoterm_protocol::{Complete, Reply, Request, State, client::Client};
+use serde::Serialize;
+
+use crate::{
+    context, daemon,
+    daemon_process::{self, Program},
+    failure::Failure,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was checked.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    ok: bool,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn good(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, ok: true, found: found.into(), hint: None }
+    }
+
+    fn bad(check: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { check, ok: false, found: found.into(), hint: Some(hint.into()) }
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut findings = vec![program(), socket()];
+    findings.extend(daemon_and_model());
+    findings.extend(["zsh", "bash", "fish"].into_iter().filter_map(shell));
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&findings)?)?;
+    } else {
+        for finding in &findings {
+            let mark = if finding.ok { "ok" } else { "!!" };
+            writeln!(out, "{mark} {:<10} {}", finding.check, finding.found)?;
+            if let Some(hint) = &finding.hint {
+                writeln!(out, "   {:<10} hint: {hint}", "")?;
+            }
+        }
+    }
+    match findings.iter().filter(|finding| !finding.ok).count() {
+        0 => Ok(()),
+        1 => Err(Failure::plain("1 thing needs attention").into()),
+        n => Err(Failure::plain(format!("{n} things need attention")).into()),
+    }
+}
+
+fn program() -> Finding {
+    match Program::find() {
+        Ok(program) => Finding::good("program", format!("{} ({})", program.path.display(), program.reason)),
+        Err(error) => Finding::bad("program", error.to_string(), "run install.sh again"),
+    }
+}
+
+fn socket() -> Finding {
+    match daemon::locate() {
+        Ok(runtime) => Finding::good("socket", runtime.socket().display().to_string()),
+        Err(error) => Finding::bad(
+            "socket",
+            error.to_string(),
+            "set NEMOTERM_RUNTIME_DIR to a directory of your own with mode 0700",
+        ),
+    }
+}
+
+/// The daemon, its model, and how long a warm completion takes.
+fn daemon_and_model() -> Vec<Finding> {
+    let Ok(runtime) = daemon::locate() else { return Vec::new() };
+    let client = match daemon_process::connect_or_start(&runtime) {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::bad("daemon", format!("{error:#}"), "nemoterm daemon logs may tell why")],
+    };
+    let welcome = client.welcome();
+    let mut findings = vec![Finding::good("daemon", format!("release {}, pid {}", welcome.version, welcome.pid))];
+    let timed = (0..5).map(|id| time_completion(&client, id)).collect::<anyhow::Result<Vec<_>>>();
+    findings.push(match daemon::current(&runtime) {
+        Ok(Some(status)) => match (status.state, status.model) {
+            (State::Failed { error, hint }, _) => Finding::bad("model", error, hint),
+            (_, Some(model)) => Finding::good("model", format!("{} on {}", model.name, model.device)),
+            (_, None) => Finding::bad("model", "still loading", "nemoterm daemon status tells when it is there"),
+        },
+        Ok(None) => Finding::bad("model", "the daemon went away", "nemoterm daemon logs may tell why"),
+        Err(error) => Finding::bad("model", format!("{error:#}"), "nemoterm daemon restart"),
+    });
+    match timed {
+        Ok(mut times) => {
+            times.sort_by(f64::total_cmp);
+            let median = times[times.len() / 2];
+            let found = format!("{median:.1} ms for a warm completion (median of {})", times.len());
+            findings.push(if median < 50.0 {
+                Finding::good("speed", found)
+            } else {
+                Finding::bad("speed", found, "a smaller model answers sooner: nemoterm model list")
+            });
+        }
+        Err(error) => findings.push(Finding::bad("speed", format!("{error:#}"), "nemoterm daemon restart")),
+    }
+    findings
+}
+
+fn time_completion(client: &Client, id: u64) -> anyhow::Result<f64> {
+    let line = "find . -name".to_owned();
+    let request = Complete { id, cursor: line.len(), line, alternatives: 1, budget_ms: 5000, wait_ms: 10_000, ..Complete::default() };
+    let started = Instant::now();
+    client.send(&Request::Complete(Box::new(request))).map_err(daemon_process::explain)?;
+    let deadline = started + std::time::Duration::from_secs(15);
+    match client.receive(Some(deadline)).map_err(daemon_process::explain)? {
+        Reply::Completion(_) => Ok(started.elapsed().as_secs_f64() * 1e3),
+        Reply::Error(error) => Err(Failure::of_daemon(error).into()),
+        other => Err(Failure::plain(format!("the daemon answered {other:?}")).into()),
+    }
+}
+
+/// Whether a shell that is installed loads the integration.
+fn shell(name: &'static str) -> Option<Finding> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).find(|dir| dir.join(name).is_file())?;
+    let dirs = directories::BaseDirs::new()?;
+    let (file, line) = match name {
+        "zsh" => {
+            let dir = env::var_os("ZDOTDIR").map_or_else(|| dirs.home_dir().to_path_buf(), Into::into);
+            (dir.join(".zshrc"), "eval \"$(nemoterm init zsh)\"")
+        }
+        "bash" => (dirs.home_dir().join(".bashrc"), "eval \"$(nemoterm init bash)\""),
+        _ => (dirs.config_dir().join("fish/config.fish"), "nemoterm init fish | source"),
+    };
+    let hooked = fs::read_to_string(&file).is_ok_and(|text| text.contains("nemoterm init"));
+    let login = context::login_shell() == name;
+    Some(if hooked {
+        Finding::good(name, format!("loaded by {}", file.display()))
+    } else if login {
+        Finding::bad(name, format!("not loaded by {}", file.display()), format!("add to it: {line}"))
+    } else {
+        Finding::good(name, "not set up, and not your login shell")
+    })
+}
