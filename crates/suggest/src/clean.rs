@@ -1,0 +1,250 @@
+//! From what a model wrote to what may be shown.
+//!
+//! Text that could change the screen or hide something is refused, never repaired: a model that writes an
+//! escape sequence has nothing to say that is worth a guess at the rest.
+
+use crate::buffer::{Buffer, Kind};
+use crate::redact::MARKER;
+
+/// Longest repeated unit that is looked for, in words.
+const MAX_LOOP_WORDS: usize = 8;
+
+/// Turns a model's raw continuation into what may be added at the cursor, or nothing.
+///
+/// The answer is the first line, without trailing blanks, without what merely repeats the text after the
+/// cursor, and cut where the model begins to repeat itself. It keeps a leading blank unless the typed text
+/// ends in one. For a description it is the whole command.
+pub fn clean(raw: &str, buffer: &Buffer) -> Option<String> {
+    let is_description = matches!(buffer.kind(), Kind::Description(_));
+    let before = if is_description { "" } else { buffer.before() };
+    let raw = if is_description { raw.trim_start_matches(['\r', '\n']) } else { raw };
+    let line = raw.split('\n').next()?.trim_end_matches('\r');
+    if !is_displayable(line) || line.contains(MARKER) {
+        return None;
+    }
+    let text = if is_description || buffer.at_word_start() { line.trim_start_matches(' ') } else { line };
+    let text = trim_end(cut_loop(before, text));
+    let text = if is_description { text } else { without_repeated_tail(text, buffer.after()) };
+    let is_comment = text.starts_with('#') && before.trim().is_empty();
+    (!text.trim().is_empty() && !is_comment).then(|| text.to_owned())
+}
+
+/// Whether a text may be drawn on a terminal as it is: one line, and nothing in it that is invisible, moves
+/// the cursor, changes the direction of writing or only looks like a blank.
+pub fn is_displayable(text: &str) -> bool {
+    !text.chars().any(is_deceptive)
+}
+
+/// Characters that a suggestion must not hold.
+fn is_deceptive(c: char) -> bool {
+    matches!(c,
+        // C0, DEL and C1 controls.
+        '\0'..='\x1f' | '\x7f'..='\u{9f}'
+        // Soft hyphen, combining grapheme joiner, Arabic letter mark.
+        | '\u{ad}' | '\u{34f}' | '\u{61c}'
+        // Fillers: Hangul, Khmer inherent vowels, Braille blank.
+        | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}'
+        // Mongolian variation selectors and vowel separator.
+        | '\u{180b}'..='\u{180f}'
+        // Zero-width characters, marks and overrides of direction, line and paragraph separators.
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        // Variation selectors, byte order mark, interlinear annotation and the replacement character.
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffd}'
+        // Shorthand format controls, musical format controls, tags and further variation selectors.
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    ) || (c.is_whitespace() && c != ' ')
+}
+
+/// Without trailing blanks, and without a final backslash that would carry the line on to the next.
+fn trim_end(text: &str) -> &str {
+    let text = text.trim_end_matches(' ');
+    let backslashes = text.len() - text.trim_end_matches('\\').len();
+    if backslashes % 2 == 1 { text[..text.len() - 1].trim_end_matches(' ') } else { text }
+}
+
+/// Cuts `text`, which continues `before`, where it begins to say the same again: after the first of the
+/// repeated units, or at its own start if that was typed.
+fn cut_loop<'a>(before: &str, text: &'a str) -> &'a str {
+    let line = format!("{before}{text}");
+    let end = loop_in_words(&line, before.len()).into_iter().chain(loop_in_word(&line, before.len())).min();
+    match end {
+        Some(end) => &text[..end.saturating_sub(before.len()).min(text.len())],
+        None => text,
+    }
+}
+
+/// Where a run of words is repeated at once, the byte offset past its first occurrence. Repetitions that end
+/// before `from` were typed, and are none of ours.
+///
+/// A unit of one word has to stand three times; single characters may be repeated, as in a crontab line.
+fn loop_in_words(line: &str, from: usize) -> Option<usize> {
+    let words: Vec<(usize, &str)> = split_blanks(line).collect();
+    let end_of = |i: usize| words[i].0 + words[i].1.len();
+    for start in 0..words.len() {
+        for len in 1..=MAX_LOOP_WORDS.min((words.len() - start) / 2) {
+            let unit = &words[start..start + len];
+            if unit.iter().all(|(_, word)| word.chars().count() == 1) {
+                continue;
+            }
+            let repeats = words[start..]
+                .chunks_exact(len)
+                .take_while(|chunk| chunk.iter().zip(unit).all(|(a, b)| a.1 == b.1))
+                .count();
+            let needed = if len == 1 { 3 } else { 2 };
+            if repeats >= needed && end_of(start + len * repeats - 1) > from {
+                return Some(end_of(start + len - 1));
+            }
+        }
+    }
+    None
+}
+
+/// Where a part of a word with a letter in it is repeated at once four times or more, as in `/a/b/a/b/a/b/a/b`,
+/// the byte offset past its first occurrence.
+fn loop_in_word(line: &str, from: usize) -> Option<usize> {
+    const REPEATS: usize = 4;
+    let bytes = line.as_bytes();
+    for start in 0..bytes.len() {
+        for len in 3..=16 {
+            let Some(run) = bytes.get(start..start + REPEATS * len) else { break };
+            let unit = &run[..len];
+            let ends_here = start + REPEATS * len > from && line.is_char_boundary(start + len);
+            if ends_here
+                && unit.iter().any(u8::is_ascii_alphabetic)
+                && !unit.contains(&b' ')
+                && unit.iter().any(|byte| byte != &unit[0])
+                && run.chunks_exact(len).all(|chunk| chunk == unit)
+            {
+                return Some(start + len);
+            }
+        }
+    }
+    None
+}
+
+/// The words between blanks, with their byte offsets.
+fn split_blanks(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    line.split(' ')
+        .scan(0, |at, word| {
+            let start = *at;
+            *at += word.len() + 1;
+            Some((start, word))
+        })
+        .filter(|(_, word)| !word.is_empty())
+}
+
+/// Without the end of `text` that the text after the cursor begins with: with `|` as the cursor in
+/// `cp a| b`, a model writes `.txt b`, and only `.txt` is new.
+fn without_repeated_tail<'a>(text: &'a str, after: &str) -> &'a str {
+    let after = after.trim_end();
+    if after.is_empty() {
+        return text;
+    }
+    if after.trim_start().starts_with(text.trim()) {
+        return "";
+    }
+    let overlap = (1..=after.len().min(text.len()))
+        .rev()
+        .filter(|&len| after.is_char_boundary(len))
+        .find(|&len| text.ends_with(&after[..len]) && (len == after.len() || len > 1));
+    trim_end(&text[..text.len() - overlap.unwrap_or(0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(before: &str, raw: &str, expected: &str) {
+        assert_eq!(
+            clean(raw, &Buffer::at_end(before)).as_deref().unwrap_or(""),
+            expected,
+            "{before:?} + {raw:?}"
+        );
+    }
+
+    #[test]
+    fn one_line_with_the_right_blanks() {
+        check("git", " status \nls", " status");
+        check("git ", " status", "status");
+        check("git st", "atus\r\n", "atus");
+        check("git status", "\nls", "");
+        check("", " ls", "ls");
+        check("ls my\\ ", " file", " file");
+        check("docker run", " -it \\", " -it");
+        check("echo a", "\\\\", "\\\\");
+        check("ls", "   ", "");
+    }
+
+    #[test]
+    fn a_description_gets_a_whole_command() {
+        check("# list files", "\nls -l\n", "ls -l");
+        check("# list files", "# list files", "");
+        check("# list", "\n\n", "");
+    }
+
+    #[test]
+    fn invisible_and_control_characters_are_refused() {
+        for text in [
+            "\x1b[31m",
+            "\t",
+            "a\u{7}",
+            "\u{9b}1m",
+            "\u{202e}x",
+            "\u{200b}",
+            "\u{e0041}",
+            "\u{3164}",
+            "\u{a0}",
+            "\u{7f}",
+        ] {
+            assert!(!is_displayable(text), "{text:?}");
+            assert_eq!(clean(&format!("a{text}b"), &Buffer::at_end("ls ")), None, "{text:?}");
+        }
+        assert!(is_displayable("grep 日本語 é \u{301} ~/Müller 🙂"));
+    }
+
+    #[test]
+    fn loops_are_cut() {
+        check("find . ", "-name foo -name foo -name foo", "-name foo");
+        check("find . -name foo", " -name foo -name foo", "");
+        check("find . -name foo ", "-type f -name foo -type f -name foo", "-type f");
+        check("ls ", "a/b a/b a/b", "a/b");
+        check("cd ", "src/a/src/a/src/a/src/a/", "src/a/");
+        check("", "echo echo", "echo echo");
+        check("", "cd ../../../../..", "cd ../../../../..");
+        check("echo '", "* * * * * x'", "* * * * * x'");
+        check("a b a b ", "c", "c");
+    }
+
+    #[test]
+    fn what_stands_after_the_cursor_is_not_repeated() {
+        let check = |line: &str, cursor: usize, raw: &str, expected: &str| {
+            assert_eq!(
+                clean(raw, &Buffer::new(line, cursor)).as_deref().unwrap_or(""),
+                expected,
+                "{line:?} {raw:?}"
+            );
+        };
+        check("cp a b", 4, ".txt b", ".txt");
+        check("cp a.txt b", 4, ".txt", "");
+        check("echo \"hi\"", 6, "hi\"", "");
+        check("echo \"\"", 6, "hi\"", "hi");
+        check("ls | wc", 3, "-l | w", "-l");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_displayable(line in ".{0,20}", raw in "[ a-c日\\\\\n\r\t\u{200b}é]{0,40}", cursor in 0usize..30) {
+            let buffer = Buffer::new(line, cursor);
+            if let Some(text) = clean(&raw, &buffer) {
+                prop_assert!(is_displayable(&text) && !text.trim().is_empty());
+                prop_assert_eq!(text.trim_end_matches(' '), text.as_str());
+            }
+        }
+
+        #[test]
+        fn any_text_is_cleaned(before in "\\PC{0,20}", raw in ".{0,60}") {
+            clean(&raw, &Buffer::at_end(before));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The user's own history: reading the shells' files, and finding lines in it within a key stroke.
+
+mod index;
+mod parse;
+
+pub use index::{Index, Match};
+pub use parse::parse;

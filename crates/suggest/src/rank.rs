@@ -1,0 +1,155 @@
+//! Which suggestion is shown.
+//!
+//! Every candidate carries an estimate of how likely its first word is right, and the best comes first. The
+//! estimates of history and context are the constants of this module and of [`crate::copy`]; the model's is
+//! its own log-probability. A suggestion on the screen is only replaced for a reason: see [`rank`].
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::buffer::{Buffer, Kind};
+use crate::clean::is_displayable;
+use crate::context::Context;
+use crate::copy;
+use crate::history::Index;
+use crate::safety;
+
+/// How much likelier a model's suggestion has to be than a line of the history to take its place. The
+/// history is on the screen first, and what changes under the eyes has to be worth it.
+const CLEARLY: f32 = 1.25;
+
+/// What a model's candidate without a log-probability is taken for (a remote server need not send any):
+/// about what a first word of the embedded model is worth, below a copy from the context.
+const UNKNOWN: f32 = 0.3;
+
+/// Where a suggestion comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The language model.
+    Model,
+    /// A whole line of the history that begins with what is typed.
+    History,
+    /// Words of recent commands, or names from the directory.
+    Context,
+}
+
+/// A suggestion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The whole line if it is accepted.
+    pub line: String,
+    /// What is added at the cursor; for a description the whole command.
+    pub suffix: String,
+    /// The sum of the log-probabilities (natural) of the first word of the suffix, if a model wrote it.
+    pub logprob: Option<f32>,
+    /// Where it comes from.
+    pub source: Source,
+    /// The estimated probability that its first word is right, between 0 and 1.
+    pub score: f32,
+}
+
+impl Candidate {
+    /// A candidate that adds `suffix` at the cursor.
+    pub fn new(buffer: &Buffer, suffix: impl Into<String>, source: Source, score: f32) -> Self {
+        let suffix = suffix.into();
+        let line = match buffer.kind() {
+            Kind::Description(_) => suffix.clone(),
+            Kind::Command => format!("{}{suffix}{}", buffer.before(), buffer.after()),
+        };
+        Self { line, suffix, logprob: None, source, score }
+    }
+
+    /// A candidate that a model wrote and [`crate::clean::clean`] passed. `logprob` is the sum of the
+    /// log-probabilities of the first word.
+    pub fn model(buffer: &Buffer, suffix: impl Into<String>, logprob: Option<f32>) -> Self {
+        let score = logprob.map_or(UNKNOWN, |logprob| logprob.exp().min(1.0));
+        Self { logprob, ..Self::new(buffer, suffix, Source::Model, score) }
+    }
+}
+
+/// Puts the candidates in order, best first, each line once, at most `n`.
+///
+/// A line keeps its best score. A model's candidate that goes on where a line of the history stops counts as
+/// that line's better form and stands where it stood; any other has to be [`CLEARLY`] likelier to pass it.
+pub fn rank(mut candidates: Vec<Candidate>, n: usize) -> Vec<Candidate> {
+    candidates.sort_by(compare);
+    let mut ranked: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        if !ranked.iter().any(|earlier| earlier.line == candidate.line) {
+            ranked.push(candidate);
+        }
+    }
+    let first_extension = ranked.iter().position(|c| {
+        c.source == Source::Model
+            && c.line.len() > ranked[0].line.len()
+            && c.line.starts_with(&ranked[0].line)
+    });
+    if let (Some(position), Some(Source::History)) = (first_extension, ranked.first().map(|c| c.source)) {
+        let extension = ranked.remove(position);
+        ranked.insert(0, extension);
+    }
+    ranked.truncate(n);
+    ranked
+}
+
+/// Higher scores first; a model's score is weighed against the handicap of coming second.
+fn compare(a: &Candidate, b: &Candidate) -> Ordering {
+    let weight = |c: &Candidate| if c.source == Source::Model { c.score / CLEARLY } else { c.score };
+    weight(b).total_cmp(&weight(a))
+}
+
+/// The suggestions that need no model, best first: what the client answers a key stroke with at once.
+/// None is given for a description or in the middle of a line.
+pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec<Candidate> {
+    if matches!(buffer.kind(), Kind::Description(_)) || !buffer.after().is_empty() {
+        return Vec::new();
+    }
+    let mut candidates = copy::from_history(context, buffer, index, n);
+    candidates.extend(copy::from_context(context, buffer, n));
+    candidates.retain(|candidate| {
+        is_displayable(&candidate.line) && safety::check(&candidate.line) == safety::Verdict::Plain
+    });
+    rank(candidates, n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(candidates: Vec<Candidate>) -> Vec<String> {
+        rank(candidates, 9).into_iter().map(|candidate| candidate.line).collect()
+    }
+
+    fn candidates(history: f32, model: &str, probability: f32) -> Vec<Candidate> {
+        let buffer = Buffer::at_end("git ");
+        vec![
+            Candidate::model(&buffer, model, Some(probability.ln())),
+            Candidate::new(&buffer, "status", Source::History, history),
+        ]
+    }
+
+    #[test]
+    fn the_model_has_to_be_clearly_better() {
+        assert_eq!(lines(candidates(0.5, "push", 0.55)), ["git status", "git push"]);
+        assert_eq!(lines(candidates(0.5, "push", 0.9)), ["git push", "git status"]);
+    }
+
+    #[test]
+    fn the_model_may_extend_the_history() {
+        assert_eq!(lines(candidates(0.5, "status -s", 0.1)), ["git status -s", "git status"]);
+    }
+
+    #[test]
+    fn a_line_is_listed_once() {
+        assert_eq!(lines(candidates(0.5, "status", 0.9)), ["git status"]);
+        assert!(lines(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_description_is_replaced_as_a_whole() {
+        let candidate = Candidate::model(&Buffer::at_end("# list files"), "ls", None);
+        assert_eq!((candidate.line.as_str(), candidate.suffix.as_str()), ("ls", "ls"));
+    }
+}
