@@ -9,6 +9,7 @@ use std::{
 };
 
 use nemoterm_protocol::{Alternative, Complete, Completion, MAX_ALTERNATIVES, Reply, Request, Timing, frame};
+use nemoterm_suggest::buffer::Buffer;
 use serde::Serialize;
 
 use crate::{
@@ -89,7 +90,10 @@ pub fn ask(args: AskArgs) -> anyhow::Result<()> {
 
 fn text(line: &OsStr) -> Result<&str, Failure> {
     line.to_str().ok_or_else(|| {
-        Failure::new("the line is not valid UTF-8", "nemoterm completes text; check the encoding of your terminal")
+        Failure::new(
+            "the line is not valid UTF-8",
+            "nemoterm completes text; check the encoding of your terminal",
+        )
     })
 }
 
@@ -107,20 +111,20 @@ fn answer(line: String, options: &Options) -> anyhow::Result<()> {
 
 /// The request for a line, with what this process sees of its surroundings.
 fn request(line: String, options: &Options) -> anyhow::Result<Complete> {
-    let cursor = match options.cursor {
-        None => line.len(),
-        Some(chars) => line.char_indices().nth(chars).map_or(line.len(), |(at, _)| at),
+    let buffer = match options.cursor {
+        None => Buffer::at_end(line),
+        Some(chars) => Buffer::at_char(line, chars),
     };
     let surroundings = Surroundings {
         shell: options.shell.clone().unwrap_or_else(context::login_shell),
         cwd: options.cwd.clone().or_else(|| std::env::current_dir().ok()),
         history_file: options.history.clone(),
     };
-    let seen = surroundings.look(&line, cursor)?;
+    let seen = surroundings.look(&buffer)?;
     Ok(Complete {
         id: 1,
-        line,
-        cursor,
+        line: buffer.line().to_owned(),
+        cursor: buffer.cursor(),
         context: seen.context,
         candidates: seen.candidates,
         alternatives: options.alternatives as usize,
@@ -154,14 +158,19 @@ fn without_daemon(request: &Complete) -> anyhow::Result<Completion> {
     }
     let output = child.wait_with_output()?;
     let reply = frame::read(&mut output.stdout.as_slice())?;
-    completion(reply.ok_or_else(|| Failure::plain(format!("nemotermd ended without an answer ({})", output.status)))?)
+    completion(
+        reply.ok_or_else(|| {
+            Failure::plain(format!("nemotermd ended without an answer ({})", output.status))
+        })?,
+    )
 }
 
 fn completion(reply: Reply) -> anyhow::Result<Completion> {
     match reply {
         Reply::Completion(completion) => Ok(completion),
         Reply::Loading { .. } => {
-            Err(Failure::new("the model is still loading", "try again soon, or give a longer --timeout").into())
+            Err(Failure::new("the model is still loading", "try again soon, or give a longer --timeout")
+                .into())
         }
         Reply::Error(error) => Err(Failure::of_daemon(error).into()),
         other => Err(Failure::plain(format!("the daemon answered {other:?}")).into()),

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nemoterm_protocol::{Context, HistoryLine};
-use nemoterm_suggest::{context::Shell, history, redact::redact};
+use nemoterm_protocol::{Candidate, Context, HistoryLine, Source};
+use nemoterm_suggest::{buffer::Buffer, context::Shell, history, rank, redact::redact};
 
 use crate::failure::Failure;
 
@@ -29,7 +29,7 @@ const MAX_COMMANDS: usize = 32;
 /// Last lines of the history that are sent.
 pub const MAX_HISTORY: usize = 20;
 
-/// Whole lines of the history that are sent as candidates.
+/// Suggestions of our own that are sent along.
 pub const MAX_CANDIDATES: usize = 8;
 
 /// The end of a history file that is read, in bytes.
@@ -51,8 +51,8 @@ pub struct Surroundings {
 pub struct Seen {
     /// The surroundings.
     pub context: Context,
-    /// Lines of the history that continue this one, best first.
-    pub candidates: Vec<String>,
+    /// What the history and the context suggest, best first.
+    pub candidates: Vec<Candidate>,
 }
 
 impl Surroundings {
@@ -60,25 +60,27 @@ impl Surroundings {
     ///
     /// # Errors
     /// Where a file or directory that was named does not exist. What is missing by default is left out.
-    pub fn look(&self, line: &str, cursor: usize) -> Result<Seen, Failure> {
+    pub fn look(&self, buffer: &Buffer) -> Result<Seen, Failure> {
         if let Some(cwd) = self.cwd.as_deref().filter(|cwd| !cwd.is_dir()) {
             return Err(Failure::new(format!("{} is not a directory", cwd.display()), "check --cwd"));
         }
         let shell = Shell::from_name(&self.shell);
         let lines = match (&self.history_file, default_history_file(shell)) {
             (Some(file), _) => read_history(shell, file).map_err(|error| {
-                Failure::new(format!("the history {} can't be read: {error}", file.display()), "check --history")
+                Failure::new(
+                    format!("the history {} can't be read: {error}", file.display()),
+                    "check --history",
+                )
             })?,
             (None, Some(file)) => read_history(shell, &file).unwrap_or_default(),
             (None, None) => Vec::new(),
         };
-        let before = line.get(..cursor).unwrap_or(line);
-        let index = history::Index::from_lines(&lines);
-        let candidates = candidates(&index, before);
         let last = &lines[lines.len().saturating_sub(MAX_HISTORY)..];
-        let mut context = place(&self.shell, self.cwd.as_deref(), before);
+        let mut context = place(&self.shell, self.cwd.as_deref(), buffer.before());
         context.history =
             last.iter().map(|line| HistoryLine { line: redact(line).into_owned(), status: None }).collect();
+        let index = history::Index::from_lines(&lines);
+        let candidates = candidates(&context, buffer, &index);
         Ok(Seen { context, candidates })
     }
 }
@@ -95,13 +97,38 @@ pub fn place(shell: &str, cwd: Option<&Path>, before: &str) -> Context {
     }
 }
 
-/// Lines of the history that continue a line, best first, without those that hold a secret.
-pub fn candidates(index: &history::Index, before: &str) -> Vec<String> {
-    if before.is_empty() || before.starts_with('#') {
-        return Vec::new();
+/// What the history and the context suggest for a line, best first, without what holds a secret.
+pub fn candidates(context: &Context, buffer: &Buffer, index: &history::Index) -> Vec<Candidate> {
+    let found = rank::local(&core_context(context), buffer, index, MAX_CANDIDATES);
+    let wire = |found: rank::Candidate| Candidate {
+        suffix: found.suffix,
+        source: match found.source {
+            rank::Source::Model => Source::Model,
+            rank::Source::History => Source::History,
+            rank::Source::Context => Source::Context,
+        },
+        score: found.score,
+    };
+    found.into_iter().filter(|found| redact(&found.line) == found.line).map(wire).collect()
+}
+
+/// The context as the text logic takes it.
+pub fn core_context(wire: &Context) -> nemoterm_suggest::context::Context {
+    nemoterm_suggest::context::Context {
+        shell: Shell::from_name(&wire.shell),
+        cwd: wire.cwd.clone(),
+        names: wire.names.clone(),
+        branch: wire.branch.clone(),
+        history: wire
+            .history
+            .iter()
+            .map(|entry| nemoterm_suggest::context::HistoryLine {
+                line: entry.line.clone(),
+                status: entry.status,
+            })
+            .collect(),
+        commands: wire.commands.clone(),
     }
-    let found = index.matches(before, MAX_CANDIDATES);
-    found.iter().filter(|found| redact(found.line) == found.line).map(|found| found.line.to_owned()).collect()
 }
 
 /// The shell of the user.
@@ -233,10 +260,13 @@ mod tests {
 
     #[test]
     fn a_candidate_with_a_secret_stays_here() {
-        let index = history::Index::from_lines(["curl -u me:hunter2 https://a.example", "curl https://b.example"]);
-        let all = candidates(&index, "curl ");
-        assert!(all.contains(&"curl https://b.example".to_owned()));
-        assert_eq!(candidates(&index, ""), Vec::<String>::new());
+        let index =
+            history::Index::from_lines(["curl -u me:hunter2 https://a.example", "curl https://b.example"]);
+        let found = candidates(&Context::default(), &Buffer::at_end("curl "), &index);
+        assert_eq!(
+            found.iter().map(|found| found.suffix.as_str()).collect::<Vec<_>>(),
+            ["https://b.example"]
+        );
     }
 
     #[test]

@@ -98,12 +98,9 @@ fn end(runtime: &Runtime) -> anyhow::Result<bool> {
         Err(ClientError::Unresponsive) if is_locked(runtime) => {
             // It is ours (it holds the lock in our directory) and deaf: the lock file names its process.
             let text = fs::read_to_string(runtime.lock())?;
-            let pid = text
-                .trim()
-                .parse()
-                .ok()
-                .and_then(rustix::process::Pid::from_raw)
-                .ok_or_else(|| Failure::new("the daemon does not answer", "end the nemotermd process yourself"))?;
+            let pid = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw).ok_or_else(|| {
+                Failure::new("the daemon does not answer", "end the nemotermd process yourself")
+            })?;
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
             let deadline = Instant::now() + Duration::from_secs(5);
             while is_locked(runtime) && Instant::now() < deadline {
@@ -150,7 +147,9 @@ fn status(runtime: &Runtime, json: bool) -> anyhow::Result<()> {
     }
     match status {
         Some(_) => Ok(()),
-        None => Err(Failure::new("the daemon is not running", "nemoterm daemon start").code(NOT_RUNNING).into()),
+        None => {
+            Err(Failure::new("the daemon is not running", "nemoterm daemon start").code(NOT_RUNNING).into())
+        }
     }
 }
 
@@ -168,7 +167,16 @@ fn describe(status: &Status) -> String {
     };
     row("state", state);
     if let Some(model) = &status.model {
-        row("model", format!("{} ({}, {:.1} M parameters, {})", model.name, model.architecture, model.parameters as f64 / 1e6, model.quantization));
+        row(
+            "model",
+            format!(
+                "{} ({}, {:.1} M parameters, {})",
+                model.name,
+                model.architecture,
+                model.parameters as f64 / 1e6,
+                model.quantization
+            ),
+        );
         row("device", model.device.clone());
         row("context", format!("{} tokens", model.context));
     }
@@ -192,7 +200,11 @@ fn logs(lines: usize) -> anyhow::Result<()> {
     let text = match fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Failure::new(format!("there is no log at {} yet", path.display()), "nemoterm daemon start").into());
+            return Err(Failure::new(
+                format!("there is no log at {} yet", path.display()),
+                "nemoterm daemon start",
+            )
+            .into());
         }
         Err(error) => return Err(Failure::plain(format!("{} can't be read: {error}", path.display())).into()),
     };

@@ -50,7 +50,8 @@ impl Program {
         }
         let here = env::current_exe().ok().and_then(|path| path.canonicalize().ok());
         let beside = here.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-        let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+        let on_path =
+            env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
         for dir in beside.into_iter().chain(on_path) {
             // A CUDA build does not even start where there is no driver, so the driver is asked for first.
             let cuda = dir.join("nemotermd-cuda");
@@ -109,7 +110,10 @@ pub fn connect_or_start(runtime: &Runtime) -> anyhow::Result<Client> {
             Skew::DaemonOlder => stop(runtime, &client)?,
             Skew::DaemonNewer => {
                 return Err(Failure::new(
-                    format!("the running daemon is of release {}, newer than this program", client.welcome().version),
+                    format!(
+                        "the running daemon is of release {}, newer than this program",
+                        client.welcome().version
+                    ),
                     "install this release again, or run nemoterm daemon restart",
                 )
                 .into());

@@ -88,16 +88,21 @@ fn daemon_and_model() -> Vec<Finding> {
     let Ok(runtime) = daemon::locate() else { return Vec::new() };
     let client = match daemon_process::connect_or_start(&runtime) {
         Ok(client) => client,
-        Err(error) => return vec![Finding::bad("daemon", format!("{error:#}"), "nemoterm daemon logs may tell why")],
+        Err(error) => {
+            return vec![Finding::bad("daemon", format!("{error:#}"), "nemoterm daemon logs may tell why")];
+        }
     };
     let welcome = client.welcome();
-    let mut findings = vec![Finding::good("daemon", format!("release {}, pid {}", welcome.version, welcome.pid))];
+    let mut findings =
+        vec![Finding::good("daemon", format!("release {}, pid {}", welcome.version, welcome.pid))];
     let timed = (0..5).map(|id| time_completion(&client, id)).collect::<anyhow::Result<Vec<_>>>();
     findings.push(match daemon::current(&runtime) {
         Ok(Some(status)) => match (status.state, status.model) {
             (State::Failed { error, hint }, _) => Finding::bad("model", error, hint),
             (_, Some(model)) => Finding::good("model", format!("{} on {}", model.name, model.device)),
-            (_, None) => Finding::bad("model", "still loading", "nemoterm daemon status tells when it is there"),
+            (_, None) => {
+                Finding::bad("model", "still loading", "nemoterm daemon status tells when it is there")
+            }
         },
         Ok(None) => Finding::bad("model", "the daemon went away", "nemoterm daemon logs may tell why"),
         Err(error) => Finding::bad("model", format!("{error:#}"), "nemoterm daemon restart"),
@@ -120,7 +125,15 @@ fn daemon_and_model() -> Vec<Finding> {
 
 fn time_completion(client: &Client, id: u64) -> anyhow::Result<f64> {
     let line = "find . -name".to_owned();
-    let request = Complete { id, cursor: line.len(), line, alternatives: 1, budget_ms: 5000, wait_ms: 10_000, ..Complete::default() };
+    let request = Complete {
+        id,
+        cursor: line.len(),
+        line,
+        alternatives: 1,
+        budget_ms: 5000,
+        wait_ms: 10_000,
+        ..Complete::default()
+    };
     let started = Instant::now();
     client.send(&Request::Complete(Box::new(request))).map_err(daemon_process::explain)?;
     let deadline = started + std::time::Duration::from_secs(15);

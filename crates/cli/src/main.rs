@@ -4,6 +4,7 @@
 //! [`daemon_process`].
 
 mod complete;
+mod context;
 mod daemon;
 mod daemon_process;
 mod doctor;

@@ -90,9 +90,9 @@ pub struct Complete {
     /// What the client knows of the surroundings.
     #[serde(default)]
     pub context: Context,
-    /// Whole lines from the user's history that continue this one, best first.
+    /// What the client would suggest without a model, from the history and the context, best first.
     #[serde(default)]
-    pub candidates: Vec<String>,
+    pub candidates: Vec<Candidate>,
     /// How many different completions are wanted, 1 to [`MAX_ALTERNATIVES`].
     #[serde(default = "one")]
     pub alternatives: usize,
@@ -151,6 +151,17 @@ pub struct HistoryLine {
     /// Its exit status, where the client knows it.
     #[serde(default)]
     pub status: Option<i32>,
+}
+
+/// A suggestion of the client's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What it adds at the cursor.
+    pub suffix: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// The estimated probability that its first word is right, between 0 and 1.
+    pub score: f32,
 }
 
 /// The answer to a [`Complete`].
