@@ -3,12 +3,14 @@
 //! What needs the model runs in the daemon, or in the daemon's program in place of this one; see
 //! [`daemon_process`].
 
+mod attach;
 mod complete;
 mod context;
 mod daemon;
 mod daemon_process;
 mod doctor;
 mod failure;
+mod init;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -28,6 +30,11 @@ enum Command {
     Complete(complete::Args),
     /// Turn a description into a command
     Ask(complete::AskArgs),
+    /// Print what your shell evaluates to get suggestions
+    Init(init::Args),
+    /// Serve one interactive shell, over pipes; the shell's integration starts it
+    #[command(hide = true)]
+    Attach(attach::Args),
     /// Start, stop and look after the daemon
     #[command(subcommand)]
     Daemon(daemon::Command),
@@ -63,6 +70,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Complete(args) => complete::run(args),
         Command::Ask(args) => complete::ask(args),
+        Command::Init(args) => init::run(args),
+        Command::Attach(args) => attach::run(args),
         Command::Daemon(command) => daemon::run(&command),
         Command::Doctor(args) => doctor::run(&args),
         Command::Model(args) => args.run("model"),

@@ -130,6 +130,13 @@ impl Client {
         frame::read(&mut stream)?.ok_or(ClientError::HungUp)
     }
 
+    /// Ends the conversation, also for clones that are waiting for a reply: they get [`ClientError::HungUp`].
+    pub fn hang_up(&self) {
+        // Where it fails, the conversation has ended already.
+        let Stream::UdSocket(stream) = &*self.stream;
+        let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+    }
+
     /// Sends a request and waits for its reply, at most for `timeout`.
     ///
     /// # Errors

@@ -1,0 +1,93 @@
+//! `nemoterm attach`: the resident client of one interactive shell.
+//!
+//! A shell starts one when its first prompt appears and talks to it over pipes, so that a key stroke costs the
+//! shell one write and no fork. Connecting, deadlines, backing off and starting the daemon happen here, where
+//! nobody waits for them.
+//!
+//! # The records
+//!
+//! Both directions carry records. A record is fields, separated by a unit separator (0x1f), and ends in a NUL,
+//! so that a line break in a command breaks nothing. The shell writes
+//!
+//! | fields | meaning |
+//! | --- | --- |
+//! | SEQ `type` CURSOR LINE | complete the line, as it is being typed |
+//! | SEQ `ask` CURSOR LINE | complete it because the user asked: more alternatives, more patience |
+//! | SEQ `event` STATUS CWD LINE | a prompt appears: where, and what was run before with which exit status |
+//!
+//! SEQ is a number the shell chooses, larger each time, and CURSOR counts characters. It reads
+//!
+//! | fields | meaning |
+//! | --- | --- |
+//! | 0 `hello` FIFO | the client is ready; with `--fifo`, where it reads requests |
+//! | SEQ `add` SOURCE TEXT... | what may be added at the cursor of that request, best first |
+//! | SEQ `replace` SOURCE TEXT... | commands that may take the place of that description, best first |
+//!
+//! A request may be answered twice, from the history at once and again when the model knows better, or not at
+//! all. Only the newest one is worked on. A record is never longer than a pipe takes in one piece, and a reply
+//! the shell has no room for is dropped.
+//!
+//! # Its life
+//!
+//! It leaves the shell's session, so Ctrl-C does not reach it, never writes to the terminal, sleeps in `poll`
+//! when there is nothing to do, and ends when its input does or when the shell is gone.
+
+mod daemon;
+mod pipe;
+mod session;
+
+use std::{env, os::fd::AsFd as _, path::PathBuf};
+
+use nemoterm_protocol::runtime::Runtime;
+
+use crate::failure::Failure;
+use pipe::{Fifo, Replies, Requests};
+use session::Session;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell that talks to it
+    #[arg(value_parser = ["zsh", "bash", "fish"])]
+    shell: String,
+    /// The shell's history file
+    #[arg(long)]
+    histfile: Option<PathBuf>,
+    /// The shell's process id: its end is noticed even where a child of it keeps the pipe open
+    #[arg(long)]
+    pid: Option<i32>,
+    /// Read requests from a pipe with a name, which the first reply tells
+    #[arg(long)]
+    fifo: bool,
+}
+
+/// Serves one shell until it ends.
+///
+/// # Errors
+/// Where it was not started by a shell's integration, or can't set itself up.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if rustix::termios::isatty(std::io::stdout()) {
+        return Err(Failure::new(
+            "attach talks to a shell's integration, not to a terminal",
+            "run eval \"$(nemoterm init zsh)\" in your shell",
+        )
+        .into());
+    }
+    // Fails for the leader of a process group, which no Ctrl-C reaches either.
+    let _ = rustix::process::setsid();
+    pipe::close_on_exec();
+    // Whoever stays in a directory keeps it from being unmounted.
+    let cwd = env::current_dir().unwrap_or_default();
+    let _ = env::set_current_dir("/");
+
+    let runtime = Runtime::locate().ok();
+    let fifo = args.fifo.then(|| Fifo::create(runtime.as_ref())).transpose()?;
+    let replies = Replies::new(std::io::stdout().as_fd())?;
+    replies.hello(fifo.as_ref().map(Fifo::path));
+    let mut requests = Requests::new(fifo, args.pid)?;
+
+    let mut session = Session::new(&args.shell, cwd, args.histfile, runtime, replies);
+    while let Some(batch) = requests.wait()? {
+        session.answer(batch);
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! The records between the shell and its client, as [`super`] describes them.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use nemoterm_protocol::{Source, runtime::Runtime};
+use nemoterm_suggest::buffer::Buffer;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    process::Pid,
+};
+
+/// What separates the fields of a record.
+const SEPARATOR: char = '\x1f';
+
+/// Bytes a pipe takes in one piece on every system we know, Linux allowing 4096 and macOS 512.
+const MAX_REPLY: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+
+/// Bytes a request may have. Nobody types that much.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// What the shell says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A line to complete.
+    Complete {
+        /// Names the request in its replies.
+        seq: u64,
+        /// Whether the user asked for it.
+        asked: bool,
+        /// The line and the cursor.
+        buffer: Buffer,
+    },
+    /// A prompt appears.
+    Prompt {
+        /// Working directory of the shell.
+        cwd: PathBuf,
+        /// What was run before the prompt, and its exit status.
+        ran: Option<(String, i32)>,
+    },
+}
+
+impl Request {
+    /// Reads a record without its NUL. One that is no request, or no text, is nothing.
+    fn parse(record: &[u8]) -> Option<Self> {
+        let mut fields = std::str::from_utf8(record).ok()?.splitn(5, SEPARATOR);
+        let seq = fields.next()?.parse().ok()?;
+        let kind = fields.next()?;
+        match kind {
+            "type" | "ask" => {
+                let cursor = fields.next()?.parse().ok()?;
+                let line = fields.next()?;
+                let whole = fields.next().is_none();
+                whole.then(|| Self::Complete {
+                    seq,
+                    asked: kind == "ask",
+                    buffer: Buffer::at_char(line, cursor),
+                })
+            }
+            "event" => {
+                let status = fields.next()?.parse().ok()?;
+                let cwd = PathBuf::from(fields.next()?);
+                let line = fields.next()?;
+                Some(Self::Prompt { cwd, ran: (!line.is_empty()).then(|| (line.to_owned(), status)) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where requests come from.
+#[derive(Debug)]
+pub struct Requests {
+    input: File,
+    /// The pipe's name, until the shell has opened it.
+    fifo: Option<Fifo>,
+    shell: Option<Watched>,
+    unread: Vec<u8>,
+}
+
+impl Requests {
+    /// Reads from a named pipe, or from standard input without one, and watches the shell of that process id.
+    ///
+    /// # Errors
+    /// Where the pipe can't be opened.
+    pub fn new(fifo: Option<Fifo>, shell: Option<i32>) -> anyhow::Result<Self> {
+        let input = match &fifo {
+            Some(fifo) => fifo.open()?,
+            None => File::from(io::stdin().as_fd().try_clone_to_owned()?),
+        };
+        Ok(Self { input, fifo, shell: shell.and_then(Watched::new), unread: Vec::new() })
+    }
+
+    /// Waits for requests and gives all there are; nothing when the shell has gone.
+    ///
+    /// # Errors
+    /// Where the input can't be read.
+    pub fn wait(&mut self) -> anyhow::Result<Option<Vec<Request>>> {
+        loop {
+            if !self.readable()? {
+                return Ok(None);
+            }
+            let mut chunk = [0; 8192];
+            let length = match self.input.read(&mut chunk) {
+                Ok(0) => return Ok(None),
+                Ok(length) => length,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    continue;
+                }
+                Err(error) => return Err(error).context("reading requests"),
+            };
+            self.fifo = None;
+            self.unread.extend_from_slice(&chunk[..length]);
+            let requests = self.take();
+            if !requests.is_empty() {
+                return Ok(Some(requests));
+            }
+        }
+    }
+
+    /// Blocks until there is input, or tells that the shell has gone.
+    fn readable(&self) -> anyhow::Result<bool> {
+        loop {
+            let mut fds = vec![PollFd::new(&self.input, PollFlags::IN)];
+            let mut timeout = None;
+            match &self.shell {
+                Some(Watched::Handle(shell)) => fds.push(PollFd::new(shell, PollFlags::IN)),
+                Some(Watched::Pid(_)) => timeout = Some(Timespec { tv_sec: 5, tv_nsec: 0 }),
+                None => {}
+            }
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => {
+                    if let Some(Watched::Pid(pid)) = self.shell
+                        && rustix::process::test_kill_process(pid).is_err()
+                    {
+                        return Ok(false);
+                    }
+                }
+                // What the shell wrote last is not worth reading once it is gone.
+                Ok(_) if fds.get(1).is_some_and(|shell| !shell.revents().is_empty()) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("waiting for requests"),
+            }
+        }
+    }
+
+    /// The complete records of what was read.
+    fn take(&mut self) -> Vec<Request> {
+        let Some(end) = self.unread.iter().rposition(|&byte| byte == 0) else {
+            if self.unread.len() > MAX_REQUEST {
+                self.unread.clear();
+            }
+            return Vec::new();
+        };
+        let rest = self.unread.split_off(end + 1);
+        let records = std::mem::replace(&mut self.unread, rest);
+        records.split(|&byte| byte == 0).filter_map(Request::parse).collect()
+    }
+}
+
+/// A process whose end is noticed.
+#[derive(Debug)]
+enum Watched {
+    /// A handle that becomes readable when the process ends.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has such handles"))]
+    Handle(OwnedFd),
+    /// Where there are no handles, it is looked after now and then.
+    Pid(Pid),
+}
+
+impl Watched {
+    fn new(pid: i32) -> Option<Self> {
+        let pid = Pid::from_raw(pid)?;
+        #[cfg(target_os = "linux")]
+        if let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            return Some(Self::Handle(handle));
+        }
+        Some(Self::Pid(pid))
+    }
+}
+
+/// A pipe with a name, for shells that can't make one without. The name goes away with it.
+#[derive(Debug)]
+pub struct Fifo {
+    path: PathBuf,
+}
+
+impl Fifo {
+    /// Makes one in the runtime directory, which is closed to other users.
+    ///
+    /// # Errors
+    /// Where there is no such directory, or the pipe can't be made.
+    pub fn create(runtime: Option<&Runtime>) -> anyhow::Result<Self> {
+        let runtime = runtime.context("there is no directory for the pipe")?;
+        runtime.create()?;
+        let path = runtime.dir().join(format!("attach.{}", std::process::id()));
+        // Left over from an earlier process with our id.
+        let _ = fs::remove_file(&path);
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: mkfifo reads the name, which is a C string that outlives the call.
+        #[expect(unsafe_code, reason = "rustix has no mkfifo on every system")]
+        let made = unsafe { libc::mkfifo(name.as_ptr(), 0o600) };
+        if made != 0 {
+            return Err(io::Error::last_os_error()).context("making the pipe");
+        }
+        Ok(Self { path })
+    }
+
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the end that is read. Does not wait for the shell.
+    fn open(&self) -> io::Result<File> {
+        File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&self.path)
+    }
+}
+
+impl Drop for Fifo {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// How the shell is answered. Clones write to the same pipe.
+#[derive(Debug, Clone)]
+pub struct Replies {
+    output: Arc<Mutex<File>>,
+}
+
+impl Replies {
+    /// Writes to a pipe, which becomes non-blocking: a shell that does not read must not hold us up.
+    ///
+    /// # Errors
+    /// Where the pipe can't be set up.
+    pub fn new(output: BorrowedFd<'_>) -> io::Result<Self> {
+        let output = output.try_clone_to_owned()?;
+        fcntl_setfl(&output, fcntl_getfl(&output)? | OFlags::NONBLOCK)?;
+        Ok(Self { output: Arc::new(Mutex::new(File::from(output))) })
+    }
+
+    /// Says that requests are read, and where.
+    pub fn hello(&self, fifo: Option<&Path>) {
+        let path = fifo.and_then(Path::to_str).unwrap_or_default();
+        self.write(&format!("0{SEPARATOR}hello{SEPARATOR}{path}\0"));
+    }
+
+    /// Answers a request. Alternatives that do not fit the record are left out.
+    pub fn send(&self, seq: u64, replaces: bool, source: Source, texts: &[String]) {
+        let verb = if replaces { "replace" } else { "add" };
+        let source = match source {
+            Source::Model => "model",
+            Source::History => "history",
+            Source::Context => "context",
+        };
+        let mut record = format!("{seq}{SEPARATOR}{verb}{SEPARATOR}{source}");
+        let before = record.len();
+        for text in texts {
+            // One byte for the separator and one for the NUL.
+            if record.len() + text.len() + 2 <= MAX_REPLY {
+                record.push(SEPARATOR);
+                record.push_str(text);
+            }
+        }
+        if record.len() > before {
+            record.push('\0');
+            self.write(&record);
+        }
+    }
+
+    fn write(&self, record: &str) {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        // A full pipe takes nothing of a record this short. A shell that is gone is noticed at the input.
+        let _ = output.write_all(record.as_bytes());
+    }
+}
+
+/// Keeps what the shell had open from the programs we start: a daemon outlives the shell, and what waits for the end
+/// of some pipe must not wait for the daemon.
+pub fn close_on_exec() {
+    let Ok(open) = fs::read_dir("/dev/fd") else { return };
+    let open: Vec<i32> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|&fd| fd > 2) {
+        // SAFETY: a number that is open no more is answered with an error, and nothing is closed here.
+        #[expect(unsafe_code, reason = "inherited descriptors have no owner in this program")]
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(record: &str) -> Option<Request> {
+        Request::parse(record.as_bytes())
+    }
+
+    #[test]
+    fn requests_are_read() {
+        assert_eq!(
+            parsed("7\x1ftype\x1f4\x1fcd ü\nls"),
+            Some(Request::Complete { seq: 7, asked: false, buffer: Buffer::at_char("cd ü\nls", 4) })
+        );
+        assert_eq!(
+            parsed("8\x1fask\x1f2\x1fls"),
+            Some(Request::Complete { seq: 8, asked: true, buffer: Buffer::at_end("ls") })
+        );
+        assert_eq!(
+            parsed("9\x1fevent\x1f130\x1f/tmp\x1fsleep 9"),
+            Some(Request::Prompt { cwd: "/tmp".into(), ran: Some(("sleep 9".to_owned(), 130)) })
+        );
+        assert_eq!(
+            parsed("9\x1fevent\x1f0\x1f/\x1f"),
+            Some(Request::Prompt { cwd: "/".into(), ran: None })
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_is_dropped() {
+        for record in ["", "x", "1\x1fdance", "1\x1ftype\x1fx\x1fls", "1\x1ftype\x1f2", "1\x1ftype\x1f2\x1fa\x1fb"] {
+            assert_eq!(parsed(record), None, "{record:?}");
+        }
+        assert_eq!(Request::parse(b"1\x1ftype\x1f2\x1f\xff\xfe"), None);
+    }
+
+    #[test]
+    fn records_may_arrive_in_pieces() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut requests = Requests { input: read.into(), fifo: None, shell: None, unread: Vec::new() };
+        let mut write = File::from(write);
+        write.write_all(b"1\x1ftype\x1f2\x1fls\x002\x1ftype\x1f3\x1fls").unwrap();
+        assert_eq!(requests.wait().unwrap().unwrap().len(), 1);
+        write.write_all(b" \0").unwrap();
+        let buffer = Buffer::at_end("ls ");
+        assert_eq!(
+            requests.wait().unwrap().unwrap(),
+            [Request::Complete { seq: 2, asked: false, buffer }]
+        );
+        drop(write);
+        assert_eq!(requests.wait().unwrap(), None);
+    }
+
+    #[test]
+    fn a_reply_fits_the_pipe() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let replies = Replies::new(write.as_fd()).unwrap();
+        drop(write);
+        replies.send(3, false, Source::History, &["x".repeat(MAX_REPLY), " -la".to_owned(), " -l".to_owned()]);
+        replies.send(4, true, Source::Model, &["x".repeat(MAX_REPLY)]);
+        drop(replies);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "3\x1fadd\x1fhistory\x1f -la\x1f -l\0");
+    }
+}

@@ -1,0 +1,141 @@
+//! What one shell has run and where it is, and the answer that needs no daemon.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nemoterm_protocol::{Context, HistoryLine, Source, runtime::Runtime};
+use nemoterm_suggest::{
+    buffer::{Buffer, Kind},
+    clean::is_displayable,
+    context::Shell,
+    history::Index,
+    redact::redact,
+};
+
+use super::{
+    daemon::{Daemon, Question},
+    pipe::{Replies, Request},
+};
+use crate::context;
+
+/// The directory the shell is in, as it was last looked at.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// The directory.
+    pub cwd: PathBuf,
+    /// Names in it.
+    pub names: Vec<String>,
+    /// The branch of the work tree around it.
+    pub branch: Option<String>,
+}
+
+/// One shell.
+#[derive(Debug)]
+pub struct Session {
+    shell: String,
+    cwd: PathBuf,
+    index: Index,
+    /// The last lines that were run, oldest first.
+    recent: Vec<HistoryLine>,
+    place: Arc<Mutex<Place>>,
+    runtime: Option<Runtime>,
+    replies: Replies,
+    daemon: Daemon,
+}
+
+impl Session {
+    /// Reads the history and begins to look for the daemon.
+    pub fn new(
+        shell: &str,
+        cwd: PathBuf,
+        history: Option<PathBuf>,
+        runtime: Option<Runtime>,
+        replies: Replies,
+    ) -> Self {
+        let place = Arc::new(Mutex::new(Place::default()));
+        let daemon = Daemon::spawn(runtime.clone(), replies.clone(), Arc::clone(&place));
+        daemon.look(cwd.clone());
+        let kind = Shell::from_name(shell);
+        let history = history.or_else(|| context::default_history_file(kind));
+        let lines = history.and_then(|file| context::read_history(kind, &file).ok()).unwrap_or_default();
+        let recent = lines[lines.len().saturating_sub(context::MAX_HISTORY)..].iter();
+        let recent = recent.map(|line| HistoryLine { line: redact(line).into_owned(), status: None }).collect();
+        Self {
+            shell: shell.to_owned(),
+            cwd,
+            index: Index::from_lines(&lines),
+            recent,
+            place,
+            runtime,
+            replies,
+            daemon,
+        }
+    }
+
+    /// Takes in what happened, and answers the newest question.
+    pub fn answer(&mut self, requests: Vec<Request>) {
+        let mut newest = None;
+        for request in requests {
+            match request {
+                Request::Complete { seq, asked, buffer } => newest = Some((seq, asked, buffer)),
+                Request::Prompt { cwd, ran } => {
+                    newest = None;
+                    self.prompt(cwd, ran);
+                }
+            }
+        }
+        if let Some((seq, asked, buffer)) = newest
+            && !self.is_off()
+        {
+            self.complete(seq, asked, buffer);
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.runtime.as_ref().is_some_and(|runtime| runtime.off_switch().exists())
+    }
+
+    fn prompt(&mut self, cwd: PathBuf, ran: Option<(String, i32)>) {
+        // A line that begins with a blank is one the user does not want to be remembered.
+        if let Some((line, status)) = ran.filter(|(line, _)| !line.starts_with([' ', '\t'])) {
+            let line = line.trim_end();
+            self.index.push(line);
+            if self.recent.len() >= context::MAX_HISTORY {
+                self.recent.remove(0);
+            }
+            self.recent.push(HistoryLine { line: redact(line).into_owned(), status: Some(status) });
+        }
+        self.cwd = cwd;
+        self.daemon.look(self.cwd.clone());
+    }
+
+    fn complete(&self, seq: u64, asked: bool, buffer: Buffer) {
+        let mut context = Context {
+            shell: self.shell.clone(),
+            cwd: self.cwd.to_str().map(str::to_owned),
+            history: self.recent.clone(),
+            ..Context::default()
+        };
+        {
+            let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            if place.cwd == self.cwd {
+                context.names.clone_from(&place.names);
+                context.branch.clone_from(&place.branch);
+            }
+        }
+        let candidates = context::candidates(&context, &buffer, &self.index);
+        let shown: Vec<(String, Source)> = candidates
+            .iter()
+            .filter(|candidate| is_displayable(&candidate.suffix) && !candidate.suffix.is_empty())
+            .map(|candidate| (candidate.suffix.clone(), candidate.source))
+            .collect();
+        if let Some((_, source)) = shown.first() {
+            let texts: Vec<String> = shown.iter().map(|(text, _)| text.clone()).collect();
+            let replaces = matches!(buffer.kind(), Kind::Description(_));
+            self.replies.send(seq, replaces, *source, &texts);
+        }
+        self.daemon.complete(Question { seq, asked, buffer, context, candidates, shown });
+    }
+}

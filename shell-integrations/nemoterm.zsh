@@ -1,0 +1,516 @@
+# nemoterm for zsh: the rest of the command as ghost text while you type.
+#
+#   eval "$(nemoterm init zsh)"
+#
+# Keys, all of which do what they did before when there is nothing to accept:
+#   Right, End, Ctrl-F, Ctrl-E   accept the suggestion
+#   Alt-Right, Alt-F             accept its next word
+#   Alt-], Alt-[                 next and previous suggestion
+#   Ctrl-Space                   ask now
+#   Esc                          dismiss (Ctrl-G in vi mode, where Esc leaves insert mode and hides it anyway)
+#
+# Settings, to be made before this is evaluated unless they say otherwise:
+#   NEMOTERM_KEY_ACCEPT, NEMOTERM_KEY_WORD, NEMOTERM_KEY_NEXT, NEMOTERM_KEY_PREVIOUS, NEMOTERM_KEY_ASK,
+#   NEMOTERM_KEY_DISMISS    arrays of keys as bindkey takes them; an empty array binds none
+#   NEMOTERM_HIGHLIGHT      look of the ghost, as in region_highlight (at any time; default fg=8)
+#   NEMOTERM_MODE           "hotkey" suggests only when asked (at any time; default "type")
+#   NEMOTERM_OFF            anything but empty turns this shell's suggestions off (at any time)
+# `nemoterm off` and `nemoterm on` work for all shells at once.
+#
+# How it works: one `nemoterm attach` a shell (see its source for the records) does everything that could take time. A redraw
+# of the line writes the line to it without waiting, and its answers are drawn when they arrive, if they still fit.
+
+[[ -o interactive && -o zle ]] || return 0
+zmodload zsh/system zsh/datetime 2>/dev/null || return 0
+zmodload -F zsh/parameter p:functions 2>/dev/null || return 0
+autoload -Uz add-zle-hook-widget add-zsh-hook
+
+typeset -g _nemoterm_program=@NEMOTERM@
+
+# Evaluated once more: the functions below are renewed, what is connected and shown stays.
+if (( ! ${+_nemoterm_sequence} )); then
+  typeset -gi _nemoterm_sequence=0     # number of the last request
+  typeset -g  _nemoterm_from= _nemoterm_to= # descriptors: answers come from one, requests go to the other
+  typeset -g  _nemoterm_unread=        # the beginning of a record of which the end has not arrived
+  typeset -gF _nemoterm_started=0      # when the client was started last
+  typeset -gi _nemoterm_failures=0     # how often in a row it ended
+  typeset -g  _nemoterm_asked=         # the buffer the last request was about
+  typeset -g  _nemoterm_for=           # the buffer the suggestions continue
+  typeset -ga _nemoterm_suggestions=() # what may be added, best first
+  typeset -gi _nemoterm_index=1        # which of them is shown
+  typeset -gi _nemoterm_replaces=0     # whether they replace the line (a `# description`)
+  typeset -g  _nemoterm_ghost=         # what is on the screen after the line
+  typeset -gi _nemoterm_step=0         # where to go in the suggestions when more arrive
+  typeset -gi _nemoterm_complete=0     # whether the suggestions are all there are
+  typeset -g  _nemoterm_ran=           # the command line that runs
+  typeset -g  _nemoterm_trap=          # the user's own INT trap while ours is set
+  typeset -gi _nemoterm_trapped=0
+  typeset -gA _nemoterm_before=()      # widget -> what its key did before
+fi
+
+# --- the client ---------------------------------------------------------------------------------------------
+
+# Starts the client. It is waited for nowhere: its first record tells where requests go.
+_nemoterm_start() {
+  emulate -L zsh
+  _nemoterm_started=$EPOCHREALTIME
+  exec {_nemoterm_from}< <(
+    exec -- "$_nemoterm_program" attach zsh --fifo --pid $$ ${HISTFILE:+--histfile=$HISTFILE} </dev/null 2>/dev/null
+  ) 2>/dev/null || { _nemoterm_from=; return 1 }
+  zle -F -w $_nemoterm_from _nemoterm_receive
+}
+
+_nemoterm_stop() {
+  [[ -n $_nemoterm_from ]] && { zle -F $_nemoterm_from; exec {_nemoterm_from}<&- }
+  [[ -n $_nemoterm_to ]] && exec {_nemoterm_to}>&-
+  _nemoterm_from= _nemoterm_to= _nemoterm_unread=
+} 2>/dev/null
+
+# Writes a record. A client that does not read, or not any more, costs nothing: the descriptor does not block,
+# and a record this short goes into a pipe as a whole or not at all.
+_nemoterm_send() {
+  [[ -n $_nemoterm_to ]] || return 1
+  local record="${(pj:\x1f:)@}"$'\0'
+  local LC_ALL=C
+  (( $#record <= 4096 )) || return 1
+  syswrite -o $_nemoterm_to -- "$record" 2>/dev/null
+}
+
+# Called by zle when the client has said something.
+_nemoterm_receive() {
+  emulate -L zsh
+  local chunk record
+  if ! sysread -i $1 -t 0 chunk 2>/dev/null; then
+    # The client has ended. It is started again when a prompt appears, less and less often.
+    (( ++_nemoterm_failures ))
+    _nemoterm_stop
+    return 0
+  fi
+  _nemoterm_unread+=$chunk
+  while [[ $_nemoterm_unread == *$'\0'* ]]; do
+    record=${_nemoterm_unread%%$'\0'*}
+    _nemoterm_unread=${_nemoterm_unread#*$'\0'}
+    _nemoterm_record "${(@ps:\x1f:)record}"
+  done
+}
+
+_nemoterm_record() {
+  if [[ $1 == 0 && $2 == hello ]]; then
+    sysopen -w -o cloexec,nonblock -u _nemoterm_to -- "$3" 2>/dev/null || { _nemoterm_to=; return 0 }
+    _nemoterm_failures=0
+    _nemoterm_event
+    # What was typed before there was anybody to ask.
+    _nemoterm_redraw
+    return 0
+  fi
+  [[ $1 == $_nemoterm_sequence && -n $_nemoterm_asked ]] || return 0
+  _nemoterm_for=$_nemoterm_asked
+  _nemoterm_suggestions=("${(@)argv[4,-1]}")
+  _nemoterm_replaces=$(( ${2/replace/1} == 1 ))
+  _nemoterm_index=1
+  if (( _nemoterm_step )); then
+    (( $#_nemoterm_suggestions > 1 )) &&
+      _nemoterm_index=$(( (_nemoterm_step % $#_nemoterm_suggestions + $#_nemoterm_suggestions) % $#_nemoterm_suggestions + 1 ))
+    _nemoterm_step=0
+  fi
+  _nemoterm_fit || _nemoterm_forget
+  _nemoterm_paint
+  zle -R
+}
+
+# --- what is shown ------------------------------------------------------------------------------------------
+
+# Makes the suggestions continue the buffer as it is now, where that is part of them; else fails.
+_nemoterm_fit() {
+  [[ $BUFFER == $_nemoterm_for ]] && return 0
+  (( _nemoterm_replaces )) && return 1
+  [[ -n $_nemoterm_for && $BUFFER == "$_nemoterm_for"?* ]] || return 1
+  local typed=${BUFFER[$#_nemoterm_for+1,-1]} shown=$_nemoterm_suggestions[$_nemoterm_index] suggestion
+  local -a fitting=()
+  [[ $shown == "$typed"?* ]] || return 1
+  for suggestion in "${_nemoterm_suggestions[@]}"; do
+    [[ $suggestion == "$typed"?* ]] && fitting+=("${suggestion[$#typed+1,-1]}")
+  done
+  _nemoterm_suggestions=("${fitting[@]}")
+  _nemoterm_index=${fitting[(ie)${shown[$#typed+1,-1]}]}
+  _nemoterm_for=$BUFFER
+  return 0
+}
+
+_nemoterm_forget() {
+  _nemoterm_for= _nemoterm_suggestions=() _nemoterm_index=1 _nemoterm_replaces=0 _nemoterm_step=0
+}
+
+# Whether there is a ghost the user can see and accept.
+_nemoterm_visible() {
+  [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost && $CURSOR -eq $#BUFFER && $BUFFER == $_nemoterm_for ]]
+}
+
+# Brings the screen in line with the suggestions.
+_nemoterm_paint() {
+  local ghost=
+  if (( CURSOR == $#BUFFER && $#_nemoterm_suggestions )) && [[ $BUFFER == $_nemoterm_for && -n $BUFFER && $KEYMAP != vicmd ]]; then
+    ghost=$_nemoterm_suggestions[$_nemoterm_index]
+    (( _nemoterm_replaces )) && ghost="  -> $ghost"
+  fi
+  # Another plugin's text after the line is not ours to take away.
+  if [[ -n $ghost || ( -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost ) ]]; then
+    POSTDISPLAY=$ghost
+  fi
+  _nemoterm_ghost=$ghost
+  region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
+  if [[ -n $ghost ]]; then
+    local look=${NEMOTERM_HIGHLIGHT:-fg=8}
+    [[ -n $NO_COLOR ]] && look=${NEMOTERM_HIGHLIGHT:-underline}
+    region_highlight+=("$#BUFFER $(( $#BUFFER + $#ghost )) $look memo=nemoterm")
+    _nemoterm_arm
+  else
+    _nemoterm_disarm
+  fi
+}
+
+_nemoterm_hide() {
+  _nemoterm_forget
+  _nemoterm_paint
+}
+
+# --- asking -------------------------------------------------------------------------------------------------
+
+# Asks about the buffer; `type` as it is typed, `ask` when the user wants to know.
+_nemoterm_ask() {
+  [[ -n $_nemoterm_to ]] || return 1
+  _nemoterm_asked=$BUFFER
+  (( ++_nemoterm_sequence ))
+  [[ $1 == ask ]] && _nemoterm_complete=1 || _nemoterm_complete=0
+  _nemoterm_send $_nemoterm_sequence $1 $CURSOR "$BUFFER"
+}
+
+# Before each redraw of the line.
+_nemoterm_redraw() {
+  emulate -L zsh
+  # Only at the prompt: not where `vared` or a function reads something else.
+  [[ $CONTEXT == (start|cont) ]] || return 0
+  if ! _nemoterm_fit; then
+    # The screen must not show what does not belong to the line, however long the next answer takes.
+    _nemoterm_forget
+  fi
+  _nemoterm_paint
+  # A key that waits already makes an answer to this one useless. This also makes one request of a paste.
+  (( PENDING || KEYS_QUEUED_COUNT )) && return 0
+  if [[ -n $NEMOTERM_OFF ]]; then
+    _nemoterm_hide
+    return 0
+  fi
+  [[ $BUFFER == $_nemoterm_asked || $BUFFER == $_nemoterm_for ]] && return 0
+  [[ $NEMOTERM_MODE == hotkey ]] && return 0
+  (( _nemoterm_elsewhere )) && return 0
+  (( CURSOR == $#BUFFER )) || return 0
+  # Pasted comments are no questions.
+  [[ $BUFFER == [[:space:]]#\#* && $LASTWIDGET == bracketed-paste ]] && return 0
+  [[ $BUFFER == *[^[:space:]]* ]] || { _nemoterm_asked=$BUFFER; return 0 }
+  _nemoterm_ask type
+}
+
+# Tells the client where the shell is and what it ran.
+_nemoterm_event() {
+  _nemoterm_send 0 event ${_nemoterm_status:-0} "$PWD" "$_nemoterm_ran" && _nemoterm_ran=
+}
+
+_nemoterm_preexec() { _nemoterm_ran=$1 }
+
+_nemoterm_precmd() {
+  typeset -g _nemoterm_status=$?
+  emulate -L zsh
+  _nemoterm_asked=
+  if [[ -z $_nemoterm_from ]] &&
+    (( EPOCHREALTIME - _nemoterm_started > 5 * _nemoterm_failures * _nemoterm_failures )); then
+    _nemoterm_start
+  else
+    _nemoterm_event
+  fi
+  return 0
+}
+
+_nemoterm_line_init() {
+  emulate -L zsh
+  _nemoterm_disarm
+  _nemoterm_forget
+  _nemoterm_asked= _nemoterm_ghost=
+}
+
+# The line is done: what is left on the screen is what is run.
+_nemoterm_line_finish() {
+  emulate -L zsh
+  local visible=$_nemoterm_ghost
+  _nemoterm_hide
+  (( ++_nemoterm_sequence ))
+  [[ -n $visible ]] && zle -R
+  return 0
+}
+
+# --- Ctrl-C and Esc, only while there is a ghost --------------------------------------------------------------
+
+# Ctrl-C abandons the line where it stands, with the ghost, and only a trap comes before it.
+_nemoterm_arm() {
+  (( _nemoterm_trapped )) && return 0
+  _nemoterm_trapped=1
+  _nemoterm_trap=${functions[TRAPINT]-}
+  functions[TRAPINT]='_nemoterm_interrupted "$@"'
+  local map
+  for map in $_nemoterm_escape_maps; do bindkey -M $map '^[' nemoterm-dismiss; done
+}
+
+_nemoterm_disarm() {
+  (( _nemoterm_trapped )) || return 0
+  _nemoterm_trapped=0
+  if [[ -n $_nemoterm_trap ]]; then functions[TRAPINT]=$_nemoterm_trap; else unfunction TRAPINT 2>/dev/null; fi
+  local map
+  for map in $_nemoterm_escape_maps; do bindkey -M $map -r '^['; done
+}
+
+_nemoterm_interrupted() {
+  # In the trap itself the line can't be changed.
+  zle && zle _nemoterm_wipe
+  if [[ -n $_nemoterm_trap ]]; then
+    functions[_nemoterm_users_trap]=$_nemoterm_trap
+    _nemoterm_users_trap "$@"
+  else
+    return $(( 128 + $1 ))
+  fi
+}
+
+_nemoterm_wipe() {
+  emulate -L zsh
+  _nemoterm_forget
+  POSTDISPLAY= _nemoterm_ghost=
+  region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
+  zle -R
+}
+
+# --- keys ---------------------------------------------------------------------------------------------------
+
+# What the key did before it was ours.
+_nemoterm_fall_through() {
+  local before=${_nemoterm_before[$WIDGET]:-$1}
+  [[ -n $before && $before != undefined-key ]] || return 0
+  zle $before
+}
+
+# Puts text into the line as typing it would, and never runs it.
+_nemoterm_take() {
+  if (( _nemoterm_replaces )); then
+    BUFFER=$1
+  else
+    BUFFER+=$1
+  fi
+  CURSOR=$#BUFFER
+}
+
+_nemoterm_accept() {
+  if ! _nemoterm_visible; then
+    _nemoterm_fall_through $1
+    return
+  fi
+  emulate -L zsh
+  local suggestion=$_nemoterm_suggestions[$_nemoterm_index]
+  _nemoterm_take "$suggestion"
+  _nemoterm_hide
+}
+_nemoterm_accept_char() { _nemoterm_accept forward-char }
+_nemoterm_accept_end() { _nemoterm_accept end-of-line }
+
+_nemoterm_accept_word() {
+  if ! _nemoterm_visible; then
+    _nemoterm_fall_through forward-word
+    return
+  fi
+  emulate -L zsh
+  local suggestion=$_nemoterm_suggestions[$_nemoterm_index]
+  if (( _nemoterm_replaces )); then
+    _nemoterm_take "$suggestion"
+    _nemoterm_hide
+    return
+  fi
+  # Blanks, then everything up to the next blank or slash, which belongs to it.
+  local rest=${suggestion##[[:space:]]##}
+  local blanks=${suggestion[1,$#suggestion-$#rest]} word=${rest%%[[:space:]/]*}
+  [[ ${rest[$#word+1]} == / ]] && word+=/
+  _nemoterm_take "$blanks$word"
+  _nemoterm_fit || _nemoterm_forget
+  _nemoterm_paint
+}
+
+# Shows the suggestion that is $1 further on. The first time, more are asked for.
+_nemoterm_step() {
+  emulate -L zsh
+  local count=$#_nemoterm_suggestions
+  if (( ! _nemoterm_complete )); then
+    _nemoterm_ask ask || return 0
+    _nemoterm_step=$1
+    (( count > 1 )) || return 0
+  fi
+  (( count )) || return 0
+  _nemoterm_index=$(( (_nemoterm_index - 1 + $1 + count) % count + 1 ))
+  _nemoterm_paint
+}
+
+_nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_fall_through; fi }
+_nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
+
+_nemoterm_hotkey() {
+  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_to || $CONTEXT != (start|cont) ]] || (( CURSOR != $#BUFFER )); then
+    _nemoterm_fall_through
+    return
+  fi
+  emulate -L zsh
+  if _nemoterm_visible && (( _nemoterm_complete )); then _nemoterm_step 1; else _nemoterm_ask ask; fi
+}
+
+_nemoterm_dismiss() {
+  if ! _nemoterm_visible; then
+    _nemoterm_fall_through
+    return
+  fi
+  emulate -L zsh
+  # Late answers are not wanted either. The buffer stays asked about, so that it is not asked about again.
+  (( ++_nemoterm_sequence ))
+  _nemoterm_asked=$BUFFER
+  _nemoterm_hide
+}
+
+# Menu completion draws the line itself, with whatever stands after it.
+_nemoterm_tab() {
+  _nemoterm_visible && { (( ++_nemoterm_sequence )); _nemoterm_hide }
+  _nemoterm_fall_through expand-or-complete
+}
+
+_nemoterm_bind_keys() {
+  emulate -L zsh
+  setopt extendedglob
+  local map line key widget name
+  local -a words
+  local -A bound
+
+  # What the keys are bound to now, at the price of one fork.
+  for line in ${(f)"$(for map in emacs viins; do print -r -- "map $map"; bindkey -M $map; done)"}; do
+    if [[ $line == 'map '* ]]; then map=${line#map }; continue; fi
+    words=(${(z)line})
+    (( $#words == 2 )) && bound[$map$'\0'$words[1]]=$words[2]
+  done
+
+  bind() { # bind FUNCTION MAPS KEY...
+    local function=$1 map key name previous shown
+    local -a maps=(${=2})
+    shift 2
+    for map in $maps; do
+      for key in "$@"; do
+        [[ -n $key ]] || continue
+        shown="\"${key}\""
+        previous=${bound[$map$'\0'$shown]-}
+        # Ours already, or a macro, which can't be called: the user's keys stay the user's.
+        [[ $previous == (_nemoterm_key_*|\"*) ]] && continue
+        name=_nemoterm_key_${#_nemoterm_before}_${function#_nemoterm_}
+        _nemoterm_before[$name]=${previous:-${default[$function]-}}
+        zle -N $name $function
+        bindkey -M $map -- "$key" $name
+      done
+    done
+  }
+  local -A default=(_nemoterm_accept_char '' )
+
+  # Letters after Esc are left alone in vi mode, where Esc and a command often follow in no time.
+  local -a right=('^[[C' '^[OC') end=('^[[F' '^[OF' '^[[4~') alt_right=('^[[1;3C' '^[^[[C')
+  [[ -n ${terminfo[kcuf1]-} ]] && right+=("${(V)terminfo[kcuf1]}")
+  if (( ${+NEMOTERM_KEY_ACCEPT} )); then
+    bind _nemoterm_accept_char 'emacs viins' "${(@)NEMOTERM_KEY_ACCEPT}"
+  else
+    bind _nemoterm_accept_char 'emacs viins' "${(@u)right}"
+    bind _nemoterm_accept_end 'emacs viins' "${(@)end}"
+    bind _nemoterm_accept_char emacs '^F'
+    bind _nemoterm_accept_end emacs '^E'
+  fi
+  if (( ${+NEMOTERM_KEY_WORD} )); then
+    bind _nemoterm_accept_word 'emacs viins' "${(@)NEMOTERM_KEY_WORD}"
+  else
+    bind _nemoterm_accept_word 'emacs viins' "${(@)alt_right}"
+    bind _nemoterm_accept_word emacs '^[f' '^[F'
+  fi
+  if (( ${+NEMOTERM_KEY_NEXT} )); then
+    bind _nemoterm_next 'emacs viins' "${(@)NEMOTERM_KEY_NEXT}"
+  else
+    bind _nemoterm_next emacs '^[]'
+  fi
+  if (( ${+NEMOTERM_KEY_PREVIOUS} )); then
+    bind _nemoterm_previous 'emacs viins' "${(@)NEMOTERM_KEY_PREVIOUS}"
+  else
+    bind _nemoterm_previous emacs '^[['
+  fi
+  if (( ${+NEMOTERM_KEY_ASK} )); then
+    bind _nemoterm_hotkey 'emacs viins' "${(@)NEMOTERM_KEY_ASK}"
+  else
+    bind _nemoterm_hotkey 'emacs viins' '^@'
+  fi
+  typeset -ga _nemoterm_escape_maps=()
+  if (( ${+NEMOTERM_KEY_DISMISS} )); then
+    bind _nemoterm_dismiss 'emacs viins' "${(@)NEMOTERM_KEY_DISMISS}"
+  else
+    # Esc by itself is bound only while there is a ghost, so that Esc and then a letter stays Alt and that letter,
+    # however slowly typed.
+    [[ -z ${bound[emacs$'\0"^["']-} ]] && _nemoterm_escape_maps=(emacs)
+    bind _nemoterm_dismiss viins '^G'
+  fi
+  bind _nemoterm_tab 'emacs viins' '^I'
+  unfunction bind
+}
+
+# --- beginning ----------------------------------------------------------------------------------------------
+
+# zsh-autosuggestions draws after the line too, and two writers fight. Where it is, it draws, and asks us.
+_nemoterm_yield() {
+  emulate -L zsh
+  typeset -gi _nemoterm_elsewhere=0
+  (( ${+functions[_zsh_autosuggest_start]} )) || return 0
+  _nemoterm_elsewhere=1
+  typeset -ga ZSH_AUTOSUGGEST_STRATEGY
+  ZSH_AUTOSUGGEST_STRATEGY=(nemoterm ${ZSH_AUTOSUGGEST_STRATEGY:#nemoterm})
+}
+
+# Runs in the process that plugin forks for every suggestion.
+_zsh_autosuggest_strategy_nemoterm() {
+  emulate -L zsh
+  typeset -g suggestion=
+  [[ -n $NEMOTERM_OFF || $NEMOTERM_MODE == hotkey || -n $2 ]] && return 0
+  [[ $1 == [[:space:]]#\#* ]] && return 0
+  local line
+  line=$("$_nemoterm_program" complete --shell zsh --timeout 150 ${HISTFILE:+--history=$HISTFILE} -- "$1" </dev/null 2>/dev/null) || return 0
+  [[ $line == "$1"?* ]] && suggestion=$line
+}
+
+# Once everything in .zshrc has had its say.
+_nemoterm_first_prompt() {
+  add-zsh-hook -d precmd _nemoterm_first_prompt
+  _nemoterm_yield
+}
+
+() {
+  emulate -L zsh
+  local widget
+  typeset -gi _nemoterm_elsewhere
+  for widget in receive redraw line_init line_finish wipe; do zle -N _nemoterm_$widget; done
+  # For keys of one's own.
+  zle -N nemoterm-accept _nemoterm_accept_char
+  zle -N nemoterm-accept-word _nemoterm_accept_word
+  zle -N nemoterm-next _nemoterm_next
+  zle -N nemoterm-previous _nemoterm_previous
+  zle -N nemoterm-ask _nemoterm_hotkey
+  zle -N nemoterm-dismiss _nemoterm_dismiss
+  _nemoterm_bind_keys
+  add-zle-hook-widget line-pre-redraw _nemoterm_redraw
+  add-zle-hook-widget line-init _nemoterm_line_init
+  add-zle-hook-widget line-finish _nemoterm_line_finish
+  add-zsh-hook preexec _nemoterm_preexec
+  # Before other hooks, which may change the exit status.
+  add-zsh-hook precmd _nemoterm_first_prompt
+  add-zsh-hook -d precmd _nemoterm_precmd
+  precmd_functions=(_nemoterm_precmd ${precmd_functions})
+}
