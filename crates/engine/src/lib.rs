@@ -1,1 +1,23 @@
-//! stub
+//! Tokens in, tokens out: a language model on this machine's processor or accelerator.
+//!
+//! [`Model`] is weights and a tokenizer; [`Generator`] adds the key/value caches and writes text. The engine knows
+//! nothing of shells, prompts or sockets.
+//!
+//! One decoder block serves every model family: a family is a row in a table. The block is written against a small
+//! trait of operations, with one implementation on plain slices for the processor and one on the tensor library for
+//! CUDA and Metal.
+
+mod backend;
+mod config;
+mod decoder;
+mod device;
+mod error;
+mod family;
+mod kernels;
+mod model;
+mod tokenizer;
+mod weights;
+
+pub use device::DeviceChoice;
+pub use error::{EngineError, LoadError};
+pub use model::{LoadOptions, Model, ModelInfo, Source};

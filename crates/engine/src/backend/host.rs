@@ -1,0 +1,283 @@
+//! The processor: activations are vectors of f32, weights stay the bytes of the file.
+//!
+//! With one thread nothing here ever leaves the caller's thread. With more, a pool of our own splits the rows of a
+//! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
+//! are never started on this path.
+
+use candle_core::{Error, Result};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{Backend, RopeTable};
+use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
+use crate::kernels::{Activations, dequantise, math, multiply};
+use crate::weights::{ElementType, RawTensor};
+
+/// Products smaller than this many multiplications are not worth waking a thread for.
+const PARALLEL_WORK: usize = 1 << 17;
+/// Positions by which a cache grows.
+const KV_STEP: usize = 128;
+
+pub(crate) struct Host {
+    /// `None` for one thread.
+    pool: Option<ThreadPool>,
+}
+
+impl Host {
+    pub(crate) fn new(threads: usize) -> Result<Self> {
+        let build = |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
+        let pool = (threads > 1).then(|| build(threads)).transpose().map_err(Error::wrap)?;
+        Ok(Self { pool })
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
+    }
+}
+
+/// Rows of equal width.
+pub(crate) struct Rows {
+    values: Vec<f32>,
+    count: usize,
+}
+
+impl Rows {
+    fn width(&self) -> usize {
+        self.values.len() / self.count
+    }
+}
+
+pub(crate) struct HostLinear {
+    parts: Vec<RawTensor>,
+    inputs: usize,
+    outputs: usize,
+}
+
+pub(crate) struct HostNorm {
+    kind: NormKind,
+    epsilon: f32,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Keys and values, position after position, all heads of a position side by side.
+pub(crate) struct HostKv {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    width: usize,
+    limit: usize,
+}
+
+impl HostKv {
+    /// Makes room for `positions` positions, in steps.
+    fn reserve(&mut self, positions: usize) {
+        let wanted = positions.next_multiple_of(KV_STEP).min(self.limit.max(positions)) * self.width;
+        if self.keys.len() < wanted {
+            self.keys.resize(wanted, 0.0);
+            self.values.resize(wanted, 0.0);
+        }
+    }
+}
+
+impl Backend for Host {
+    type Hidden = Rows;
+    type Linear = HostLinear;
+    type Embedding = RawTensor;
+    type Norm = HostNorm;
+    type Rope = RopeTable;
+    type Kv = HostKv;
+
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    fn linear(&self, parts: Vec<RawTensor>) -> Result<HostLinear> {
+        let inputs = parts.first().map_or(0, |part| part.shape[1]);
+        let outputs = parts.iter().map(|part| part.shape[0]).sum();
+        Ok(HostLinear { parts, inputs, outputs })
+    }
+
+    fn embedding(&self, table: RawTensor) -> Result<RawTensor> {
+        Ok(table)
+    }
+
+    fn norm(&self, kind: NormKind, epsilon: f32, weight: Vec<f32>, bias: Vec<f32>) -> Result<HostNorm> {
+        Ok(HostNorm { kind, epsilon, weight, bias })
+    }
+
+    fn rope(&self, table: RopeTable) -> Result<RopeTable> {
+        Ok(table)
+    }
+
+    fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<HostKv> {
+        Ok(HostKv { keys: Vec::new(), values: Vec::new(), width: shape.kv_width(), limit })
+    }
+
+    fn copy_kv(&self, from: &HostKv, to: &mut HostKv, positions: usize) -> Result<()> {
+        to.reserve(positions);
+        let numbers = positions * from.width;
+        to.keys[..numbers].copy_from_slice(&from.keys[..numbers]);
+        to.values[..numbers].copy_from_slice(&from.values[..numbers]);
+        Ok(())
+    }
+
+    fn embed(&self, table: &RawTensor, tokens: &[u32]) -> Result<Rows> {
+        let width = table.shape[1];
+        let row_bytes = table.element.row_bytes(width);
+        let mut values = vec![0.0; tokens.len() * width];
+        for (row, &token) in values.chunks_exact_mut(width).zip(tokens) {
+            dequantise(table.element, &table.bytes[token as usize * row_bytes..][..row_bytes], row);
+        }
+        Ok(Rows { values, count: tokens.len() })
+    }
+
+    fn apply_norm(&self, norm: &HostNorm, x: &Rows) -> Result<Rows> {
+        let mut values = x.values.clone();
+        match norm.kind {
+            NormKind::Rms => math::rms_norm(&mut values, &norm.weight, norm.epsilon),
+            NormKind::Layer => math::layer_norm(&mut values, &norm.weight, &norm.bias, norm.epsilon),
+        }
+        Ok(Rows { values, count: x.count })
+    }
+
+    fn apply(&self, linear: &HostLinear, x: &Rows) -> Result<Rows> {
+        let count = x.count;
+        let work = linear.outputs * linear.inputs * count;
+        let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
+        // Row after row of the matrices, for each the products with all activations; with a single activation
+        // that is already the layout of the result.
+        let mut columns = vec![0.0; linear.outputs * count];
+        let mut prepared: Option<Activations<'_>> = None;
+        let mut rest = columns.as_mut_slice();
+        for part in &linear.parts {
+            let activations = match prepared.take() {
+                Some(ready) if ready.suits(part.element) => ready,
+                _ => Activations::new(&x.values, linear.inputs, part.element),
+            };
+            let (out, tail) = rest.split_at_mut(part.shape[0] * count);
+            rest = tail;
+            multiply_part(part, &activations, out, count, threads);
+            prepared = Some(activations);
+        }
+        let values = if count == 1 { columns } else { transpose(&columns, linear.outputs, count) };
+        Ok(Rows { values, count })
+    }
+
+    fn attend(
+        &self,
+        mut qkv: Rows,
+        kv: &mut HostKv,
+        rope: &RopeTable,
+        shape: &AttentionShape,
+        start: usize,
+    ) -> Result<Rows> {
+        let (head, query_width, kv_width) = (shape.head_dim, shape.query_width(), shape.kv_width());
+        let count = qkv.count;
+        let width = qkv.width();
+        kv.reserve(start + count);
+        let rotate = match shape.rope_style {
+            RopeStyle::Halves => math::rotate_halves,
+            RopeStyle::Pairs => math::rotate_pairs,
+        };
+        let scale = 1.0 / (head as f32).sqrt();
+        for (i, row) in qkv.values.chunks_exact_mut(width).enumerate() {
+            let position = start + i;
+            let angles = position * rope.half..(position + 1) * rope.half;
+            let (cos, sin) = (&rope.cos[angles.clone()], &rope.sin[angles]);
+            for vector in row[..query_width + kv_width].chunks_exact_mut(head) {
+                rotate(vector, cos, sin);
+            }
+            for q in &mut row[..query_width] {
+                *q *= scale;
+            }
+            let at = position * kv_width;
+            kv.keys[at..at + kv_width].copy_from_slice(&row[query_width..query_width + kv_width]);
+            kv.values[at..at + kv_width].copy_from_slice(&row[query_width + kv_width..]);
+        }
+
+        let mut out = vec![0.0; count * query_width];
+        let group = shape.heads / shape.kv_heads;
+        let (keys, values) = (&kv.keys, &kv.values);
+        let one_head = |scores: &mut Vec<f32>, (index, out): (usize, &mut [f32])| {
+            let (i, h) = (index / shape.heads, index % shape.heads);
+            let query = &qkv.values[i * width + h * head..][..head];
+            scores.resize(start + i + 1, 0.0);
+            let at = h / group * head;
+            math::attend(query, &keys[at..], &values[at..], kv_width, scores, out);
+        };
+        if self.threads() > 1 && count * shape.heads * (start + count) * head >= PARALLEL_WORK {
+            out.par_chunks_mut(head).enumerate().for_each_init(Vec::new, one_head);
+        } else {
+            let mut scores = Vec::new();
+            out.chunks_mut(head).enumerate().for_each(|item| one_head(&mut scores, item));
+        }
+        Ok(Rows { values: out, count })
+    }
+
+    fn activate(&self, activation: Activation, mut x: Rows) -> Result<Rows> {
+        match activation {
+            Activation::ReluSquared => {
+                math::relu_squared(&mut x.values);
+                Ok(x)
+            }
+            Activation::SiluGate => {
+                let width = x.width() / 2;
+                let mut values = vec![0.0; x.count * width];
+                math::silu_gate(&x.values, width, &mut values);
+                Ok(Rows { values, count: x.count })
+            }
+        }
+    }
+
+    fn add(&self, into: &mut Rows, x: Rows) -> Result<()> {
+        math::add(&mut into.values, &x.values);
+        Ok(())
+    }
+
+    fn skip_rows(&self, mut x: Rows, first: usize) -> Result<Rows> {
+        let width = x.width();
+        x.values.drain(..first * width);
+        x.count -= first;
+        Ok(x)
+    }
+
+    fn read(&self, x: Rows) -> Result<Vec<f32>> {
+        Ok(x.values)
+    }
+}
+
+/// Splits the rows of one matrix over the threads.
+fn multiply_part(
+    part: &RawTensor,
+    activations: &Activations<'_>,
+    out: &mut [f32],
+    count: usize,
+    threads: usize,
+) {
+    let element: ElementType = part.element;
+    let row_bytes = element.row_bytes(part.shape[1]);
+    if threads == 1 {
+        multiply(element, &part.bytes, activations, out);
+        return;
+    }
+    // Several pieces for each thread even out cores that are busy with something else.
+    let rows = part.shape[0].div_ceil(threads * 4).max(1);
+    let weights: &[u8] = &part.bytes;
+    out.par_chunks_mut(rows * count)
+        .zip(weights.par_chunks(rows * row_bytes))
+        .for_each(|(out, weights)| multiply(element, weights, activations, out));
+}
+
+/// Rows of `count` numbers to `count` rows.
+fn transpose(columns: &[f32], outputs: usize, count: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; columns.len()];
+    for (i, row) in rows.chunks_exact_mut(outputs).enumerate() {
+        for (value, column) in row.iter_mut().zip(columns.chunks_exact(count)) {
+            *value = column[i];
+        }
+    }
+    rows
+}

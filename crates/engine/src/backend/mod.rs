@@ -1,0 +1,81 @@
+//! What a device has to offer for the decoder to run on it. The decoder is written once, against this trait;
+//! [`host`] implements it on slices of f32, [`tensors`] on the tensor library for accelerators.
+
+pub(crate) mod host;
+pub(crate) mod tensors;
+
+use candle_core::Result;
+
+use crate::config::{Activation, AttentionShape, NormKind};
+use crate::weights::RawTensor;
+
+/// Angles of the rotary embedding for every position of the context.
+pub(crate) struct RopeTable {
+    /// Cosines, `positions` rows of half the rotated width.
+    pub(crate) cos: Vec<f32>,
+    /// Sines, likewise.
+    pub(crate) sin: Vec<f32>,
+    /// Rows.
+    pub(crate) positions: usize,
+    /// Half the rotated width.
+    pub(crate) half: usize,
+}
+
+/// A device. Hidden states are rows of f32 (or of the device's working type), one row for each token.
+pub(crate) trait Backend: Send + Sync + Sized + 'static {
+    /// Rows of activations.
+    type Hidden;
+    /// One or more matrices with the same input, whose outputs stand side by side.
+    type Linear: Send + Sync;
+    /// A table of rows to look up.
+    type Embedding: Send + Sync;
+    /// A norm with its weights.
+    type Norm: Send + Sync;
+    /// Rotary angles where the device wants them.
+    type Rope: Send + Sync;
+    /// Keys and values of one layer.
+    type Kv: Send;
+
+    /// Runs a whole forward pass where the device wants it to run.
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        work()
+    }
+
+    /// Takes over matrices of shape [outputs, inputs].
+    fn linear(&self, parts: Vec<RawTensor>) -> Result<Self::Linear>;
+    /// Takes over a table of shape [vocabulary, width].
+    fn embedding(&self, table: RawTensor) -> Result<Self::Embedding>;
+    /// A norm with a weight, and a bias if the kind has one.
+    fn norm(&self, kind: NormKind, epsilon: f32, weight: Vec<f32>, bias: Vec<f32>) -> Result<Self::Norm>;
+    /// Takes over the angles.
+    fn rope(&self, table: RopeTable) -> Result<Self::Rope>;
+    /// An empty cache.
+    fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<Self::Kv>;
+    /// Copies the first `positions` positions of `from`.
+    fn copy_kv(&self, from: &Self::Kv, to: &mut Self::Kv, positions: usize) -> Result<()>;
+
+    /// Rows of the table.
+    fn embed(&self, table: &Self::Embedding, tokens: &[u32]) -> Result<Self::Hidden>;
+    /// The normalised rows.
+    fn apply_norm(&self, norm: &Self::Norm, x: &Self::Hidden) -> Result<Self::Hidden>;
+    /// The products, outputs of all parts side by side.
+    fn apply(&self, linear: &Self::Linear, x: &Self::Hidden) -> Result<Self::Hidden>;
+    /// Causal attention. `qkv` has queries, keys and values of all heads side by side; its rows are the positions
+    /// from `start` on. Keys and values are written to the cache, which holds all positions before `start`.
+    fn attend(
+        &self,
+        qkv: Self::Hidden,
+        kv: &mut Self::Kv,
+        rope: &Self::Rope,
+        shape: &AttentionShape,
+        start: usize,
+    ) -> Result<Self::Hidden>;
+    /// The feed-forward activation; for gated ones, of gate and up side by side.
+    fn activate(&self, activation: Activation, x: Self::Hidden) -> Result<Self::Hidden>;
+    /// `into += x`.
+    fn add(&self, into: &mut Self::Hidden, x: Self::Hidden) -> Result<()>;
+    /// Only the rows from `first` on.
+    fn skip_rows(&self, x: Self::Hidden, first: usize) -> Result<Self::Hidden>;
+    /// The numbers, row after row.
+    fn read(&self, x: Self::Hidden) -> Result<Vec<f32>>;
+}

@@ -1,0 +1,309 @@
+//! Accelerators, through the tensor library. It also runs on the library's CPU device, which is how the tests hold
+//! it against [`super::host`].
+
+use candle_core::quantized::{QMatMul, QStorage, QTensor};
+use candle_core::{D, DType, Device, Module, Result, Tensor};
+
+use super::{Backend, RopeTable};
+use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
+use crate::weights::{ElementType, RawTensor};
+
+/// Positions by which a cache grows.
+const KV_STEP: usize = 256;
+
+pub(crate) struct Tensors {
+    device: Device,
+    /// Type of the hidden states and of unquantised weights. Products with quantised weights are in f32.
+    dtype: DType,
+}
+
+impl Tensors {
+    pub(crate) fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype }
+    }
+
+    fn dense(&self, raw: &RawTensor) -> Result<Tensor> {
+        let dtype = match raw.element {
+            ElementType::F16 => DType::F16,
+            ElementType::BF16 => DType::BF16,
+            _ => DType::F32,
+        };
+        if raw.element.is_quantised() {
+            Tensor::from_vec(raw.to_f32(), raw.shape.as_slice(), &self.device)?.to_dtype(self.dtype)
+        } else {
+            Tensor::from_raw_buffer(&raw.bytes, dtype, &raw.shape, &self.device)?.to_dtype(self.dtype)
+        }
+    }
+
+    fn quantised(&self, raw: &[RawTensor]) -> Result<QTensor> {
+        // Rows of one type stand behind one another in one matrix. The copy is also what the library's alignment
+        // checks ask for; a vector of u64 has more than any block needs.
+        let length: usize = raw.iter().map(|part| part.bytes.len()).sum();
+        let mut aligned = vec![0u64; length.div_ceil(8)];
+        let bytes: &mut [u8] = bytemuck_cast(&mut aligned, length);
+        let mut at = 0;
+        for part in raw {
+            bytes[at..at + part.bytes.len()].copy_from_slice(&part.bytes);
+            at += part.bytes.len();
+        }
+        let rows: usize = raw.iter().map(|part| part.shape[0]).sum();
+        let storage = QStorage::from_data((&*bytes).into(), &self.device, raw[0].element.to_candle())?;
+        QTensor::new(storage, (rows, raw[0].shape[1]))
+    }
+}
+
+/// The first `length` bytes of `words`.
+#[allow(unsafe_code)]
+fn bytemuck_cast(words: &mut [u64], length: usize) -> &mut [u8] {
+    debug_assert!(length <= words.len() * 8);
+    // SAFETY: the words are initialised memory of at least `length` bytes, every byte is a valid u8, and the
+    // borrow of `words` lasts as long as the result.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), length) }
+}
+
+pub(crate) enum Matrix {
+    /// Transposed, [inputs, outputs].
+    Dense(Tensor),
+    Quantised(QMatMul),
+}
+
+pub(crate) enum Table {
+    Dense(Tensor),
+    /// Rows are dequantised as they are asked for; the table stays where it was read.
+    Quantised(RawTensor),
+}
+
+pub(crate) struct TensorNorm {
+    kind: NormKind,
+    epsilon: f32,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+pub(crate) struct TensorRope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+/// Keys and values of shape [heads, capacity, head].
+pub(crate) struct TensorKv {
+    keys: Tensor,
+    values: Tensor,
+    limit: usize,
+}
+
+impl TensorKv {
+    fn capacity(&self) -> Result<usize> {
+        self.keys.dim(1)
+    }
+
+    fn reserve(&mut self, positions: usize) -> Result<()> {
+        let have = self.capacity()?;
+        if positions <= have {
+            return Ok(());
+        }
+        let wanted = positions.next_multiple_of(KV_STEP).min(self.limit.max(positions));
+        for cache in [&mut self.keys, &mut self.values] {
+            let (heads, _, head) = cache.dims3()?;
+            let grown = Tensor::zeros((heads, wanted, head), cache.dtype(), cache.device())?;
+            grown.slice_set(cache, 1, 0)?;
+            *cache = grown;
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Tensors {
+    /// [tokens, width]
+    type Hidden = Tensor;
+    type Linear = Vec<Matrix>;
+    type Embedding = Table;
+    type Norm = TensorNorm;
+    type Rope = TensorRope;
+    type Kv = TensorKv;
+
+    fn linear(&self, parts: Vec<RawTensor>) -> Result<Vec<Matrix>> {
+        parts
+            .chunk_by(|a, b| a.element == b.element)
+            .map(|same| {
+                if same[0].element.is_quantised() {
+                    Ok(Matrix::Quantised(QMatMul::from_qtensor(self.quantised(same)?)?))
+                } else {
+                    let tensors = same.iter().map(|raw| self.dense(raw)).collect::<Result<Vec<_>>>()?;
+                    Ok(Matrix::Dense(Tensor::cat(&tensors, 0)?.t()?))
+                }
+            })
+            .collect()
+    }
+
+    fn embedding(&self, table: RawTensor) -> Result<Table> {
+        if table.element.is_quantised() {
+            Ok(Table::Quantised(table))
+        } else {
+            Ok(Table::Dense(self.dense(&table)?))
+        }
+    }
+
+    fn norm(&self, kind: NormKind, epsilon: f32, weight: Vec<f32>, bias: Vec<f32>) -> Result<TensorNorm> {
+        let tensor = |values: Vec<f32>| -> Result<Tensor> {
+            let width = values.len();
+            Tensor::from_vec(values, width, &self.device)?.to_dtype(self.dtype)
+        };
+        let bias = match kind {
+            NormKind::Rms => None,
+            NormKind::Layer => Some(tensor(bias)?),
+        };
+        Ok(TensorNorm { kind, epsilon, weight: tensor(weight)?, bias })
+    }
+
+    fn rope(&self, table: RopeTable) -> Result<TensorRope> {
+        // In f32 until the last step: angles beyond position 2048 do not survive f16 arithmetic, cosines do.
+        let shape = (table.positions, table.half);
+        let tensor = |values| Tensor::from_vec(values, shape, &self.device)?.to_dtype(self.dtype);
+        Ok(TensorRope { cos: tensor(table.cos)?, sin: tensor(table.sin)? })
+    }
+
+    fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<TensorKv> {
+        let capacity = KV_STEP.min(limit);
+        let empty = || Tensor::zeros((shape.kv_heads, capacity, shape.head_dim), self.dtype, &self.device);
+        Ok(TensorKv { keys: empty()?, values: empty()?, limit })
+    }
+
+    fn copy_kv(&self, from: &TensorKv, to: &mut TensorKv, positions: usize) -> Result<()> {
+        if positions == 0 {
+            return Ok(());
+        }
+        to.reserve(positions)?;
+        to.keys.slice_set(&from.keys.narrow(1, 0, positions)?.contiguous()?, 1, 0)?;
+        to.values.slice_set(&from.values.narrow(1, 0, positions)?.contiguous()?, 1, 0)
+    }
+
+    fn embed(&self, table: &Table, tokens: &[u32]) -> Result<Tensor> {
+        match table {
+            Table::Dense(table) => table.index_select(&Tensor::new(tokens, &self.device)?, 0),
+            Table::Quantised(raw) => {
+                let width = raw.shape[1];
+                let row_bytes = raw.element.row_bytes(width);
+                let mut values = vec![0.0; tokens.len() * width];
+                for (row, &token) in values.chunks_exact_mut(width).zip(tokens) {
+                    let bytes = &raw.bytes[token as usize * row_bytes..][..row_bytes];
+                    crate::kernels::dequantise(raw.element, bytes, row);
+                }
+                Tensor::from_vec(values, (tokens.len(), width), &self.device)?.to_dtype(self.dtype)
+            }
+        }
+    }
+
+    fn apply_norm(&self, norm: &TensorNorm, x: &Tensor) -> Result<Tensor> {
+        match (norm.kind, &norm.bias) {
+            (NormKind::Layer, Some(bias)) => candle_nn::ops::layer_norm(x, &norm.weight, bias, norm.epsilon),
+            _ => candle_nn::ops::rms_norm(x, &norm.weight, norm.epsilon),
+        }
+    }
+
+    fn apply(&self, linear: &Vec<Matrix>, x: &Tensor) -> Result<Tensor> {
+        let mut products = linear
+            .iter()
+            .map(|matrix| match matrix {
+                Matrix::Dense(weight) => x.matmul(weight),
+                Matrix::Quantised(weight) => weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(self.dtype),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        match products.len() {
+            1 => Ok(products.remove(0)),
+            _ => Tensor::cat(&products, D::Minus1),
+        }
+    }
+
+    fn attend(
+        &self,
+        qkv: Tensor,
+        kv: &mut TensorKv,
+        rope: &TensorRope,
+        shape: &AttentionShape,
+        start: usize,
+    ) -> Result<Tensor> {
+        let (count, head) = (qkv.dim(0)?, shape.head_dim);
+        let group = shape.heads / shape.kv_heads;
+        let end = start + count;
+        kv.reserve(end)?;
+
+        // [count, heads * head] to [heads, count, head]
+        let heads = |first: usize, heads: usize| {
+            qkv.narrow(1, first * head, heads * head)?.reshape((count, heads, head))?.transpose(0, 1)?.contiguous()
+        };
+        let query = self.rotate(&heads(0, shape.heads)?, rope, shape, start)?;
+        let key = self.rotate(&heads(shape.heads, shape.kv_heads)?, rope, shape, start)?;
+        let value = heads(shape.heads + shape.kv_heads, shape.kv_heads)?;
+        kv.keys.slice_set(&key, 1, start)?;
+        kv.values.slice_set(&value, 1, start)?;
+        let keys = kv.keys.narrow(1, 0, end)?;
+        let values = kv.values.narrow(1, 0, end)?;
+
+        // The heads of a group share keys and values, so they go into one product as further rows.
+        let scale = 1.0 / (head as f64).sqrt();
+        let query = (query.reshape((shape.kv_heads, group * count, head))? * scale)?;
+        let scores = query.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
+        let scores = if count == 1 {
+            scores
+        } else {
+            let mask: Vec<f32> = (0..count)
+                .flat_map(|i| (0..end).map(move |p| if p > start + i { f32::NEG_INFINITY } else { 0.0 }))
+                .collect();
+            let mask = Tensor::from_vec(mask, (1, 1, count, end), &self.device)?;
+            scores
+                .reshape((shape.kv_heads, group, count, end))?
+                .broadcast_add(&mask)?
+                .reshape((shape.kv_heads, group * count, end))?
+        };
+        let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(self.dtype)?;
+        weights
+            .matmul(&values.contiguous()?)?
+            .reshape((shape.heads, count, head))?
+            .transpose(0, 1)?
+            .reshape((count, shape.heads * head))
+    }
+
+    fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {
+        match activation {
+            Activation::ReluSquared => x.relu()?.sqr(),
+            Activation::SiluGate => {
+                let width = x.dim(1)? / 2;
+                x.narrow(1, 0, width)?.contiguous()?.silu()? * x.narrow(1, width, width)?.contiguous()?
+            }
+        }
+    }
+
+    fn add(&self, into: &mut Tensor, x: Tensor) -> Result<()> {
+        *into = (&*into + x)?;
+        Ok(())
+    }
+
+    fn skip_rows(&self, x: Tensor, first: usize) -> Result<Tensor> {
+        x.narrow(0, first, x.dim(0)? - first)?.contiguous()
+    }
+
+    fn read(&self, x: Tensor) -> Result<Vec<f32>> {
+        x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+    }
+}
+
+impl Tensors {
+    /// Rotates the first part of each head; `x` has shape [heads, count, head].
+    fn rotate(&self, x: &Tensor, rope: &TensorRope, shape: &AttentionShape, start: usize) -> Result<Tensor> {
+        let (_, count, head) = x.dims3()?;
+        let cos = rope.cos.narrow(0, start, count)?;
+        let sin = rope.sin.narrow(0, start, count)?;
+        let rotary = shape.rotary_dim;
+        let part = x.narrow(2, 0, rotary)?.contiguous()?.unsqueeze(0)?;
+        let turned = match shape.rope_style {
+            RopeStyle::Halves => candle_nn::rotary_emb::rope(&part, &cos, &sin)?,
+            RopeStyle::Pairs => candle_nn::rotary_emb::rope_i(&part, &cos, &sin)?,
+        };
+        let turned = turned.squeeze(0)?;
+        if rotary == head {
+            return Ok(turned);
+        }
+        Tensor::cat(&[&turned, &x.narrow(2, rotary, head - rotary)?], 2)
+    }
+}

@@ -1,0 +1,132 @@
+//! What can go wrong while loading a model and while running it. Every message is one line that names the file
+//! and the field or tensor at fault; none is meant to be matched on by its text.
+
+use std::path::PathBuf;
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file could not be opened, mapped or read.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A directory without `config.json`, or without any weights.
+    #[error("{}: not a model directory: {missing} is missing", .path.display())]
+    NotAModel {
+        /// The directory.
+        path: PathBuf,
+        /// What was looked for.
+        missing: &'static str,
+    },
+    /// There is no tokenizer for these weights.
+    #[error("{file}: no tokenizer: {reason}")]
+    MissingTokenizer {
+        /// The weights or directory.
+        file: String,
+        /// Where it was looked for.
+        reason: String,
+    },
+    /// The tokenizer file cannot be used.
+    #[error("{file}: tokenizer: {reason}")]
+    Tokenizer {
+        /// The file it came from.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model family this program has no decoder for.
+    #[error("{file}: unknown architecture \"{architecture}\" (known: {known})")]
+    UnknownArchitecture {
+        /// The configuration's file.
+        file: String,
+        /// The name found there.
+        architecture: String,
+        /// The names that are known.
+        known: String,
+    },
+    /// A known family with a feature that is not implemented.
+    #[error("{file}: {what} is not supported")]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// The feature.
+        what: String,
+    },
+    /// A file that contradicts its format: truncated, overflowing, misaligned.
+    #[error("{file}: {field}: {reason}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The header field, metadata key or tensor.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor the configuration asks for is not in the file.
+    #[error("{file}: tensor \"{tensor}\" is missing")]
+    MissingTensor {
+        /// The file.
+        file: String,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{file}: tensor \"{tensor}\" has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The file.
+        file: String,
+        /// The tensor's name.
+        tensor: String,
+        /// The shape in the file, rows first.
+        found: Vec<usize>,
+        /// The shape that the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// The wanted device is not there.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device as asked for.
+        device: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// The tensor library refused.
+    #[error("tensor library: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Why a loaded model could not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The prompt does not fit the context.
+    #[error("prompt of {tokens} tokens does not fit the context of {context}")]
+    PromptTooLong {
+        /// Tokens in the prompt.
+        tokens: usize,
+        /// Positions the model was loaded for.
+        context: usize,
+    },
+    /// There is nothing to run the model on.
+    #[error("prompt has no tokens, and the model has no begin-of-text token")]
+    EmptyPrompt,
+    /// A token id outside the vocabulary.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    TokenOutOfRange {
+        /// The id.
+        token: u32,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// The tokenizer refused the text.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The tensor library or the device failed.
+    #[error("tensor library: {0}")]
+    Tensor(#[from] candle_core::Error),
+}

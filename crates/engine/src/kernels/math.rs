@@ -1,0 +1,308 @@
+//! The arithmetic between the matrix products: norms, rotary embedding, attention, activations, softmax.
+//!
+//! Every function is plain Rust, written in lanes of eight so that the compiler can use vector registers, and is
+//! compiled twice on x86-64: once for AVX2 and FMA, once for any machine.
+
+use super::{GROUP, Level, level};
+
+/// Lanes of a reduction. Sums in a fixed number of lanes can be vectorised without reordering them.
+const LANES: usize = 8;
+
+/// Declares `$name`, which runs `$body::<true>` compiled for AVX2 where the processor has it, else `$body::<false>`.
+macro_rules! dispatched {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
+        $(#[$doc])*
+        #[allow(unsafe_code)]
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn fast($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
+                }
+                if level() == Level::Avx2 {
+                    // SAFETY: `level` has just found the features that `fast` is compiled for.
+                    return unsafe { fast($($arg),*) };
+                }
+            }
+            $body::<false>($($arg),*)
+        }
+    };
+}
+
+/// `a * b + c`, in one rounding where that is one instruction.
+#[inline(always)]
+fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Sum of `LANES` partial sums.
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    let half: [f32; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
+    (half[0] + half[2]) + (half[1] + half[3])
+}
+
+dispatched! {
+    /// Scalar product of two equally long slices.
+    pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body;
+}
+
+#[inline(always)]
+fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+    let (a_chunks, a_tail) = a.as_chunks::<LANES>();
+    let (b_chunks, b_tail) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for i in 0..LANES {
+            lanes[i] = fma::<FMA>(x[i], y[i], lanes[i]);
+        }
+    }
+    let tail: f32 = a_tail.iter().zip(b_tail).map(|(x, y)| x * y).sum();
+    total(lanes) + tail
+}
+
+/// `e^x` to 2e-7 relative, by Cody and Waite's reduction and the polynomial of Cephes `expf`; branch-free, so that
+/// loops over it vectorise. Below -87 the result is about 1e-38 rather than 0.
+#[inline(always)]
+fn exp<const FMA: bool>(x: f32) -> f32 {
+    /// Adding it rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = fma::<FMA>(n, -0.693_359_4, x);
+    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = fma::<FMA>(p, r, c);
+    }
+    let p = fma::<FMA>(p * r, r, r) + 1.0;
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    p * f32::from_bits(exponent)
+}
+
+dispatched! {
+    /// Quantises groups of 32 to signed bytes; `sums` gets the sum of each quantised group.
+    pub(super) fn quantise(rows: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [f32]) = quantise_body;
+}
+
+#[inline(always)]
+fn quantise_body<const FMA: bool>(rows: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+    const ROUND: f32 = 12_582_912.0;
+    let groups = rows.as_chunks::<GROUP>().0.iter().zip(values.as_chunks_mut::<GROUP>().0);
+    for ((group, values), (scale, sum)) in groups.zip(scales.iter_mut().zip(sums)) {
+        let mut lanes = [0.0f32; LANES];
+        for chunk in group.as_chunks::<LANES>().0 {
+            for i in 0..LANES {
+                lanes[i] = lanes[i].max(chunk[i].abs());
+            }
+        }
+        let largest = lanes.iter().fold(0.0f32, |a, &b| a.max(b));
+        *scale = largest / 127.0;
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let mut integers = 0i32;
+        for (value, &x) in values.iter_mut().zip(group) {
+            let rounded = fma::<FMA>(x, inverse, ROUND).to_bits() as i32;
+            let integer = rounded.wrapping_sub(ROUND.to_bits() as i32);
+            *value = integer as i8;
+            integers += integer;
+        }
+        *sum = *scale * integers as f32;
+    }
+}
+
+dispatched! {
+    /// `x / rms(x) * weight` for every row of `weight.len()`.
+    pub(crate) fn rms_norm(rows: &mut [f32], weight: &[f32], epsilon: f32) = rms_norm_body;
+}
+
+#[inline(always)]
+fn rms_norm_body<const FMA: bool>(rows: &mut [f32], weight: &[f32], epsilon: f32) {
+    for row in rows.chunks_exact_mut(weight.len()) {
+        let mean = dot_body::<FMA>(row, row) / row.len() as f32;
+        let scale = 1.0 / (mean + epsilon).sqrt();
+        for (x, w) in row.iter_mut().zip(weight) {
+            *x *= scale * w;
+        }
+    }
+}
+
+dispatched! {
+    /// `(x - mean) / deviation * weight + bias` for every row of `weight.len()`.
+    pub(crate) fn layer_norm(rows: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) = layer_norm_body;
+}
+
+#[inline(always)]
+fn layer_norm_body<const FMA: bool>(rows: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    let width = weight.len();
+    for row in rows.chunks_exact_mut(width) {
+        let (chunks, tail) = row.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] += chunk[i];
+            }
+        }
+        let mean = (total(lanes) + tail.iter().sum::<f32>()) / width as f32;
+        for x in row.iter_mut() {
+            *x -= mean;
+        }
+        let variance = dot_body::<FMA>(row, row) / width as f32;
+        let scale = 1.0 / (variance + epsilon).sqrt();
+        for ((x, w), b) in row.iter_mut().zip(weight).zip(bias) {
+            *x = fma::<FMA>(*x * scale, *w, *b);
+        }
+    }
+}
+
+dispatched! {
+    /// `silu(gate) * up` for rows of `gate` followed by `up`, `width` numbers each.
+    pub(crate) fn silu_gate(gate_up: &[f32], width: usize, out: &mut [f32]) = silu_gate_body;
+}
+
+#[inline(always)]
+fn silu_gate_body<const FMA: bool>(gate_up: &[f32], width: usize, out: &mut [f32]) {
+    for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+        let (gate, up) = row.split_at(width);
+        for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            *out = g / (1.0 + exp::<FMA>(-g)) * u;
+        }
+    }
+}
+
+/// `max(x, 0)²` in place.
+pub(crate) fn relu_squared(values: &mut [f32]) {
+    for x in values {
+        let positive = x.max(0.0);
+        *x = positive * positive;
+    }
+}
+
+/// `into += from`.
+pub(crate) fn add(into: &mut [f32], from: &[f32]) {
+    for (a, b) in into.iter_mut().zip(from) {
+        *a += b;
+    }
+}
+
+/// Rotates pairs `(i, i + half)` of the first `2 * half` elements by the angles whose cosines and sines are given.
+pub(crate) fn rotate_halves(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (first, rest) = head.split_at_mut(cos.len());
+    for ((a, b), (c, s)) in first.iter_mut().zip(rest).zip(cos.iter().zip(sin)) {
+        (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+    }
+}
+
+/// As [`rotate_halves`] with pairs `(2 i, 2 i + 1)`.
+pub(crate) fn rotate_pairs(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for ([a, b], (c, s)) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
+        (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+    }
+}
+
+dispatched! {
+    /// Attention of one query over the positions whose keys and values begin at `keys[p * stride]` and
+    /// `values[p * stride]`, one position for each element of `scores` (scratch). `query` and `out` have the
+    /// length of a head; `query` is already scaled.
+    pub(crate) fn attend(
+        query: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        stride: usize,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) = attend_body;
+}
+
+#[inline(always)]
+fn attend_body<const FMA: bool>(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    stride: usize,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let head = query.len();
+    let mut largest = f32::NEG_INFINITY;
+    for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+        *score = dot_body::<FMA>(query, &key[..head]);
+        largest = largest.max(*score);
+    }
+    let sum = exp_sum_body::<FMA>(scores, largest);
+    out.fill(0.0);
+    for (&score, value) in scores.iter().zip(values.chunks(stride)) {
+        for (o, v) in out.iter_mut().zip(&value[..head]) {
+            *o = fma::<FMA>(score, *v, *o);
+        }
+    }
+    let inverse = 1.0 / sum;
+    for o in out {
+        *o *= inverse;
+    }
+}
+
+/// Replaces every `x` by `e^(x - largest)` and returns their sum.
+#[inline(always)]
+fn exp_sum_body<const FMA: bool>(values: &mut [f32], largest: f32) -> f32 {
+    let (chunks, tail) = values.as_chunks_mut::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for i in 0..LANES {
+            chunk[i] = exp::<FMA>(chunk[i] - largest);
+            lanes[i] += chunk[i];
+        }
+    }
+    let mut sum = total(lanes);
+    for x in tail {
+        *x = exp::<FMA>(*x - largest);
+        sum += *x;
+    }
+    sum
+}
+
+dispatched! {
+    /// `ln(sum of e^x)`; minus infinity for no values at all.
+    pub(crate) fn log_sum_exp(values: &[f32]) -> f32 = log_sum_exp_body;
+}
+
+#[inline(always)]
+fn log_sum_exp_body<const FMA: bool>(values: &[f32]) -> f32 {
+    let (chunks, tail) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = lanes[i].max(chunk[i]);
+        }
+    }
+    let largest = lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    if largest == f32::NEG_INFINITY {
+        return largest;
+    }
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for i in 0..LANES {
+            sums[i] += exp::<FMA>(chunk[i] - largest);
+        }
+    }
+    let tail: f32 = tail.iter().map(|&x| exp::<FMA>(x - largest)).sum();
+    largest + (total(sums) + tail).ln()
+}
+
+/// The index of the largest value, the first of equals; `None` for no values.
+pub(crate) fn argmax(values: &[f32]) -> Option<usize> {
+    let mut best = None;
+    let mut largest = f32::NEG_INFINITY;
+    // Blocks first: the maximum of a block vectorises, the search for an index does not.
+    for (b, block) in values.chunks(64).enumerate() {
+        let top = block.iter().fold(f32::NEG_INFINITY, |a, &x| a.max(x));
+        if top > largest || best.is_none() {
+            let at = block.iter().position(|&x| x == top).unwrap_or(0);
+            largest = top;
+            best = Some(b * 64 + at);
+        }
+    }
+    best
+}

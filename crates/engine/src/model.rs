@@ -1,0 +1,299 @@
+//! A model: weights on a device, and the tokenizer that belongs to them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use crate::backend::host::Host;
+use crate::backend::tensors::Tensors;
+use crate::config::Config;
+use crate::decoder::{Decoder, Network, Session};
+use crate::device::{self, DeviceChoice};
+use crate::error::{EngineError, LoadError};
+use crate::tokenizer::{Tokens, TokensConfig};
+use crate::weights::gguf::read_gguf;
+use crate::weights::{self, Bytes, Checkpoint};
+
+/// Positions to run with when neither the model nor the caller asks for fewer.
+const DEFAULT_CONTEXT: usize = 4096;
+/// Models below this size run on one thread: waking a second one costs more than it saves.
+const ONE_THREAD_BYTES: usize = 32 << 20;
+/// Threads to use for larger ones when the caller does not say; a shell helper shares its cores.
+const MOST_THREADS: usize = 8;
+
+/// Where a model comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A Hugging Face directory: `config.json`, `tokenizer.json`, and `model.safetensors` (or an index of shards, or
+    /// `pytorch_model.bin`). A directory that holds a single GGUF file and no `config.json` is that file.
+    Directory(PathBuf),
+    /// A GGUF file. A `tokenizer.json` beside it is preferred to the vocabulary inside.
+    Gguf(PathBuf),
+    /// Bytes that are part of the program; weights are used in place.
+    Memory {
+        /// `config.json`; not looked at when the weights are GGUF.
+        config: &'static [u8],
+        /// safetensors or GGUF.
+        weights: &'static [u8],
+        /// `tokenizer.json`.
+        tokenizer: &'static [u8],
+    },
+}
+
+/// How to load a model.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Where to run.
+    pub device: DeviceChoice,
+    /// Threads on the CPU; by default one for small models, else the cores, at most eight.
+    pub threads: Option<usize>,
+    /// Positions at most; by default the model's context, at most 4096.
+    pub max_context: Option<usize>,
+}
+
+/// Facts about a loaded model.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// The architecture's name in the file.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: usize,
+    /// Decoder blocks.
+    pub layers: usize,
+    /// Width of the hidden state.
+    pub hidden: usize,
+    /// Query heads, key/value heads and the width of each.
+    pub heads: (usize, usize, usize),
+    /// Size of the vocabulary.
+    pub vocabulary: usize,
+    /// Positions it was loaded for.
+    pub context: usize,
+    /// The element type most weights have, such as "F16" or "Q4_K".
+    pub quantisation: &'static str,
+    /// "cpu", "cuda" or "metal".
+    pub device: &'static str,
+    /// Threads used on the CPU.
+    pub threads: usize,
+    /// Bytes of all weights as stored.
+    pub weight_bytes: usize,
+}
+
+/// A loaded model.
+pub struct Model {
+    info: ModelInfo,
+    tokens: Tokens,
+    network: Arc<dyn Network>,
+}
+
+/// What a source was found to hold.
+struct Parts {
+    config: Config,
+    checkpoint: Checkpoint,
+    tokens: Tokens,
+}
+
+impl Model {
+    /// Loads a model.
+    pub fn load(source: &Source, options: &LoadOptions) -> Result<Self, LoadError> {
+        let device = options.device.open()?;
+        Self::load_on(source, options, device, false)
+    }
+
+    /// Loads a model through the tensor library's CPU device rather than the host kernels.
+    #[cfg(test)]
+    pub(crate) fn load_through_tensors(source: &Source) -> Result<Self, LoadError> {
+        Self::load_on(source, &LoadOptions::default(), Device::Cpu, true)
+    }
+
+    fn load_on(
+        source: &Source,
+        options: &LoadOptions,
+        device: Device,
+        always_tensors: bool,
+    ) -> Result<Self, LoadError> {
+        let Parts { config, checkpoint, tokens } = read(source)?;
+        let context = options.max_context.unwrap_or(DEFAULT_CONTEXT).clamp(1, config.context);
+        let weight_bytes = checkpoint.tensors.values().map(|tensor| tensor.bytes.len()).sum();
+        let threads = options.threads.unwrap_or_else(|| default_threads(weight_bytes)).max(1);
+        let info = ModelInfo {
+            architecture: config.architecture.clone(),
+            parameters: checkpoint.tensors.values().map(weights::RawTensor::elements).sum(),
+            layers: config.layers,
+            hidden: config.hidden,
+            heads: (config.attention.heads, config.attention.kv_heads, config.attention.head_dim),
+            vocabulary: config.vocabulary,
+            context,
+            quantisation: commonest_type(&checkpoint),
+            device: device::device_name(&device),
+            threads,
+            weight_bytes,
+        };
+        let network: Arc<dyn Network> = if device.is_cpu() && !always_tensors {
+            Arc::new(Decoder::load(Host::new(threads)?, config, context, &checkpoint)?)
+        } else {
+            let dtype = device::working_type(&device);
+            Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, &checkpoint)?)
+        };
+        Ok(Self { info, tokens, network })
+    }
+
+    /// What was loaded.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The token ids of a text, with the begin-of-text token in front if the model wants one.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.tokens.encode(text)
+    }
+
+    /// The text of some tokens; control tokens have none, and bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        self.tokens.decode(tokens)
+    }
+
+    /// The logits after each of `tokens`, which are taken as they are: one row of vocabulary size a position.
+    pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.check(tokens)?;
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut session = self.session(1)?;
+        let logits = session.forward(0, tokens, tokens.len())?;
+        Ok(logits.chunks_exact(self.info.vocabulary).map(<[f32]>::to_vec).collect())
+    }
+
+    /// Refuses tokens that the network cannot take.
+    pub(crate) fn check(&self, tokens: &[u32]) -> Result<(), EngineError> {
+        let vocabulary = self.info.vocabulary;
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(EngineError::TokenOutOfRange { token, vocabulary });
+        }
+        if tokens.len() > self.info.context {
+            return Err(EngineError::PromptTooLong { tokens: tokens.len(), context: self.info.context });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub(crate) fn session(&self, slots: usize) -> candle_core::Result<Box<dyn Session>> {
+        Arc::clone(&self.network).session(slots)
+    }
+}
+
+fn default_threads(weight_bytes: usize) -> usize {
+    if weight_bytes < ONE_THREAD_BYTES {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
+}
+
+/// The element type that holds most of the weights.
+fn commonest_type(checkpoint: &Checkpoint) -> &'static str {
+    let mut sizes = std::collections::BTreeMap::new();
+    for tensor in checkpoint.tensors.values() {
+        *sizes.entry(tensor.element.name()).or_insert(0) += tensor.elements();
+    }
+    sizes.into_iter().max_by_key(|&(_, size)| size).map_or("none", |(name, _)| name)
+}
+
+fn read(source: &Source) -> Result<Parts, LoadError> {
+    match source {
+        Source::Directory(path) => read_directory(path),
+        Source::Gguf(path) => {
+            let file = path.display().to_string();
+            let beside = path.with_file_name("tokenizer.json");
+            let tokenizer = if beside.is_file() { Some(beside) } else { None };
+            from_gguf(&Bytes::map(path)?, &file, tokenizer.as_deref().map(read_file).transpose()?.as_deref())
+        }
+        &Source::Memory { config, weights, tokenizer } => {
+            let file = "built-in model";
+            let bytes = Bytes::from_static(weights);
+            if weights.starts_with(b"GGUF") {
+                return from_gguf(&bytes, file, Some(tokenizer));
+            }
+            let mut tensors = std::collections::HashMap::new();
+            weights::read_safetensors(&bytes, file, &mut tensors)?;
+            let config = Config::from_json(config, file)?;
+            let tokens = Tokens::from_json(tokenizer, file, &TokensConfig::new(&config))?;
+            Ok(Parts { config, checkpoint: Checkpoint { file: file.to_owned(), tensors }, tokens })
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|source| LoadError::Io { path: path.to_path_buf(), source })
+}
+
+fn read_directory(path: &Path) -> Result<Parts, LoadError> {
+    let not_a_model = |missing| LoadError::NotAModel { path: path.to_path_buf(), missing };
+    let config_path = path.join("config.json");
+    if !config_path.is_file() {
+        if let Some(gguf) = only_gguf(path)? {
+            return read(&Source::Gguf(gguf));
+        }
+        return Err(not_a_model("config.json"));
+    }
+    let config = Config::from_json(&read_file(&config_path)?, &config_path.display().to_string())?;
+    let single = path.join("model.safetensors");
+    let index = path.join("model.safetensors.index.json");
+    let pickle = path.join("pytorch_model.bin");
+    let checkpoint = if single.is_file() {
+        let file = single.display().to_string();
+        let mut tensors = std::collections::HashMap::new();
+        weights::read_safetensors(&Bytes::map(&single)?, &file, &mut tensors)?;
+        Checkpoint { file, tensors }
+    } else if index.is_file() {
+        weights::read_sharded(&index)?
+    } else if pickle.is_file() {
+        weights::read_pickle(&pickle)?
+    } else {
+        return Err(not_a_model("model.safetensors, model.safetensors.index.json or pytorch_model.bin"));
+    };
+    let tokenizer = path.join("tokenizer.json");
+    if !tokenizer.is_file() {
+        let reason = "tokenizer.json is missing".to_owned();
+        return Err(LoadError::MissingTokenizer { file: path.display().to_string(), reason });
+    }
+    let settings = path.join("tokenizer_config.json");
+    let mut tokens_config = TokensConfig::new(&config);
+    if settings.is_file() {
+        tokens_config.read_settings(&read_file(&settings)?, &settings.display().to_string())?;
+    }
+    let tokens = Tokens::from_json(&read_file(&tokenizer)?, &tokenizer.display().to_string(), &tokens_config)?;
+    Ok(Parts { config, checkpoint, tokens })
+}
+
+/// The GGUF file of a directory that holds exactly one.
+fn only_gguf(directory: &Path) -> Result<Option<PathBuf>, LoadError> {
+    let io = |source| LoadError::Io { path: directory.to_path_buf(), source };
+    let mut found = None;
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "gguf") {
+            if found.is_some() {
+                return Ok(None);
+            }
+            found = Some(path);
+        }
+    }
+    Ok(found)
+}
+
+fn from_gguf(bytes: &Bytes, file: &str, tokenizer: Option<&[u8]>) -> Result<Parts, LoadError> {
+    let gguf = read_gguf(bytes, file)?;
+    let divisors = gguf.checkpoint.tensors.get("rope_freqs.weight").map(weights::RawTensor::to_f32);
+    let config = Config::from_gguf(&gguf.metadata, divisors)?;
+    let mut tokens_config = TokensConfig::new(&config);
+    tokens_config.read_metadata(&gguf.metadata)?;
+    let tokens = match tokenizer {
+        Some(json) => Tokens::from_json(json, file, &tokens_config)?,
+        None => Tokens::from_gguf(&gguf.metadata, &tokens_config)?,
+    };
+    Ok(Parts { config, checkpoint: gguf.checkpoint, tokens })
+}

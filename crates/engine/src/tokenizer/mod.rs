@@ -1,0 +1,152 @@
+//! Text to token ids and back. The algorithms are the `tokenizers` crate's; this module decides what stands in front
+//! of a prompt, which tokens end a text, and which bytes each token stands for.
+
+mod gguf;
+mod vocabulary;
+
+use serde::Deserialize;
+use tokenizers::{DecoderWrapper, Tokenizer};
+
+use crate::config::Config;
+use crate::error::{EngineError, LoadError};
+use crate::weights::gguf::Metadata;
+pub(crate) use vocabulary::Vocabulary;
+
+/// How the strings of a vocabulary spell bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    /// Every byte is a printable character (GPT-2).
+    ByteLevel,
+    /// U+2581 is a space, `<0xAB>` a byte (SentencePiece).
+    SentencePiece,
+}
+
+/// Tokens that begin a text in the families that want one, for files that only name the token's id.
+const BEGINNINGS: [&str; 3] = ["<s>", "<bos>", "<|begin_of_text|>"];
+/// Tokens that end a turn or a text, for files whose one end-of-text id leaves the others out.
+const ENDINGS: [&str; 6] = ["</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>"];
+
+/// What the model's other files say about its tokens.
+pub(crate) struct TokensConfig {
+    vocabulary: usize,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    add_bos: Option<bool>,
+}
+
+impl TokensConfig {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { vocabulary: config.vocabulary, bos: config.bos, eos: config.eos.clone(), add_bos: None }
+    }
+
+    /// Reads `tokenizer_config.json`.
+    pub(crate) fn read_settings(&mut self, json: &[u8], file: &str) -> Result<(), LoadError> {
+        #[derive(Deserialize)]
+        struct Settings {
+            add_bos_token: Option<bool>,
+        }
+        let settings: Settings = serde_json::from_slice(json).map_err(|e| LoadError::Tokenizer {
+            file: file.to_owned(),
+            reason: e.to_string(),
+        })?;
+        self.add_bos = settings.add_bos_token;
+        Ok(())
+    }
+
+    /// Reads GGUF metadata.
+    pub(crate) fn read_metadata(&mut self, metadata: &Metadata) -> Result<(), LoadError> {
+        self.add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?;
+        Ok(())
+    }
+}
+
+/// The tokenizer of a model.
+pub(crate) struct Tokens {
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
+    spelling: Spelling,
+    /// Put in front of every prompt.
+    bos: Option<u32>,
+    /// End a text.
+    ends: Vec<u32>,
+}
+
+impl Tokens {
+    /// Reads `tokenizer.json`.
+    pub(crate) fn from_json(json: &[u8], file: &str, config: &TokensConfig) -> Result<Self, LoadError> {
+        let refused = |reason: String| LoadError::Tokenizer { file: file.to_owned(), reason };
+        let tokenizer = Tokenizer::from_bytes(json).map_err(|e| refused(e.to_string()))?;
+        let spelling = match tokenizer.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => Spelling::ByteLevel,
+            Some(DecoderWrapper::Sequence(steps))
+                if steps.get_decoders().iter().any(|step| matches!(step, DecoderWrapper::ByteLevel(_))) =>
+            {
+                Spelling::ByteLevel
+            }
+            Some(DecoderWrapper::Sequence(_) | DecoderWrapper::Metaspace(_)) => Spelling::SentencePiece,
+            _ => return Err(refused("its decoder is neither byte-level nor SentencePiece".into())),
+        };
+        Self::new(tokenizer, spelling, config).map_err(refused)
+    }
+
+    /// Builds the tokenizer that GGUF metadata describes.
+    pub(crate) fn from_gguf(metadata: &Metadata, config: &TokensConfig) -> Result<Self, LoadError> {
+        let (tokenizer, spelling) = gguf::build(metadata)?;
+        let with_default = TokensConfig {
+            // llama.cpp's defaults: SentencePiece prompts begin with the token unless the file says otherwise.
+            add_bos: Some(config.add_bos.unwrap_or(spelling == Spelling::SentencePiece)),
+            eos: config.eos.clone(),
+            ..*config
+        };
+        Self::new(tokenizer, spelling, &with_default)
+            .map_err(|reason| LoadError::Tokenizer { file: metadata.file().to_owned(), reason })
+    }
+
+    fn new(tokenizer: Tokenizer, spelling: Spelling, config: &TokensConfig) -> Result<Self, String> {
+        let size = tokenizer.get_vocab_size(true);
+        if size > config.vocabulary {
+            return Err(format!("it has {size} tokens, the model {}", config.vocabulary));
+        }
+        let vocabulary = Vocabulary::new(&tokenizer, spelling, config.vocabulary);
+        let mut ends = config.eos.clone();
+        ends.extend(ENDINGS.iter().filter_map(|name| tokenizer.token_to_id(name)));
+        ends.sort_unstable();
+        ends.dedup();
+        let bos = config.bos.filter(|&bos| config.add_bos.unwrap_or_else(|| begins_with(&tokenizer, bos)));
+        Ok(Self { tokenizer, vocabulary, spelling, bos, ends })
+    }
+
+    /// The ids of a text, the begin-of-text token in front where the model wants one.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let encoding =
+            self.tokenizer.encode_fast(text, false).map_err(|e| EngineError::Tokenizer(e.to_string()))?;
+        Ok(self.bos.iter().chain(encoding.get_ids()).copied().collect())
+    }
+
+    /// The text of some tokens.
+    pub(crate) fn decode(&self, tokens: &[u32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|&token| self.vocabulary.bytes(token)).copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        match self.spelling {
+            // SentencePiece puts a space in front of every text when it encodes.
+            Spelling::SentencePiece => text.strip_prefix(' ').unwrap_or(&text).to_owned(),
+            Spelling::ByteLevel => text.into_owned(),
+        }
+    }
+
+    /// The bytes of the tokens.
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// True for tokens that end a text: the model's own, and every other control token, which no text contains.
+    pub(crate) fn ends_text(&self, token: u32) -> bool {
+        self.ends.contains(&token) || self.vocabulary.is_control(token)
+    }
+}
+
+/// Whether texts begin with `bos` as far as the tokenizer itself tells.
+fn begins_with(tokenizer: &Tokenizer, bos: u32) -> bool {
+    let adds = tokenizer.encode_fast("", true).is_ok_and(|encoding| encoding.get_ids().first() == Some(&bos));
+    adds || tokenizer.id_to_token(bos).is_some_and(|name| BEGINNINGS.contains(&name.as_str()))
+}

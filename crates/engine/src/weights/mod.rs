@@ -1,0 +1,141 @@
+//! Weights as they lie in a file: named tensors of raw bytes, mapped or borrowed, never converted here.
+//!
+//! Every reader checks lengths, shapes and offsets before a tensor is handed out, so that code past this module
+//! may rely on `bytes.len() == rows * bytes_per_row`.
+
+pub(crate) mod gguf;
+mod pickle;
+mod safetensors;
+mod types;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::error::LoadError;
+pub(crate) use pickle::read_pickle;
+pub(crate) use safetensors::{read_safetensors, read_sharded};
+pub(crate) use types::ElementType;
+
+/// Bytes that several tensors may share without copying.
+#[derive(Clone)]
+pub(crate) struct Bytes {
+    owner: Owner,
+    range: Range<usize>,
+}
+
+#[derive(Clone)]
+enum Owner {
+    Static(&'static [u8]),
+    Mapped(Arc<Mmap>),
+    Heap(Arc<Vec<u8>>),
+}
+
+impl Bytes {
+    /// Bytes that are part of the program.
+    pub(crate) fn from_static(bytes: &'static [u8]) -> Self {
+        Self { range: 0..bytes.len(), owner: Owner::Static(bytes) }
+    }
+
+    /// Bytes that were computed.
+    pub(crate) fn from_vec(bytes: Vec<u8>) -> Self {
+        Self { range: 0..bytes.len(), owner: Owner::Heap(Arc::new(bytes)) }
+    }
+
+    /// Maps a whole file.
+    #[allow(unsafe_code)]
+    pub(crate) fn map(path: &Path) -> Result<Self, LoadError> {
+        let io = |source| LoadError::Io { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: the mapping is read-only and private. A file that another process rewrites meanwhile changes
+        // the numbers we compute with (or, truncated, ends the process); model files are replaced by rename, and
+        // every length was checked against the mapping, so no code here relies on the contents staying put.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Self { range: 0..map.len(), owner: Owner::Mapped(Arc::new(map)) })
+    }
+
+    /// A part of these bytes; `None` when it is not inside.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.range.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        Some(Self { owner: self.owner.clone(), range: start..start + range.len() })
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &self.owner {
+            Owner::Static(bytes) => bytes,
+            Owner::Mapped(map) => map,
+            Owner::Heap(bytes) => bytes,
+        };
+        &all[self.range.clone()]
+    }
+}
+
+/// One tensor: rows of `shape[1..]` elements, last dimension contiguous.
+#[derive(Clone)]
+pub(crate) struct RawTensor {
+    pub(crate) element: ElementType,
+    /// Rows first, as in PyTorch (GGUF stores it the other way round).
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Bytes,
+}
+
+impl RawTensor {
+    /// Checks that `bytes` is exactly what `shape` and `element` imply.
+    pub(crate) fn new(element: ElementType, shape: Vec<usize>, bytes: Bytes) -> Result<Self, String> {
+        let expected = element.tensor_bytes(&shape)?;
+        if expected != bytes.len() {
+            return Err(format!("{} bytes of data for a shape that needs {expected}", bytes.len()));
+        }
+        Ok(Self { element, shape, bytes })
+    }
+
+    /// Number of elements.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The elements as f32; exact for f32, f16 and bf16.
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.elements()];
+        crate::kernels::dequantise(self.element, &self.bytes, &mut out);
+        out
+    }
+}
+
+/// All tensors of a model.
+pub(crate) struct Checkpoint {
+    /// The file or directory, for messages.
+    pub(crate) file: String,
+    pub(crate) tensors: HashMap<String, RawTensor>,
+}
+
+impl Checkpoint {
+    /// The tensor `name`, which must have `shape`.
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<RawTensor, LoadError> {
+        let tensor = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor {
+            file: self.file.clone(),
+            tensor: name.to_owned(),
+        })?;
+        if tensor.shape != shape {
+            return Err(LoadError::Shape {
+                file: self.file.clone(),
+                tensor: name.to_owned(),
+                found: tensor.shape.clone(),
+                expected: shape.to_vec(),
+            });
+        }
+        Ok(tensor.clone())
+    }
+
+}

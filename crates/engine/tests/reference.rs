@@ -1,0 +1,107 @@
+//! The engine against numbers computed elsewhere: a float64 implementation for the embedded model, llama.cpp for
+//! SmolLM2.
+
+use std::path::PathBuf;
+
+use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
+use serde::Deserialize;
+
+/// One text of `mini-logits.json`.
+#[derive(Deserialize)]
+struct MiniCase {
+    text: String,
+    tokens: Vec<u32>,
+    /// The eight largest logits after each token.
+    top: Vec<Vec<(u32, f32)>>,
+    /// All logits after the last.
+    last: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn mini() -> Model {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
+    Model::load(&Source::Directory(directory), &cpu(1)).unwrap()
+}
+
+fn cpu(threads: usize) -> LoadOptions {
+    LoadOptions { device: DeviceChoice::Cpu, threads: Some(threads), max_context: None }
+}
+
+fn mini_cases() -> Vec<MiniCase> {
+    serde_json::from_str(include_str!("data/mini-logits.json")).unwrap()
+}
+
+fn argmax(row: &[f32]) -> u32 {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32
+}
+
+#[test]
+fn mini_has_the_reference_logits() {
+    let model = mini();
+    let mut largest = 0.0f32;
+    for case in mini_cases() {
+        assert_eq!(model.encode(&case.text).unwrap(), case.tokens, "{}", case.text);
+        let rows = model.logits(&case.tokens).unwrap();
+        for (row, top) in rows.iter().zip(&case.top) {
+            for &(token, logit) in top {
+                largest = largest.max((row[token as usize] - logit).abs());
+            }
+        }
+        for (have, want) in rows.last().unwrap().iter().zip(&case.last) {
+            largest = largest.max((have - want).abs());
+        }
+    }
+    println!("largest difference {largest:e}");
+    assert!(largest < 2e-3, "{largest}");
+}
+
+#[test]
+fn mini_continues_greedily_as_the_reference() {
+    let model = mini();
+    for case in mini_cases() {
+        let mut tokens = case.tokens.clone();
+        for &want in &case.greedy {
+            let rows = model.logits(&tokens).unwrap();
+            assert_eq!(argmax(rows.last().unwrap()), want, "{} after {} tokens", case.text, tokens.len());
+            tokens.push(want);
+        }
+    }
+}
+
+/// One text of `smollm2-logits.json`: llama.cpp's log-probabilities after each token, best first.
+#[derive(Deserialize)]
+struct LlamaCase {
+    text: String,
+    tokens: Vec<u32>,
+    top: Vec<Vec<(u32, f32)>>,
+}
+
+#[test]
+fn smollm2_agrees_with_llama_cpp() {
+    let Some(path) = std::env::var_os("NEMOTERM_TEST_SMOLLM2") else {
+        println!("skipped: NEMOTERM_TEST_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
+        return;
+    };
+    let model = Model::load(&Source::Gguf(path.into()), &cpu(2)).unwrap();
+    let cases: Vec<LlamaCase> = serde_json::from_str(include_str!("data/smollm2-logits.json")).unwrap();
+    let (mut positions, mut sum) = (0, 0.0);
+    for case in cases {
+        assert_eq!(model.encode(&case.text).unwrap(), case.tokens, "{}", case.text);
+        for (i, (row, top)) in model.logits(&case.tokens).unwrap().iter().zip(&case.top).enumerate() {
+            let (token, logprob) = top[0];
+            let best = argmax(row);
+            assert!(
+                best == token || top[0].1 - top[1].1 <= 0.5,
+                "{:?} at {i}: {best} instead of {token}, whose lead is {}",
+                case.text,
+                top[0].1 - top[1].1,
+            );
+            let normaliser = row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+            sum += (f64::from(row[token as usize]) - normaliser - f64::from(logprob)).abs();
+            positions += 1;
+        }
+    }
+    let mean = sum / f64::from(positions);
+    println!("mean difference {mean:.4} over {positions} positions");
+    assert!(mean < 0.08, "{mean}");
+}
