@@ -1,0 +1,233 @@
+//! The commands of the client, with the real daemon and the embedded model.
+
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, os::unix::fs::PermissionsExt as _};
+
+use crate::sandbox::{Printed, Sandbox, printed};
+
+/// Asserts one line of error with a hint, nothing on standard output, and a code that is not 0.
+#[track_caller]
+fn refused(printed: &Printed, message: &str) {
+    assert_eq!(printed.stdout, "", "stderr: {}", printed.stderr);
+    let lines: Vec<_> = printed.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", printed.stderr);
+    assert!(lines[0].starts_with("nemoterm: ") && lines[0].contains(message), "{}", lines[0]);
+    assert!(lines[1].starts_with("hint: "), "{}", lines[1]);
+    assert!(printed.code.is_some_and(|code| code != 0));
+}
+
+fn json(printed: &Printed) -> serde_json::Value {
+    serde_json::from_str(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", printed.stdout, printed.stderr))
+}
+
+#[test]
+fn a_line_is_completed_from_a_cold_start() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox.nemoterm(&["complete", "find . -name"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    assert!(printed.stdout.starts_with("find . -name "), "{}", printed.stdout);
+    assert_eq!(printed.stdout.lines().count(), 1);
+    assert_eq!(printed.stderr, "");
+}
+
+#[test]
+fn json_holds_what_the_contract_says() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox.nemoterm(&["complete", "--json", "-n", "3", "git checkout "]);
+    let value = json(&printed);
+    let alternatives = value["alternatives"].as_array().unwrap();
+    assert!((2..=3).contains(&alternatives.len()), "{value}");
+    let line = value["line"].as_str().unwrap();
+    assert_eq!(line, alternatives[0]["line"]);
+    assert_eq!(format!("git checkout {}", value["suffix"].as_str().unwrap()), line);
+    assert_eq!(value["model"], "nemoterm-mini");
+    for alternative in alternatives {
+        assert!(alternative["logprob"].as_f64().unwrap() <= 0.0);
+        assert_eq!(alternative["source"], "model");
+    }
+    let lines: std::collections::HashSet<_> = alternatives.iter().map(|one| one["line"].as_str()).collect();
+    assert_eq!(lines.len(), alternatives.len(), "alternatives differ");
+    for part in ["queue", "prefill", "decode", "total"] {
+        assert!(value["timing"][part].as_f64().unwrap() >= 0.0, "{part}");
+    }
+}
+
+#[test]
+fn only_the_suffix_if_asked() {
+    let sandbox = Sandbox::new();
+    let whole = sandbox.nemoterm(&["complete", "tar -x"]).stdout;
+    let suffix = sandbox.nemoterm(&["complete", "--suffix", "tar -x"]).stdout;
+    assert_eq!(format!("tar -x{suffix}"), whole);
+}
+
+#[test]
+fn a_description_becomes_a_command() {
+    let sandbox = Sandbox::new();
+    let described = sandbox.nemoterm(&["complete", "# list files by size"]);
+    assert_eq!(described.code, Some(0), "{}", described.stderr);
+    assert!(!described.stdout.trim().is_empty() && !described.stdout.starts_with('#'), "{}", described.stdout);
+    let asked = sandbox.nemoterm(&["ask", "list files by size"]);
+    assert_eq!(asked.stdout, described.stdout);
+}
+
+#[test]
+fn without_a_daemon_the_answer_is_the_same() {
+    let sandbox = Sandbox::new();
+    let alone = json(&sandbox.nemoterm(&["complete", "--no-daemon", "--json", "docker run "]));
+    assert_eq!(sandbox.daemon_pid(), None, "none was started");
+    let with = json(&sandbox.nemoterm(&["complete", "--json", "docker run "]));
+    assert_eq!(alone["alternatives"], with["alternatives"]);
+}
+
+#[test]
+fn the_history_takes_part() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.home().join("history");
+    fs::write(&file, "terraform apply -var-file=staging.tfvars\nls\nterraform apply -var-file=staging.tfvars\nls\n").unwrap();
+    let args = ["complete", "--json", "--shell", "bash", "--history", "history", "terraform ap"];
+    let value = json(&sandbox.nemoterm(&args));
+    assert_eq!(value["line"], "terraform apply -var-file=staging.tfvars");
+    assert_eq!(value["alternatives"][0]["source"], "history");
+}
+
+#[test]
+fn the_cursor_counts_characters() {
+    let sandbox = Sandbox::new();
+    let value = json(&sandbox.nemoterm(&["complete", "--json", "--cursor", "10", "ls 'äöü' | | wc -l"]));
+    let line = value["line"].as_str().unwrap();
+    assert!(line.starts_with("ls 'äöü' |") && line.ends_with(" | wc -l"), "{line}");
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line() {
+    let sandbox = Sandbox::new();
+    let refuses = |args: &[&str], message: &str| refused(&sandbox.nemoterm(args), message);
+    refuses(&["complete", &"x".repeat(100 * 1024)], "102400 bytes");
+    refuses(&["complete", "--history", "/no/such/file", "ls"], "/no/such/file");
+    refuses(&["complete", "--cwd", "/no/such/dir", "ls"], "/no/such/dir");
+    let invalid = OsString::from_vec(b"ls \xff\xfe".to_vec());
+    refused(&sandbox.nemoterm(&["complete".into(), invalid]), "UTF-8");
+    assert!(sandbox.nemoterm(&["complete", "ls -"]).code == Some(0), "the daemon is still alive");
+
+    refuses(&["model", "info", "nosuchmodel"], "no model is called nosuchmodel");
+    let empty = sandbox.home().join("empty");
+    fs::create_dir(&empty).unwrap();
+    refuses(&["model", "info", empty.to_str().unwrap()], "config.json");
+    refuses(&["model", "use", empty.to_str().unwrap()], "config.json");
+    let cut = sandbox.home().join("cut.gguf");
+    fs::write(&cut, b"GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff").unwrap();
+    refuses(&["model", "info", cut.to_str().unwrap()], "cut.gguf");
+    let bare = sandbox.home().join("bare");
+    fs::create_dir(&bare).unwrap();
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nemoterm-mini");
+    for entry in fs::read_dir(models).unwrap().map(Result::unwrap) {
+        if entry.file_name() != "tokenizer.json" {
+            fs::copy(entry.path(), bare.join(entry.file_name())).unwrap();
+        }
+    }
+    refuses(&["model", "info", bare.to_str().unwrap()], "tokenizer.json");
+    assert_eq!(json(&sandbox.nemoterm(&["model", "list", "--json"]))[0]["used"], true, "nothing has changed");
+}
+
+#[test]
+fn an_unsafe_socket_directory_is_refused() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.runtime()).unwrap();
+    fs::set_permissions(sandbox.runtime(), fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&sandbox.nemoterm(&["complete", "ls"]), "open to other users");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: giving a directory to another user needs root");
+        return;
+    }
+    fs::set_permissions(sandbox.runtime(), fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(sandbox.runtime(), Some(65534), None).unwrap();
+    refused(&sandbox.nemoterm(&["complete", "ls"]), "belongs to user 65534");
+    let parent = sandbox.home().join("foreign");
+    fs::create_dir(&parent).unwrap();
+    std::os::unix::fs::chown(&parent, Some(65534), None).unwrap();
+    let mut command = sandbox.command(env!("CARGO_BIN_EXE_nemoterm"));
+    command.env_remove("NEMOTERM_RUNTIME_DIR").env("XDG_RUNTIME_DIR", &parent).args(["complete", "ls"]);
+    refused(&printed(command.output().unwrap()), "user 65534");
+}
+
+#[test]
+fn a_model_is_listed_described_and_used() {
+    let sandbox = Sandbox::new();
+    let rows = json(&sandbox.nemoterm(&["model", "list", "--json"]));
+    assert_eq!(rows[0]["name"], "nemoterm-mini");
+    let info = json(&sandbox.nemoterm(&["model", "info", "--json"]));
+    assert_eq!((&info["architecture"], &info["context"]), (&"nemotron".into(), &512.into()));
+    // A copy of the embedded model in a directory of its own is as good as any other.
+    let copy = sandbox.home().join("my model");
+    fs::create_dir(&copy).unwrap();
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nemoterm-mini");
+    for entry in fs::read_dir(models).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    assert_eq!(sandbox.nemoterm(&["daemon", "start"]).code, Some(0));
+    let used = sandbox.nemoterm(&["model", "use", "my model"]);
+    assert_eq!(used.code, Some(0), "{}", used.stderr);
+    let value = json(&sandbox.nemoterm(&["complete", "--json", "find . -name"]));
+    assert_eq!(value["model"], "my model", "the running daemon has switched");
+    sandbox.nemoterm(&["daemon", "restart"]);
+    let value = json(&sandbox.nemoterm(&["complete", "--json", "find . -name"]));
+    assert_eq!(value["model"], "my model", "and a new one begins with it");
+}
+
+#[test]
+fn logits_are_printed_a_row_a_position() {
+    let sandbox = Sandbox::new();
+    let value = json(&sandbox.nemoterm(&["model", "logits", "nemoterm-mini", "--tokens", "1,356,224", "--json"]));
+    let rows = value["logits"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row.as_array().unwrap().len() == 4096));
+    refused(&sandbox.nemoterm(&["model", "logits", "nemoterm-mini", "--tokens", "1,5000"]), "5000");
+}
+
+#[test]
+fn a_bench_measures_every_figure() {
+    let sandbox = Sandbox::new();
+    let value = json(&sandbox.nemoterm(&["bench", "--json", "--threads", "1"]));
+    for figure in ["pp64", "pp256", "tg64", "ttft_cold_ms", "ttft_warm_ms", "load_ms", "rss_mib"] {
+        assert!(value[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {value}");
+    }
+}
+
+#[test]
+fn an_evaluation_scores_its_own_predictions() {
+    let sandbox = Sandbox::new();
+    let cases = [
+        r#"{"id":"a","source":"made","shell":"bash","cut":"mid_flag","prefix":"tar -x","expected":"f archive.tar"}"#,
+        r#"{"id":"b","source":"made","shell":"bash","cut":"nl","prefix":"# list files","expected":"ls"}"#,
+        r#"{"id":"c","source":"made","shell":"zsh","cut":"sess_after_cmd","prefix":"git ","expected":"status","context":{"history":["git status","ls"]}}"#,
+    ];
+    fs::write(sandbox.home().join("cases.jsonl"), cases.join("\n")).unwrap();
+    let args = ["eval", "cases.jsonl", "--predictions", "predictions.jsonl", "--json"];
+    let report = json(&sandbox.nemoterm(&args));
+    assert_eq!(report["all"]["n"], 3);
+    assert_eq!(report["kind"]["session"]["exact"], 1.0, "a line of the session's own history");
+    let predictions = fs::read_to_string(sandbox.home().join("predictions.jsonl")).unwrap();
+    assert_eq!(predictions.lines().count(), 3);
+    refused(&sandbox.nemoterm(&["eval", "nosuch.jsonl"]), "nosuch.jsonl");
+    fs::write(sandbox.home().join("bad.jsonl"), "{\n").unwrap();
+    refused(&sandbox.nemoterm(&["eval", "bad.jsonl"]), "line 1");
+}
+
+#[test]
+fn doctor_finds_what_is_there() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox.nemoterm(&["doctor", "--json"]);
+    let findings = json(&printed);
+    let of = |check: &str| findings.as_array().unwrap().iter().find(|one| one["check"] == check).cloned().unwrap();
+    for check in ["program", "socket", "daemon", "model"] {
+        assert_eq!(of(check)["ok"], true, "{findings}");
+    }
+    assert!(of("program")["found"].as_str().unwrap().contains("nemotermd"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command("sh");
+    command.args(["-c", "\"$0\" model list | true; exit ${PIPESTATUS:-0}"]).arg(env!("CARGO_BIN_EXE_nemoterm"));
+    assert_eq!(printed(command.output().unwrap()).stderr, "");
+}
