@@ -108,6 +108,7 @@ pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec
     }
     let mut candidates = copy::from_history(context, buffer, index, n);
     candidates.extend(copy::from_context(context, buffer, n));
+    candidates.extend(copy::from_names(context, buffer, n));
     candidates.retain(|candidate| {
         is_displayable(&candidate.line) && safety::check(&candidate.line) == safety::Verdict::Plain
     });
