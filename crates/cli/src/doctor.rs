@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write as _},
+    path::PathBuf,
     time::Instant,
 };
 
@@ -155,9 +156,21 @@ fn shell(name: &'static str) -> Option<Finding> {
             (dir.join(".zshrc"), "eval \"$(nemoterm init zsh)\"")
         }
         "bash" => (dirs.home_dir().join(".bashrc"), "eval \"$(nemoterm init bash)\""),
-        _ => (dirs.config_dir().join("fish/config.fish"), "nemoterm init fish | source"),
+        _ => {
+            // Fish keeps to this directory on every system.
+            let dir =
+                env::var_os("XDG_CONFIG_HOME").map_or_else(|| dirs.home_dir().join(".config"), Into::into);
+            (dir.join("fish/config.fish"), "nemoterm init fish | source")
+        }
     };
-    let hooked = fs::read_to_string(&file).is_ok_and(|text| text.contains("nemoterm init"));
+    // install.sh writes the hook with the program's whole path in quotes, and for fish into a file of its own.
+    let own_file = file.with_file_name("conf.d").join("nemoterm.fish");
+    let hook = format!(" init {name}");
+    let loads = |file: &PathBuf| {
+        fs::read_to_string(file)
+            .is_ok_and(|text| text.lines().any(|line| line.contains("nemoterm") && line.contains(&hook)))
+    };
+    let hooked = loads(&file) || name == "fish" && loads(&own_file);
     let login = context::login_shell() == name;
     Some(if hooked {
         Finding::good(name, format!("loaded by {}", file.display()))

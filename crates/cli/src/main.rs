@@ -11,6 +11,7 @@ mod daemon_process;
 mod doctor;
 mod failure;
 mod init;
+mod switch;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -38,6 +39,10 @@ enum Command {
     /// Start, stop and look after the daemon
     #[command(subcommand)]
     Daemon(daemon::Command),
+    /// Suggest again in every shell
+    On,
+    /// Suggest nothing in any shell until `nemoterm on`
+    Off,
     /// Check the installation and say what to mend
     Doctor(doctor::Args),
     /// List, choose and describe models
@@ -73,6 +78,8 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Attach(args) => attach::run(args),
         Command::Daemon(command) => daemon::run(&command),
+        Command::On => switch::on(),
+        Command::Off => switch::off(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Model(args) => args.run("model"),
         Command::Bench(args) => args.run("bench"),

@@ -115,7 +115,9 @@ impl Requests {
             let length = match self.input.read(&mut chunk) {
                 Ok(0) => return Ok(None),
                 Ok(length) => length,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+                {
                     continue;
                 }
                 Err(error) => return Err(error).context("reading requests"),
@@ -292,7 +294,8 @@ impl Replies {
 /// of some pipe must not wait for the daemon.
 pub fn close_on_exec() {
     let Ok(open) = fs::read_dir("/dev/fd") else { return };
-    let open: Vec<i32> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let open: Vec<i32> =
+        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for fd in open.into_iter().filter(|&fd| fd > 2) {
         // SAFETY: a number that is open no more is answered with an error, and nothing is closed here.
         #[expect(unsafe_code, reason = "inherited descriptors have no owner in this program")]
@@ -323,15 +326,14 @@ mod tests {
             parsed("9\x1fevent\x1f130\x1f/tmp\x1fsleep 9"),
             Some(Request::Prompt { cwd: "/tmp".into(), ran: Some(("sleep 9".to_owned(), 130)) })
         );
-        assert_eq!(
-            parsed("9\x1fevent\x1f0\x1f/\x1f"),
-            Some(Request::Prompt { cwd: "/".into(), ran: None })
-        );
+        assert_eq!(parsed("9\x1fevent\x1f0\x1f/\x1f"), Some(Request::Prompt { cwd: "/".into(), ran: None }));
     }
 
     #[test]
     fn what_is_no_request_is_dropped() {
-        for record in ["", "x", "1\x1fdance", "1\x1ftype\x1fx\x1fls", "1\x1ftype\x1f2", "1\x1ftype\x1f2\x1fa\x1fb"] {
+        for record in
+            ["", "x", "1\x1fdance", "1\x1ftype\x1fx\x1fls", "1\x1ftype\x1f2", "1\x1ftype\x1f2\x1fa\x1fb"]
+        {
             assert_eq!(parsed(record), None, "{record:?}");
         }
         assert_eq!(Request::parse(b"1\x1ftype\x1f2\x1f\xff\xfe"), None);
@@ -346,10 +348,7 @@ mod tests {
         assert_eq!(requests.wait().unwrap().unwrap().len(), 1);
         write.write_all(b" \0").unwrap();
         let buffer = Buffer::at_end("ls ");
-        assert_eq!(
-            requests.wait().unwrap().unwrap(),
-            [Request::Complete { seq: 2, asked: false, buffer }]
-        );
+        assert_eq!(requests.wait().unwrap().unwrap(), [Request::Complete { seq: 2, asked: false, buffer }]);
         drop(write);
         assert_eq!(requests.wait().unwrap(), None);
     }
@@ -359,7 +358,12 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let replies = Replies::new(write.as_fd()).unwrap();
         drop(write);
-        replies.send(3, false, Source::History, &["x".repeat(MAX_REPLY), " -la".to_owned(), " -l".to_owned()]);
+        replies.send(
+            3,
+            false,
+            Source::History,
+            &["x".repeat(MAX_REPLY), " -la".to_owned(), " -l".to_owned()],
+        );
         replies.send(4, true, Source::Model, &["x".repeat(MAX_REPLY)]);
         drop(replies);
         let mut text = String::new();

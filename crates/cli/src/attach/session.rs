@@ -61,7 +61,8 @@ impl Session {
         let history = history.or_else(|| context::default_history_file(kind));
         let lines = history.and_then(|file| context::read_history(kind, &file).ok()).unwrap_or_default();
         let recent = lines[lines.len().saturating_sub(context::MAX_HISTORY)..].iter();
-        let recent = recent.map(|line| HistoryLine { line: redact(line).into_owned(), status: None }).collect();
+        let recent =
+            recent.map(|line| HistoryLine { line: redact(line).into_owned(), status: None }).collect();
         Self {
             shell: shell.to_owned(),
             cwd,
