@@ -387,7 +387,7 @@ _nemoterm_tab() {
 _nemoterm_bind_keys() {
   emulate -L zsh
   setopt extendedglob
-  local map line key widget name
+  local map line place
   local -a words
   local -A bound
 
@@ -395,28 +395,29 @@ _nemoterm_bind_keys() {
   for line in ${(f)"$(for map in emacs viins; do print -r -- "map $map"; bindkey -M $map; done)"}; do
     if [[ $line == 'map '* ]]; then map=${line#map }; continue; fi
     words=(${(z)line})
-    (( $#words == 2 )) && bound[$map$'\0'$words[1]]=$words[2]
+    (( $#words == 2 )) || continue
+    place="$map $words[1]"
+    bound[$place]=$words[2]
   done
 
   bind() { # bind FUNCTION MAPS KEY...
-    local function=$1 map key name previous shown
+    local function=$1 map key name previous place
     local -a maps=(${=2})
     shift 2
     for map in $maps; do
       for key in "$@"; do
         [[ -n $key ]] || continue
-        shown="\"${key}\""
-        previous=${bound[$map$'\0'$shown]-}
+        place="$map \"$key\""
+        previous=${bound[$place]-}
         # Ours already, or a macro, which can't be called: the user's keys stay the user's.
         [[ $previous == (_nemoterm_key_*|\"*) ]] && continue
         name=_nemoterm_key_${#_nemoterm_before}_${function#_nemoterm_}
-        _nemoterm_before[$name]=${previous:-${default[$function]-}}
+        _nemoterm_before[$name]=$previous
         zle -N $name $function
         bindkey -M $map -- "$key" $name
       done
     done
   }
-  local -A default=(_nemoterm_accept_char '' )
 
   # Letters after Esc are left alone in vi mode, where Esc and a command often follow in no time.
   local -a right=('^[[C' '^[OC') end=('^[[F' '^[OF' '^[[4~') alt_right=('^[[1;3C' '^[^[[C')
@@ -456,7 +457,8 @@ _nemoterm_bind_keys() {
   else
     # Esc by itself is bound only while there is a ghost, so that Esc and then a letter stays Alt and that letter,
     # however slowly typed.
-    [[ -z ${bound[emacs$'\0"^["']-} ]] && _nemoterm_escape_maps=(emacs)
+    place='emacs "^["'
+    [[ -z ${bound[$place]-} ]] && _nemoterm_escape_maps=(emacs)
     bind _nemoterm_dismiss viins '^G'
   fi
   bind _nemoterm_tab 'emacs viins' '^I'

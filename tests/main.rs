@@ -1,0 +1,4 @@
+//! Whole-program tests. One binary, so that everything is linked once.
+
+mod shells;
+mod util;

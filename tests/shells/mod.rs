@@ -1,0 +1,3 @@
+//! The integrations in the real shells, in a terminal.
+
+mod zsh;

@@ -1,0 +1,65 @@
+//! What the whole-program tests share: a home of their own, a terminal, a daemon that misbehaves to order.
+
+pub mod fake;
+pub mod home;
+pub mod terminal;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before a test fails. Nothing waits this long when it works.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until something is so, and fails naming it where it never is.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The program under test.
+pub fn nemoterm() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_nemoterm"))
+}
+
+/// The daemon's program, which another package builds beside ours.
+pub fn nemotermd() -> PathBuf {
+    let daemon = nemoterm().with_file_name("nemotermd");
+    assert!(
+        daemon.is_file(),
+        "{} is missing: build it first with cargo build --profile {} -p nemoterm-daemon",
+        daemon.display(),
+        nemoterm().parent().and_then(Path::file_name).unwrap_or_default().display(),
+    );
+    daemon
+}
+
+/// Where a program lies; nothing, with a printed reason, where it is missing. `NEMOTERM_REQUIRE_SHELLS=1` makes that a
+/// failure.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
+    if found.is_none() {
+        skip(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// The first of these files that exists; see [`find`].
+pub fn find_file(paths: &[&str]) -> Option<PathBuf> {
+    let found = paths.iter().map(PathBuf::from).find(|path| path.is_file());
+    if found.is_none() {
+        skip(&format!("{} is not installed", paths[0]));
+    }
+    found
+}
+
+fn skip(reason: &str) {
+    assert!(env::var_os("NEMOTERM_REQUIRE_SHELLS").is_none_or(|value| value != "1"), "{reason}");
+    eprintln!("skipped: {reason}");
+}

@@ -1,0 +1,286 @@
+//! A terminal: a pseudo-terminal with a program in it, and the screen as that program drew it.
+//!
+//! The reference is the grid of the `vt100` crate. Tests wait for a screen and never sleep.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    process::{Pid, Signal},
+    pty::OpenptFlags,
+    termios::Winsize,
+};
+
+use super::DEADLINE;
+
+/// A running program and its screen.
+pub struct Terminal {
+    child: Child,
+    master: File,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    /// A test that failed while it looked at the screen leaves a poisoned lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct State {
+    parser: vt100::Parser,
+    /// Every ghost that was ever on the screen, in order.
+    ghosts: Vec<String>,
+    /// Everything that was ever written.
+    written: Vec<u8>,
+    /// When the last bytes arrived.
+    last: Instant,
+    ended: bool,
+}
+
+/// What is on a screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Screen {
+    /// Its rows without blanks at the end, without empty rows at the end.
+    pub rows: Vec<String>,
+    /// The text drawn as a ghost.
+    pub ghost: String,
+    /// Row and column of the cursor.
+    pub cursor: (u16, u16),
+}
+
+impl Screen {
+    fn of(screen: &vt100::Screen) -> Self {
+        let (height, width) = screen.size();
+        let mut rows: Vec<String> = screen.rows(0, width).map(|row| row.trim_end().to_owned()).collect();
+        while rows.last().is_some_and(String::is_empty) {
+            rows.pop();
+        }
+        let mut ghost = String::new();
+        for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            let Some(cell) = screen.cell(row, column) else { continue };
+            if is_ghost(cell) && !cell.is_wide_continuation() {
+                ghost.push_str(if cell.has_contents() { cell.contents() } else { " " });
+            }
+        }
+        Self { rows, ghost: ghost.trim_end().to_owned(), cursor: screen.cursor_position() }
+    }
+
+    /// All rows.
+    pub fn text(&self) -> String {
+        self.rows.join("\n")
+    }
+
+    /// The last row with anything on it.
+    pub fn last_row(&self) -> &str {
+        self.rows.last().map_or("", String::as_str)
+    }
+}
+
+/// Ghosts are drawn in bright black or dim.
+fn is_ghost(cell: &vt100::Cell) -> bool {
+    cell.fgcolor() == vt100::Color::Idx(8) || cell.dim()
+}
+
+impl Terminal {
+    /// Runs a program in a terminal of 24 rows and 80 columns.
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_sized(command, 24, 80)
+    }
+
+    /// Runs a program in a terminal of that size.
+    pub fn spawn_sized(mut command: Command, rows: u16, columns: u16) -> Self {
+        let master =
+            rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        rustix::pty::grantpt(&master).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave: OwnedFd = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap();
+        rustix::termios::tcsetwinsize(&slave, size(rows, columns)).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        command.stdin(end()).stdout(end()).stderr(end());
+        // SAFETY: both are plain system calls, which are allowed between fork and exec.
+        #[expect(unsafe_code, reason = "a controlling terminal can only be taken in the child")]
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::setsid()?;
+                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        let master = File::from(master);
+        let state = State {
+            parser: vt100::Parser::new(rows, columns, 200),
+            ghosts: Vec::new(),
+            written: Vec::new(),
+            last: Instant::now(),
+            ended: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let (reader, reading) = (master.try_clone().unwrap(), Arc::clone(&shared));
+        thread::spawn(move || read(reader, &reading));
+        Self { child, master, shared }
+    }
+
+    /// Types.
+    pub fn send(&self, keys: impl AsRef<[u8]>) {
+        (&self.master).write_all(keys.as_ref()).unwrap();
+    }
+
+    /// Types one character after the other, each when the one before is on the screen.
+    pub fn type_slowly(&self, text: &str) {
+        for key in text.chars() {
+            let before = self.written().len();
+            self.send(key.to_string());
+            drop(self.wait_until(&format!("an echo of {key:?}"), |state| state.written.len() > before));
+        }
+    }
+
+    /// Changes the size of the terminal.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        self.state().parser.screen_mut().set_size(rows, columns);
+        rustix::termios::tcsetwinsize(&self.master, size(rows, columns)).unwrap();
+    }
+
+    /// What is on the screen now.
+    pub fn screen(&self) -> Screen {
+        Screen::of(self.state().parser.screen())
+    }
+
+    /// Waits for a screen and returns it.
+    pub fn wait(&self, what: &str, is_there: impl Fn(&Screen) -> bool) -> Screen {
+        let state = self.wait_until(what, |state| is_there(&Screen::of(state.parser.screen())));
+        Screen::of(state.parser.screen())
+    }
+
+    /// Waits for this ghost.
+    pub fn wait_ghost(&self, ghost: &str) -> Screen {
+        self.wait(&format!("the ghost {ghost:?}"), |screen| screen.ghost == ghost)
+    }
+
+    /// Waits until the last row is this, ghost and all.
+    pub fn wait_row(&self, row: &str) -> Screen {
+        self.wait(&format!("the row {row:?}"), |screen| screen.last_row() == row)
+    }
+
+    /// Waits until a row of the screen is this.
+    pub fn wait_output(&self, row: &str) -> Screen {
+        self.wait(&format!("a row {row:?}"), |screen| screen.rows.iter().any(|other| other == row))
+    }
+
+    /// Every ghost that was ever on the screen.
+    pub fn ghosts(&self) -> Vec<String> {
+        self.state().ghosts.clone()
+    }
+
+    /// Everything the program has written.
+    pub fn written(&self) -> Vec<u8> {
+        self.state().written.clone()
+    }
+
+    /// When the program wrote last.
+    pub fn last_write(&self) -> Instant {
+        self.state().last
+    }
+
+    /// Waits until something is on the screen and tells when the bytes that brought it arrived.
+    pub fn arrival(&self, what: &str, is_there: impl Fn(&Screen) -> bool) -> Instant {
+        self.wait_until(what, |state| is_there(&Screen::of(state.parser.screen()))).last
+    }
+
+    /// Waits until the program ends.
+    pub fn wait_end(&mut self) {
+        let child = &mut self.child;
+        super::eventually("the program ends", || child.try_wait().unwrap().is_some());
+    }
+
+    /// The program's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut state = self.state();
+        while !is_so(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let screen = Screen::of(state.parser.screen());
+            assert!(!state.ended, "the program ended before {what}:\n{}", screen.text());
+            assert!(
+                left > Duration::ZERO,
+                "{what} never came. ghost {:?}, cursor {:?}, ghosts so far {:?}, screen:\n{}",
+                screen.ghost,
+                screen.cursor,
+                state.ghosts,
+                screen.text()
+            );
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+        state
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The session ends with its leader, as when a window is closed.
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            let _ = rustix::process::kill_process(pid, Signal::HUP);
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// Draws what arrives, and answers what terminals are asked.
+fn read(mut master: File, shared: &Shared) {
+    let mut chunk = [0; 65536];
+    loop {
+        let length = match master.read(&mut chunk) {
+            Ok(length) if length > 0 => length,
+            _ => break,
+        };
+        let mut state = shared.lock();
+        state.last = Instant::now();
+        state.parser.process(&chunk[..length]);
+        state.written.extend_from_slice(&chunk[..length]);
+        let screen = Screen::of(state.parser.screen());
+        if state.ghosts.last().map_or("", String::as_str) != screen.ghost {
+            state.ghosts.push(screen.ghost.clone());
+        }
+        let asks = |query: &[u8]| chunk[..length].windows(query.len()).any(|window| window == query);
+        if asks(b"\x1b[6n") {
+            let (row, column) = screen.cursor;
+            let _ = write!(master, "\x1b[{};{}R", row + 1, column + 1);
+        }
+        if asks(b"\x1b[c") || asks(b"\x1b[0c") {
+            let _ = write!(master, "\x1b[?6c");
+        }
+        drop(state);
+        shared.changed.notify_all();
+    }
+    shared.lock().ended = true;
+    shared.changed.notify_all();
+}
