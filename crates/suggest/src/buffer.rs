@@ -25,6 +25,16 @@ pub enum Quote {
     Double,
 }
 
+impl Quote {
+    /// The character that opens and closes it.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Single => '\'',
+            Self::Double => '"',
+        }
+    }
+}
+
 impl Buffer {
     /// A buffer with its cursor at a byte offset, moved back to the nearest character boundary of the line.
     pub fn new(line: impl Into<String>, cursor: usize) -> Self {

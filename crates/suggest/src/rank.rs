@@ -13,7 +13,8 @@ use crate::clean::is_displayable;
 use crate::context::Context;
 use crate::copy;
 use crate::history::Index;
-use crate::safety;
+use crate::redact::holds_secret;
+use crate::safety::{self, Verdict};
 
 /// How much likelier a model's suggestion has to be than a line of the history to take its place. The
 /// history is on the screen first, and what changes under the eyes has to be worth it.
@@ -110,7 +111,9 @@ pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec
     candidates.extend(copy::from_context(context, buffer, n));
     candidates.extend(copy::from_names(context, buffer, n));
     candidates.retain(|candidate| {
-        is_displayable(&candidate.line) && safety::check(&candidate.line) == safety::Verdict::Plain
+        is_displayable(&candidate.line)
+            && safety::check(&candidate.line) == Verdict::Plain
+            && !holds_secret(&candidate.line)
     });
     rank(candidates, n)
 }
