@@ -17,8 +17,6 @@ pub(crate) trait Network: Send + Sync {
 
 /// Caches of a network. A cache holds the keys and values of the positions that were run in it.
 pub(crate) trait Session: Send {
-    /// Number of positions in a cache.
-    fn len(&self, slot: usize) -> usize;
     /// Forgets all positions from `len` on.
     fn truncate(&mut self, slot: usize, len: usize);
     /// Replaces the contents of `to` by the first `len` positions of `from`.
@@ -165,10 +163,6 @@ struct DecoderSession<B: Backend> {
 }
 
 impl<B: Backend> Session for DecoderSession<B> {
-    fn len(&self, slot: usize) -> usize {
-        self.caches[slot].len
-    }
-
     fn truncate(&mut self, slot: usize, len: usize) {
         let cache = &mut self.caches[slot];
         cache.len = cache.len.min(len);

@@ -8,16 +8,20 @@
 //! CUDA and Metal.
 
 mod backend;
+mod bench;
 mod config;
 mod decoder;
 mod device;
 mod error;
 mod family;
+mod generate;
 mod kernels;
 mod model;
 mod tokenizer;
 mod weights;
 
+pub use bench::{Bench, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
+pub use generate::{Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Sampling, Step};
 pub use model::{LoadOptions, Model, ModelInfo, Source};

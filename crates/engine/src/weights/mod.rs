@@ -137,5 +137,4 @@ impl Checkpoint {
         }
         Ok(tensor.clone())
     }
-
 }

@@ -1,0 +1,434 @@
+//! Writing text: prefill, healing, decoding, alternatives.
+
+mod heal;
+mod sampling;
+mod slots;
+mod text;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::error::EngineError;
+use crate::kernels::math;
+use crate::model::Model;
+pub use sampling::Sampling;
+use sampling::{Sampler, largest};
+use slots::Slots;
+use text::TextBuffer;
+
+/// Tokens of a prompt that are run between two looks at the callback.
+const PREFILL_CHUNK: usize = 128;
+
+/// What to write.
+#[derive(Debug, Clone)]
+pub struct GenerateRequest<'a> {
+    /// The text to continue.
+    pub prompt: &'a str,
+    /// Choose the prompt's last word's tokens anew, see [`Generator::generate`].
+    pub heal: bool,
+    /// Tokens to write at most, for each alternative.
+    pub max_tokens: usize,
+    /// End before a line break.
+    pub stop_at_newline: bool,
+    /// End before any of these.
+    pub stop: &'a [String],
+    /// Different continuations wanted, at least 1.
+    pub alternatives: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+impl<'a> GenerateRequest<'a> {
+    /// One greedy, healed line of at most 32 tokens.
+    pub fn new(prompt: &'a str) -> Self {
+        Self {
+            prompt,
+            heal: true,
+            max_tokens: 32,
+            stop_at_newline: true,
+            stop: &[],
+            alternatives: 1,
+            sampling: Sampling::Greedy,
+        }
+    }
+}
+
+/// What a callback learns after each token. Between pieces of a long prompt and while healing it is called with an
+/// empty text, so that it can end those too.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step<'a> {
+    /// Which alternative, in the order they are written; the first is the most probable continuation.
+    pub alternative: usize,
+    /// Tokens of this alternative so far.
+    pub index: usize,
+    /// Whole characters that this token adds.
+    pub text: &'a str,
+    /// As in [`GeneratedToken`].
+    pub logprob: f32,
+}
+
+/// Everything that was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Different texts, best first; empty when cancelled before the first token.
+    pub generations: Vec<Generation>,
+    /// Tokens in the prompt.
+    pub prompt_tokens: usize,
+    /// How many of them were still in a cache.
+    pub cached_tokens: usize,
+    /// Time to the logits of the prompt.
+    pub prefill: Duration,
+    /// Time after that.
+    pub decode: Duration,
+}
+
+/// One continuation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// What follows the prompt.
+    pub text: String,
+    /// The tokens it is made of.
+    pub tokens: Vec<GeneratedToken>,
+    /// Sum of log-probabilities, including those of healed tokens.
+    pub logprob: f32,
+    /// Why it ends.
+    pub finish: Finish,
+}
+
+/// One token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeneratedToken {
+    /// Its id.
+    pub id: u32,
+    /// Whole characters that it added; for the token that completes a healed word, what follows the prompt.
+    pub text: String,
+    /// Natural logarithm of its probability under the model's softmax; for healed tokens, among the tokens that agree
+    /// with what was typed.
+    pub logprob: f32,
+}
+
+/// Why a text ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it, or a stop string came.
+    Stop,
+    /// As many tokens as were asked for, or as fit the context.
+    Length,
+    /// The callback said so.
+    Cancelled,
+}
+
+/// A model that writes. One request at a time; caches of earlier prompts make the next ones cheaper.
+pub struct Generator {
+    model: Model,
+    slots: Slots,
+}
+
+/// A first token after the prompt, and what it rests on.
+struct Branch {
+    /// Tokens before it; they are the beginning of the walked path.
+    depth: usize,
+    token: u32,
+    /// Log-probability of the healed path and the token.
+    total: f32,
+    /// The token's own.
+    logprob: f32,
+    /// How many of its bytes were typed already.
+    typed: usize,
+}
+
+/// What the walk over the healed tokens found.
+struct Walk {
+    path: Vec<u32>,
+    /// The chosen branch; `None` when cancelled.
+    chosen: Option<Branch>,
+    others: Vec<Branch>,
+}
+
+impl Generator {
+    /// Takes a model, and makes `slots` caches (at least one).
+    pub fn new(model: Model, slots: usize) -> Result<Self, EngineError> {
+        let count = slots.max(1);
+        let slots = Slots::new(model.session(count)?, count);
+        Ok(Self { model, slots })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Runs a prompt that is likely to be continued soon, until done or told to stop. Returns the tokens that were run.
+    pub fn prefill(
+        &mut self,
+        prompt: &str,
+        keep_going: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<usize, EngineError> {
+        let tokens = self.model.encode(prompt)?;
+        self.model.check(&tokens)?;
+        let cached = self.slots.take(&tokens, tokens.len())?;
+        let mut run = 0;
+        for chunk in tokens[cached..].chunks(PREFILL_CHUNK) {
+            if keep_going().is_break() {
+                break;
+            }
+            self.slots.forward(chunk, 0)?;
+            run += chunk.len();
+        }
+        Ok(run)
+    }
+
+    /// Continues `request.prompt`, calling `on_token` after each token.
+    ///
+    /// With `heal`, the tokens of the prompt's last word are taken back and chosen again so that their bytes agree
+    /// with the prompt. The text returned is what comes after the prompt.
+    ///
+    /// With several alternatives, the most probable first tokens are each continued from the same cache.
+    pub fn generate(
+        &mut self,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Output, EngineError> {
+        let tokens = self.model.encode(request.prompt)?;
+        self.generate_tokens(&tokens, request, on_token)
+    }
+
+    /// As [`Generator::generate`] with a prompt of token ids; `request.prompt` is not looked at.
+    pub fn generate_tokens(
+        &mut self,
+        tokens: &[u32],
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Output, EngineError> {
+        let started = Instant::now();
+        self.model.check(tokens)?;
+        if tokens.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let kept = if request.heal { heal::kept(tokens, self.model.tokens().vocabulary()) } else { tokens.len() };
+        let mut sampler = Sampler::new(request.sampling);
+
+        let cached = self.slots.take(tokens, kept - 1)?;
+        let mut output = Output {
+            generations: Vec::new(),
+            prompt_tokens: tokens.len(),
+            cached_tokens: cached,
+            prefill: Duration::ZERO,
+            decode: Duration::ZERO,
+        };
+        let rows = self.run_prompt(tokens, cached, kept, on_token)?;
+        output.prefill = started.elapsed();
+        let Some(rows) = rows else {
+            return Ok(output);
+        };
+
+        let wanted = request.alternatives.max(1);
+        let walk = self.walk(tokens, kept, rows, wanted, &mut sampler, on_token)?;
+        if let Some(chosen) = walk.chosen {
+            let branches = ordered(chosen, walk.others, wanted);
+            output.generations = self.branches(&walk.path, branches, request, &mut sampler, on_token)?;
+        }
+        output.decode = started.elapsed() - output.prefill;
+        Ok(output)
+    }
+
+    /// Runs the prompt and returns the logits from the last kept token on; `None` when cancelled.
+    fn run_prompt(
+        &mut self,
+        tokens: &[u32],
+        cached: usize,
+        kept: usize,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let rows = tokens.len() - (kept - 1);
+        let mut at = cached;
+        while tokens.len() - at > PREFILL_CHUNK + rows {
+            self.slots.forward(&tokens[at..at + PREFILL_CHUNK], 0)?;
+            at += PREFILL_CHUNK;
+            if on_token(&PROGRESS).is_break() {
+                return Ok(None);
+            }
+        }
+        self.slots.forward(&tokens[at..], rows).map(Some)
+    }
+
+    /// Follows the healed tokens up to the first token that goes beyond the prompt.
+    ///
+    /// The whole prompt is in the cache, so as long as the choice is the prompt's own token its successor's logits
+    /// are there already; only a different choice costs a step.
+    fn walk(
+        &mut self,
+        tokens: &[u32],
+        kept: usize,
+        mut rows: Vec<f32>,
+        wanted: usize,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Walk, EngineError> {
+        let vocabulary = self.model.tokens().vocabulary();
+        let width = self.model.info().vocabulary;
+        let typed = heal::bytes_of(&tokens[kept..], vocabulary);
+        let mut walk = Walk { path: tokens[..kept].to_vec(), chosen: None, others: Vec::new() };
+        let (mut total, mut done, mut row) = (0.0, 0, 0);
+        loop {
+            let logits = &rows[row * width..(row + 1) * width];
+            let remaining = &typed[done..];
+            let allowed = if remaining.is_empty() { None } else { Some(vocabulary.agreeing(remaining)) };
+            let candidates: Vec<f32>;
+            let values = match &allowed {
+                None => logits,
+                Some(ids) => {
+                    candidates = ids.iter().map(|&id| logits[id as usize]).collect();
+                    &candidates
+                }
+            };
+            let normaliser = math::log_sum_exp(values);
+            let id_of = |index: usize| allowed.as_ref().map_or(index as u32, |ids| ids[index]);
+            let branch = |index: usize| {
+                let token = id_of(index);
+                let logprob = values[index] - normaliser;
+                let typed = vocabulary.bytes(token).len().min(remaining.len());
+                Branch { depth: walk.path.len(), token, total: total + logprob, logprob, typed }
+            };
+            // The prompt's own token always agrees with itself, so there is a choice.
+            let Some(index) = sampler.choose(values) else {
+                return Ok(walk);
+            };
+            let chosen = branch(index);
+            if wanted > 1 {
+                let others = largest(values, 2 * wanted).into_iter().filter(|&i| i != index).map(branch);
+                walk.others.extend(others.filter(|other| {
+                    other.typed == remaining.len() && !self.model.tokens().ends_text(other.token)
+                }));
+            }
+            if vocabulary.bytes(chosen.token).len() > remaining.len() || remaining.is_empty() {
+                walk.chosen = Some(chosen);
+                return Ok(walk);
+            }
+            done += chosen.typed;
+            total = chosen.total;
+            walk.path.push(chosen.token);
+            let own = tokens.get(walk.path.len() - 1) == Some(&chosen.token);
+            if own && row + 1 < rows.len() / width {
+                row += 1;
+            } else {
+                if on_token(&PROGRESS).is_break() {
+                    return Ok(walk);
+                }
+                self.slots.truncate(walk.path.len() - 1);
+                rows = self.slots.forward(&[chosen.token], 1)?;
+                row = 0;
+            }
+        }
+    }
+
+    /// Continues every branch, and keeps those with different texts, best first.
+    fn branches(
+        &mut self,
+        path: &[u32],
+        branches: Vec<Branch>,
+        request: &GenerateRequest<'_>,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>, EngineError> {
+        let mut generations: Vec<Generation> = Vec::new();
+        for branch in branches {
+            if generations.len() == request.alternatives.max(1) {
+                break;
+            }
+            // Earlier branches have left their own tokens behind the shared ones.
+            let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
+            self.slots.truncate(shared.min(branch.depth));
+            if shared < branch.depth {
+                self.slots.forward(&path[shared..branch.depth], 0)?;
+            }
+            let generation = self.decode(&branch, generations.len(), request, sampler, on_token)?;
+            let cancelled = generation.finish == Finish::Cancelled;
+            let new = generations.iter().all(|other| other.text != generation.text);
+            if generations.is_empty() || (new && !generation.text.is_empty()) {
+                generations.push(generation);
+            }
+            if cancelled {
+                break;
+            }
+        }
+        generations.sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
+        Ok(generations)
+    }
+
+    fn decode(
+        &mut self,
+        branch: &Branch,
+        alternative: usize,
+        request: &GenerateRequest<'_>,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Generation, EngineError> {
+        let context = self.model.info().context;
+        let mut buffer = TextBuffer::new(request.stop, request.stop_at_newline);
+        let mut generation = Generation {
+            text: String::new(),
+            tokens: Vec::new(),
+            logprob: branch.total - branch.logprob,
+            finish: Finish::Length,
+        };
+        let (mut token, mut logprob, mut typed) = (branch.token, branch.logprob, branch.typed);
+        while generation.tokens.len() < request.max_tokens {
+            let known = self.model.tokens();
+            if known.ends_text(token) {
+                generation.finish = Finish::Stop;
+                break;
+            }
+            let text = buffer.push(&known.vocabulary().bytes(token)[typed..]);
+            typed = 0;
+            if buffer.stopped() && text.is_empty() {
+                generation.finish = Finish::Stop;
+                break;
+            }
+            generation.text.push_str(&text);
+            generation.logprob += logprob;
+            generation.tokens.push(GeneratedToken { id: token, text, logprob });
+            let index = generation.tokens.len();
+            let text = generation.tokens.last().map_or("", |token| &token.text);
+            let go_on = on_token(&Step { alternative, index, text, logprob });
+            if buffer.stopped() {
+                generation.finish = Finish::Stop;
+                break;
+            }
+            if go_on.is_break() {
+                generation.finish = Finish::Cancelled;
+                break;
+            }
+            if index == request.max_tokens || self.slots.tokens().len() == context {
+                break;
+            }
+            let logits = self.slots.forward(&[token], 1)?;
+            let Some(next) = sampler.choose(&logits) else { break };
+            token = next as u32;
+            logprob = logits[next] - math::log_sum_exp(&logits);
+        }
+        let held = buffer.finish();
+        if let Some(last) = generation.tokens.last_mut()
+            && !held.is_empty()
+        {
+            generation.text.push_str(&held);
+            last.text.push_str(&held);
+            let (index, logprob) = (generation.tokens.len(), 0.0);
+            if on_token(&Step { alternative, index, text: &held, logprob }).is_break() {
+                generation.finish = Finish::Cancelled;
+            }
+        }
+        Ok(generation)
+    }
+}
+
+/// The step of a callback that is only asked whether to go on.
+const PROGRESS: Step<'static> = Step { alternative: 0, index: 0, text: "", logprob: 0.0 };
+
+/// The chosen branch first, then the best others: more than are wanted, because some will write the same text.
+fn ordered(chosen: Branch, mut others: Vec<Branch>, wanted: usize) -> Vec<Branch> {
+    others.sort_by(|a, b| b.total.total_cmp(&a.total));
+    others.truncate(2 * (wanted - 1));
+    others.insert(0, chosen);
+    others
+}
