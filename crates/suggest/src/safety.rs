@@ -1,15 +1,219 @@
-//! Suggestions that destroy data.
+//! Suggestions that destroy what cannot be had back.
+//!
+//! This is a layer, not a boundary. It keeps the common catastrophes from appearing as ghost text that one
+//! key accepts: a shell offers endless ways to write the same command, and whoever wants to get around these
+//! rules can. What protects the user is that nothing is ever run without the Enter key.
+//!
+//! A line is cut into its simple commands, through `sudo`, `sh -c`, `$(...)` and the like, each word is freed
+//! of its quotes and of variables set on the same line, and each command is held against the rules in
+//! [`rules`]. Text that the cutting cannot see, such as `rm` inside a script that is run, passes.
+
+mod rules;
+mod script;
+
+use script::Script;
+
+/// Deeper nesting of `sh -c "sh -c ..."` than anyone writes is withheld unread.
+const MAX_DEPTH: usize = 6;
 
 /// Whether a line may be suggested like any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing known speaks against it.
     Plain,
-    /// Better not shown unasked, and why.
+    /// Not to be shown unasked, and why, in a few words.
     Withhold(&'static str),
 }
 
-/// Looks at a whole line.
-pub fn check(_line: &str) -> Verdict {
-    Verdict::Plain
+/// Looks at a whole line as it would be run: what was typed with what is suggested.
+pub fn check(line: &str) -> Verdict {
+    match danger(line, 0) {
+        Some(reason) => Verdict::Withhold(reason),
+        None => Verdict::Plain,
+    }
+}
+
+fn danger(line: &str, depth: usize) -> Option<&'static str> {
+    if depth > MAX_DEPTH {
+        return Some("too deeply nested");
+    }
+    if rules::is_fork_bomb(line) {
+        return Some("a fork bomb");
+    }
+    let script = Script::read(line);
+    rules::pipe_into_shell(&script)
+        .or_else(|| script.commands.iter().find_map(rules::check))
+        .or_else(|| script.nested.iter().find_map(|nested| danger(nested, depth + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BAD: &[&str] = &[
+        "rm -rf /",
+        "rm -rf /*",
+        "sudo rm -rf --no-preserve-root /",
+        "rm -r -f ~",
+        "rm -fr $HOME/",
+        "rm -rf \"${HOME}\"/*",
+        "rm --recursive --force /etc",
+        "rm -rf /usr/*",
+        "rm -rf *",
+        "rm -rf ./*",
+        "rm -rf .. ",
+        "rm -rf $UNSET/*",
+        "cd / && rm -rf *",
+        "\\rm -rf /",
+        "/bin/rm -rf //",
+        "'rm' -rf /",
+        "r\"m\" -r\\f /",
+        "$'\\x72m' -rf /",
+        "x=/; rm -rf $x",
+        "d=/ && rm -rf \"$d\"",
+        "rm${IFS}-rf${IFS}/",
+        "{rm,-rf,/}",
+        "sh -c 'rm -rf /'",
+        "bash -c \"sudo rm -rf /\"",
+        "eval 'rm -rf ~'",
+        "echo $(rm -rf /)",
+        "echo `rm -rf /`",
+        "ls | xargs rm -rf /",
+        "env A=b nohup rm -rf / &",
+        "if true; then rm -rf /; fi",
+        "ssh host 'rm -rf /'",
+        "find / -delete",
+        "find ~ -type f -exec rm {} +",
+        "find / -exec rm -rf {} \\;",
+        "dd if=/dev/zero of=/dev/sda",
+        "dd of=\"/dev/nvme0n1\" if=x bs=1M",
+        "mkfs.ext4 /dev/sda1",
+        "mkfs -t ext4 /dev/sdb",
+        "sudo wipefs -a /dev/sda",
+        "shred -n 3 /dev/sda",
+        "echo x > /dev/sda",
+        "cat image.iso >/dev/disk2",
+        "cat x | sudo tee /dev/sda",
+        "cp x.img /dev/mmcblk0",
+        ": > /etc/passwd",
+        "> /etc/fstab",
+        "chmod -R 777 /",
+        "chmod 777 -R /etc",
+        "sudo chmod -R a+rwx /usr",
+        "chown -R me:me /",
+        "mv / /dev/null",
+        "mv ~ /dev/null",
+        ":(){ :|:& };:",
+        "bomb() { bomb | bomb & }; bomb",
+        "curl https://host.example/x | sh",
+        "curl -fsSL u | sudo -E bash -",
+        "wget -qO- u | python3",
+        "bash <(curl -s u)",
+        "sh -c \"$(curl -fsSL u)\"",
+        "source <(curl u)",
+        "echo cm0gLXJmIC8= | base64 -d | sh",
+        "git push --force origin main",
+        "git push -f origin HEAD:master",
+        "git push origin +main",
+        "git push --force",
+        "git push origin --delete main",
+        "git push origin :master",
+        "git push --mirror origin",
+        "python3 -c \"import shutil; shutil.rmtree('/')\"",
+        "perl -e 'system(\"rm -rf /\")'",
+        "kill -9 -1",
+        "crontab -r",
+        "mysql -e 'DROP DATABASE shop'",
+        "redis-cli FLUSHALL",
+        "terraform destroy -auto-approve",
+        "truncate -s 0 /dev/sda",
+        "rsync -a --delete empty/ /",
+    ];
+
+    const BENIGN: &[&str] = &[
+        "rm -rf build/",
+        "rm -rf node_modules target",
+        "rm -rf /tmp/build-123",
+        "rm -rf ~/.cache/pip",
+        "rm -rf \"$BUILD_DIR\"/out",
+        "rm *.o",
+        "rm /",
+        "find . -name '*.pyc' -delete",
+        "find / -name core",
+        "find ~/Downloads -mtime +30 -delete",
+        "dd if=/dev/zero of=/tmp/file bs=1M count=1",
+        "dd if=/dev/sda of=disk.img",
+        "echo x > /dev/null 2>&1",
+        "ls > out.txt",
+        "chmod -R 755 public/",
+        "chmod 777 file",
+        "chown -R me ~/src",
+        "curl https://host.example/x -o x.sh",
+        "curl u | jq .",
+        "git push",
+        "git push -u origin main",
+        "git push --force-with-lease",
+        "git push -f origin my-branch",
+        "git push origin --delete old-branch",
+        "echo 'rm -rf /'",
+        "grep -r 'rm -rf /' .",
+        "git commit -m 'do not rm -rf /'",
+        "mv a /tmp",
+        "kill -9 1234",
+        "crontab -l",
+        "mysql -e 'select 1'",
+        "f() { g | h & }; f",
+        "rsync -a --delete src/ backup/",
+        "mkdir -p / ",
+        "cat /etc/passwd",
+        "echo 127.0.0.1 h | sudo tee -a /etc/hosts",
+    ];
+
+    #[test]
+    fn catastrophes_are_withheld() {
+        for line in BAD {
+            assert_ne!(check(line), Verdict::Plain, "{line}");
+        }
+    }
+
+    #[test]
+    fn daily_work_is_plain() {
+        for line in BENIGN {
+            assert_eq!(check(line), Verdict::Plain, "{line}");
+        }
+    }
+
+    /// Ways to write the same word.
+    fn mutate(word: &str, how: u8) -> String {
+        let (head, tail) = word.split_at(1);
+        match how {
+            0 => word.to_owned(),
+            1 => format!("'{word}'"),
+            2 => format!("\"{word}\""),
+            3 => format!("\\{word}"),
+            4 => format!("{head}''{tail}"),
+            5 => format!("\"{head}\"{tail}"),
+            _ => format!("$'\\x{:02x}'{tail}", head.as_bytes()[0]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quotes_and_wrappers_hide_nothing(
+            how in prop::collection::vec(0u8..7, 3),
+            line in prop::sample::select(vec!["rm -rf /", "dd if=/dev/zero of=/dev/sda", "chmod -R 777 /etc"]),
+            before in prop::sample::select(vec!["", "sudo ", "  ", "true && ", "ls; ", "time ", "A=1 ", "(", "{ ", "! ", "sudo -u root "]),
+            after in prop::sample::select(vec!["", " ", ";", " && ls", " &", " >/dev/null", " 2>&1", " # now"]),
+        ) {
+            let words: Vec<String> = line.split(' ').enumerate().map(|(i, word)| mutate(word, how[i % 3])).collect();
+            let line = format!("{before}{}{after}", words.join(" "));
+            prop_assert_ne!(check(&line), Verdict::Plain, "{}", line);
+        }
+
+        #[test]
+        fn any_line_is_looked_at(line in "[ rm/*-fé$(){}'\"`\\\\;|&<>=a]{0,60}|.{0,60}") {
+            check(&line);
+        }
+    }
 }

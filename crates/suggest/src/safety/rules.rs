@@ -1,0 +1,373 @@
+//! What a simple command must not do, each rule a function of its own.
+
+use super::script::{Command, Input, Script};
+
+/// Directories whose loss or whose open rights cost the system or the user everything.
+const CRITICAL: [&str; 22] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/usr",
+    "/var",
+    "/System",
+    "/Library",
+    "/Users",
+    "/Applications",
+    "/usr/local",
+];
+
+/// Files that the system does not start or let anyone in without.
+const CRITICAL_FILES: [&str; 7] = [
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/fstab",
+    "/etc/sudoers",
+    "/etc/group",
+    "/boot/grub/grub.cfg",
+    "/etc/crontab",
+];
+
+/// Beginnings of the names of disks in `/dev`.
+const DISKS: [&str; 14] =
+    ["sd", "hd", "nvme", "vd", "xvd", "mmcblk", "disk", "rdisk", "md", "dm-", "mapper/", "mem", "kmem", "sg"];
+
+/// Modes that let everyone write, or no one read.
+const OPEN_MODES: [&str; 8] = ["", "777", "666", "a+rwx", "ugo+rwx", "a+w", "o+w", "+w"];
+
+/// Branches that others build on.
+const SHARED_BRANCHES: [&str; 6] = ["main", "master", "develop", "trunk", "production", "release"];
+
+/// Programs that run what they read.
+const READERS: [&str; 12] =
+    ["sh", "bash", "zsh", "dash", "ksh", "fish", "python", "python3", "perl", "ruby", "node", "php"];
+
+/// Programs whose output nobody has looked at.
+const FETCHERS: [&str; 9] = ["curl", "wget", "fetch", "http", "aria2c", "nc", "base64", "openssl", "xxd"];
+
+/// The reason not to suggest a command.
+pub(super) fn check(command: &Command) -> Option<&'static str> {
+    let rules = [removal, disk, rights, moves, git_push, database, processes, infrastructure, code];
+    rules.iter().find_map(|rule| rule(command)).or_else(|| overwrites(&command.writes))
+}
+
+/// `rm` and its like on directories that matter, or on everything here.
+fn removal(command: &Command) -> Option<&'static str> {
+    let mut targets = operands(command);
+    match command.name.as_str() {
+        "rm" => {
+            let recursive =
+                has_flag(command, 'r') || has_flag(command, 'R') || has_option(command, "--recursive");
+            if has_option(command, "--no-preserve-root") {
+                return Some("removes the root directory");
+            }
+            (recursive && targets.any(|target| is_critical(target) || is_everything(target)))
+                .then_some("removes a whole system, home or working directory")
+        }
+        "find" => {
+            let removes = command.arguments.iter().any(|word| word == "-delete")
+                || command.arguments.windows(2).any(|pair| {
+                    pair[0].starts_with("-exec")
+                        && matches!(pair[1].rsplit('/').next(), Some("rm" | "shred" | "unlink"))
+                });
+            let narrows = command.arguments.iter().any(|word| {
+                [
+                    "-name", "-iname", "-path", "-regex", "-mtime", "-mmin", "-atime", "-size", "-empty",
+                    "-newer", "-user",
+                ]
+                .contains(&word.as_str())
+            });
+            let at_risk = command
+                .arguments
+                .iter()
+                .take_while(|word| !word.starts_with('-'))
+                .any(|root| is_critical(root));
+            (removes && at_risk && !narrows).then_some("removes all files of a system or home directory")
+        }
+        "rsync" => {
+            let deletes = command.arguments.iter().any(|word| word.starts_with("--delete"));
+            (deletes && targets.last().is_some_and(is_critical))
+                .then_some("empties a system or home directory")
+        }
+        _ => None,
+    }
+}
+
+/// Formats, wipes or overwrites a disk.
+fn disk(command: &Command) -> Option<&'static str> {
+    const REASON: &str = "overwrites a disk";
+    let any_disk = || operands(command).any(is_disk);
+    let has = |word: &str| command.arguments.iter().any(|argument| argument == word);
+    let is_bad = match command.name.as_str() {
+        "dd" => command.arguments.iter().filter_map(|word| word.strip_prefix("of=")).any(is_disk),
+        name if name == "mkfs" || name.starts_with("mkfs.") => true,
+        "wipefs" => has_flag(command, 'a') || has("--all"),
+        "shred" | "blkdiscard" | "mkswap" | "truncate" | "badblocks" | "tee" => any_disk(),
+        "cp" => operands(command).last().is_some_and(is_disk),
+        "hdparm" => command.arguments.iter().any(|word| word.starts_with("--security-erase")),
+        "nvme" => has("format") || has("sanitize"),
+        "sgdisk" => has("-Z") || has("--zap-all"),
+        "sfdisk" => has("--delete"),
+        "parted" => has("mklabel") || has("mktable"),
+        "cryptsetup" => has("luksFormat") || has("erase") || has("luksErase"),
+        "diskutil" => command.arguments.first().is_some_and(|verb| verb.to_lowercase().contains("erase")),
+        "zpool" => has("destroy"),
+        "format" | "format.com" => command.arguments.iter().any(|word| word.to_lowercase().starts_with("c:")),
+        _ => false,
+    };
+    if is_bad {
+        return Some(REASON);
+    }
+    (command.name == "tee" && !has_flag(command, 'a'))
+        .then(|| overwrites(&operands(command).map(str::to_owned).collect::<Vec<_>>()))
+        .flatten()
+}
+
+/// Opens or hands over a system directory.
+fn rights(command: &Command) -> Option<&'static str> {
+    let recursive = has_flag(command, 'R') || has_option(command, "--recursive");
+    let is_bad = match command.name.as_str() {
+        "chmod" => {
+            let opens = operands(command).any(|word| OPEN_MODES.contains(&word.trim_start_matches('0')));
+            operands(command).any(|word| is_root(word) || (recursive && is_critical(word) && !is_home(word)))
+                && (opens || recursive)
+        }
+        "chown" | "chgrp" => recursive && operands(command).any(|word| is_critical(word) && !is_home(word)),
+        "setfacl" => recursive && operands(command).any(is_root),
+        _ => false,
+    };
+    is_bad.then_some("changes the rights of a system directory")
+}
+
+/// Moves a directory that matters away.
+fn moves(command: &Command) -> Option<&'static str> {
+    let targets: Vec<&str> = operands(command).collect();
+    let [sources @ .., _] = targets.as_slice() else { return None };
+    let to_nowhere = targets.last() == Some(&"/dev/null");
+    (command.name == "mv" && (to_nowhere || sources.iter().any(|source| is_critical(source))))
+        .then_some("moves a system or home directory away")
+}
+
+/// Rewrites or deletes a branch that others build on.
+fn git_push(command: &Command) -> Option<&'static str> {
+    if command.name != "git" || !command.arguments.iter().any(|word| word == "push") {
+        return None;
+    }
+    let force = has_flag(command, 'f') || has_option(command, "--force");
+    let delete = has_flag(command, 'd') || has_option(command, "--delete");
+    let pushed = command.arguments.iter().skip_while(|word| *word != "push").skip(1);
+    let refs: Vec<&str> = pushed.filter(|word| !word.starts_with('-')).skip(1).map(String::as_str).collect();
+    let target = |name: &str| {
+        let name = name.trim_start_matches('+').rsplit(':').next().unwrap_or(name).to_owned();
+        SHARED_BRANCHES.contains(&name.trim_start_matches("refs/heads/"))
+    };
+    let rewrites = refs.iter().any(|name| target(name) && (force || delete || name.starts_with(['+', ':'])));
+    let unnamed = force && refs.is_empty();
+    (rewrites || unnamed || has_option(command, "--mirror")).then_some("rewrites or deletes a shared branch")
+}
+
+/// Drops a database or empties a table.
+fn database(command: &Command) -> Option<&'static str> {
+    const CLIENTS: [&str; 8] =
+        ["mysql", "mariadb", "psql", "sqlite3", "sqlcmd", "mycli", "pgcli", "clickhouse-client"];
+    let any = |is: &dyn Fn(&str) -> bool| command.arguments.iter().any(|word| is(&word.to_lowercase()));
+    let is_bad = match command.name.as_str() {
+        "dropdb" => true,
+        "mysqladmin" => any(&|word| word == "drop"),
+        "redis-cli" => any(&|word| matches!(word, "flushall" | "flushdb")),
+        "mongo" | "mongosh" => any(&|word| word.contains("dropdatabase(")),
+        name if CLIENTS.contains(&name) => any(&|word| {
+            let words: Vec<&str> = word.split_whitespace().collect();
+            let has = |a: &str, b: &str| {
+                words.windows(2).any(|pair| pair[0] == a && pair[1].trim_end_matches(';') == b)
+            };
+            has("drop", "database")
+                || has("drop", "table")
+                || has("drop", "schema")
+                || has("truncate", "table")
+                || (has("delete", "from") && !words.contains(&"where"))
+        }),
+        _ => false,
+    };
+    is_bad.then_some("drops data of a database")
+}
+
+/// Kills every process, or removes all scheduled jobs.
+fn processes(command: &Command) -> Option<&'static str> {
+    let has = |word: &str| command.arguments.iter().any(|argument| argument == word);
+    match command.name.as_str() {
+        "kill" if command.arguments.iter().skip(1).any(|word| word == "-1") => Some("kills every process"),
+        "killall5" => Some("kills every process"),
+        "crontab" if has("-r") => Some("removes all scheduled jobs"),
+        _ => None,
+    }
+}
+
+/// Takes down what runs elsewhere, without asking.
+fn infrastructure(command: &Command) -> Option<&'static str> {
+    let has = |word: &str| command.arguments.iter().any(|argument| argument == word);
+    let is_bad = match command.name.as_str() {
+        "terraform" | "tofu" | "terragrunt" => {
+            has("destroy") && (has("-auto-approve") || has("--auto-approve"))
+        }
+        "kubectl" | "oc" => {
+            let system = has("kube-system") && (has("ns") || has("namespace") || has("namespaces"));
+            has("delete") && (has("--all") || system)
+        }
+        "aws" => has("s3") && has("rb") && has("--force"),
+        "gcloud" => has("projects") && has("delete"),
+        _ => false,
+    };
+    is_bad.then_some("takes down running infrastructure")
+}
+
+/// Code in another language that removes a directory tree that matters.
+fn code(command: &Command) -> Option<&'static str> {
+    let removes = |word: &String| {
+        ["rmtree('", "rmtree(\"", "rm_rf('", "rm_rf(\"", "rmSync('", "rmSync(\""].iter().any(|call| {
+            let path = word.split(call).nth(1).and_then(|rest| rest.split(['\'', '"']).next());
+            path.is_some_and(is_critical)
+        })
+    };
+    (READERS.contains(&command.name.as_str()) && command.arguments.iter().any(removes))
+        .then_some("removes a system or home directory")
+}
+
+/// Output that goes over a disk or a file the system needs.
+fn overwrites(files: &[String]) -> Option<&'static str> {
+    let is_bad = |file: &String| is_disk(file) || CRITICAL_FILES.contains(&file.as_str());
+    files.iter().any(is_bad).then_some("overwrites a disk or a system file")
+}
+
+/// Something unread from the network, or encoded, that is run at once.
+pub(super) fn pipe_into_shell(script: &Script) -> Option<&'static str> {
+    const REASON: &str = "runs something unread";
+    let reads_pipe = |command: &Command| command.input == Input::Pipe;
+    let fetches = |command: &Command| FETCHERS.contains(&command.name.as_str());
+    let mut unread = false;
+    for command in &script.commands {
+        unread = if reads_pipe(command) { unread || fetches(command) } else { fetches(command) };
+        let name = command.name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let reads_code =
+            READERS.contains(&name) && !command.arguments.iter().any(|word| word == "-c" || word == "-m");
+        if reads_pipe(command) && unread && reads_code {
+            return Some(REASON);
+        }
+    }
+    // `bash <(curl u)` is cut into `bash` and `curl u`; `sh -c "$(curl u)"` nests it.
+    let runs = |command: &Command| {
+        READERS.contains(&command.name.as_str()) || matches!(command.name.as_str(), "source" | "." | "eval")
+    };
+    let process = script.commands.windows(2).any(|pair| {
+        let [reader, source] = pair else { return false };
+        let reads_only_it = reader.arguments.iter().all(|word| word.starts_with('-'));
+        runs(reader) && reads_only_it && source.input == Input::Substitution && fetches(source)
+    });
+    let text = script.commands.iter().filter(|command| runs(command)).any(|command| {
+        command.arguments.iter().any(|word| {
+            FETCHERS
+                .iter()
+                .any(|name| word.contains(&format!("$({name} ")) || word.contains(&format!("`{name} ")))
+        })
+    });
+    (process || text).then_some(REASON)
+}
+
+/// A function that starts itself twice, under any name: `f(){ f|f& };f`.
+pub(super) fn is_fork_bomb(line: &str) -> bool {
+    let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+    line.match_indices("(){").any(|(at, _)| {
+        let start = line[..at].rfind([';', '&', '|', '(', ')', '{', '}']).map_or(0, |i| i + 1);
+        let name = line[start..at].trim_start_matches("function");
+        !name.is_empty() && line[at + 3..].starts_with(&format!("{name}|{name}&"))
+    }) || line.contains("$0&$0&")
+        || line.contains("$0|$0&")
+}
+
+/// The arguments that are no options.
+fn operands(command: &Command) -> impl DoubleEndedIterator<Item = &str> {
+    command.arguments.iter().map(String::as_str).filter(|word| !word.starts_with('-'))
+}
+
+fn has_flag(command: &Command, letter: char) -> bool {
+    let is_set = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.contains(letter);
+    command.arguments.iter().any(is_set)
+}
+
+/// Whether a long option is given, also cut short as GNU programs allow (`--recurs`).
+fn has_option(command: &Command, option: &str) -> bool {
+    command
+        .arguments
+        .iter()
+        .any(|word| word == option || (word.len() > 5 && option.starts_with(word.as_str())))
+}
+
+fn is_disk(path: &str) -> bool {
+    path.strip_prefix("/dev/").is_some_and(|name| DISKS.iter().any(|disk| name.starts_with(disk)))
+}
+
+fn is_root(path: &str) -> bool {
+    normalize(path) == "/"
+}
+
+fn is_home(path: &str) -> bool {
+    matches!(normalize(path).as_str(), "~" | "$HOME" | "${HOME}")
+}
+
+/// A system directory, the home directory, or all that is in one of them.
+fn is_critical(path: &str) -> bool {
+    let normal = normalize(path);
+    CRITICAL.contains(&normal.as_str())
+        || is_home(path)
+        || matches!(normal.as_str(), "~root" | "$PWD" | "$(pwd)" | "`pwd`")
+        || is_root_if_unset(path)
+}
+
+/// All that is here or above.
+fn is_everything(path: &str) -> bool {
+    matches!(normalize(path).as_str(), "." | ".." | "*" | ".*" | "**" | "../..")
+}
+
+/// `$NAME/` or `$NAME/*`, which is the root directory if the variable is empty.
+fn is_root_if_unset(path: &str) -> bool {
+    let Some((variable, rest)) = path.split_once('/') else { return false };
+    let is_variable = variable.starts_with('$') && !matches!(variable, "$HOME" | "${HOME}" | "$PWD");
+    is_variable && matches!(rest.trim_start_matches('/'), "" | "*" | ".*")
+}
+
+/// A path without repeated or final slashes, without `.` and `..` where they can be resolved, and without a
+/// final component that stands for everything in a directory.
+fn normalize(path: &str) -> String {
+    let is_absolute = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if is_absolute => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    if let [rest @ .., "*" | ".*"] = parts.as_slice()
+        && (is_absolute || !rest.is_empty())
+    {
+        parts.pop();
+    }
+    match (is_absolute, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) if path.starts_with('.') => ".".to_owned(),
+        (false, _) => parts.join("/"),
+    }
+}
