@@ -42,6 +42,7 @@ fn danger(line: &str, depth: usize) -> Option<&'static str> {
     }
     let script = Script::read(line);
     rules::pipe_into_shell(&script)
+        .or_else(|| rules::piped_removal(&script))
         .or_else(|| script.commands.iter().find_map(rules::check))
         .or_else(|| script.nested.iter().find_map(|nested| danger(nested, depth + 1)))
 }
@@ -129,6 +130,31 @@ mod tests {
         "terraform destroy -auto-approve",
         "truncate -s 0 /dev/sda",
         "rsync -a --delete empty/ /",
+        "rm -rf /{bin,etc,usr}",
+        "rm -rf /???",
+        "rm -rf $(echo /)",
+        "rm -rf ${X:-/}",
+        "export D=/; rm -rf $D",
+        "a=r; b=m; $a$b -rf /",
+        "r${x}m -rf /",
+        "/bin/r?? -rf /",
+        "$(echo rm) -rf /",
+        "for d in /*; do rm -rf $d; done",
+        "rm -rf ~/.ssh",
+        "rm /boot/vmlinuz*",
+        "find / -name '*' -delete",
+        "find / -print0 | xargs -0 rm -f",
+        "function f { f | f & }; f",
+        "f(){ f & f & };f",
+        "echo 'rm -rf /' | sh",
+        "printf '\\x72m -rf /' | tee log | sh",
+        "bash <<< \"rm -rf /\"",
+        "awk 'BEGIN{system(\"rm -rf /\")}'",
+        "cp /dev/null /etc/passwd",
+        "echo 'drop database x' | mysql",
+        "git branch -D main",
+        "aws s3 rm s3://bucket --recursive",
+        "pvremove /dev/sdb",
     ];
 
     const BENIGN: &[&str] = &[
@@ -168,6 +194,13 @@ mod tests {
         "mkdir -p / ",
         "cat /etc/passwd",
         "echo 127.0.0.1 h | sudo tee -a /etc/hosts",
+        "echo 'rm -rf build' | sh",
+        "for d in a b; do rm -rf $d; done",
+        "$EDITOR /etc",
+        "git branch -D topic",
+        "aws s3 rm s3://bucket/logs --recursive",
+        "find / -name core -print0 | xargs -0 rm -f",
+        "[ -d / ] && ls",
     ];
 
     #[test]

@@ -3,7 +3,7 @@
 use super::script::{Command, Input, Script};
 
 /// Directories whose loss or whose open rights cost the system or the user everything.
-const CRITICAL: [&str; 22] = [
+const CRITICAL: [&str; 31] = [
     "/",
     "/bin",
     "/boot",
@@ -26,7 +26,19 @@ const CRITICAL: [&str; 22] = [
     "/Users",
     "/Applications",
     "/usr/local",
+    "/lib/modules",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/sbin",
+    "/usr/share",
+    "/var/lib",
+    "/var/log",
+    "/etc/ssh",
+    "/etc/ssl",
 ];
+
+/// Directories of the home directory that hold what exists nowhere else.
+const CRITICAL_AT_HOME: [&str; 4] = [".ssh", ".gnupg", "Documents", ".password-store"];
 
 /// Files that the system does not start or let anyone in without.
 const CRITICAL_FILES: [&str; 7] = [
@@ -58,7 +70,19 @@ const FETCHERS: [&str; 9] = ["curl", "wget", "fetch", "http", "aria2c", "nc", "b
 
 /// The reason not to suggest a command.
 pub(super) fn check(command: &Command) -> Option<&'static str> {
-    let rules = [removal, disk, rights, moves, git_push, database, processes, infrastructure, code];
+    let rules = [
+        removal,
+        files,
+        disk,
+        rights,
+        moves,
+        git_push,
+        database,
+        processes,
+        infrastructure,
+        code,
+        hidden_name,
+    ];
     rules.iter().find_map(|rule| rule(command)).or_else(|| overwrites(&command.writes))
 }
 
@@ -81,19 +105,7 @@ fn removal(command: &Command) -> Option<&'static str> {
                     pair[0].starts_with("-exec")
                         && matches!(pair[1].rsplit('/').next(), Some("rm" | "shred" | "unlink"))
                 });
-            let narrows = command.arguments.iter().any(|word| {
-                [
-                    "-name", "-iname", "-path", "-regex", "-mtime", "-mmin", "-atime", "-size", "-empty",
-                    "-newer", "-user",
-                ]
-                .contains(&word.as_str())
-            });
-            let at_risk = command
-                .arguments
-                .iter()
-                .take_while(|word| !word.starts_with('-'))
-                .any(|root| is_critical(root));
-            (removes && at_risk && !narrows).then_some("removes all files of a system or home directory")
+            (removes && finds_all(command)).then_some("removes all files of a system or home directory")
         }
         "rsync" => {
             let deletes = command.arguments.iter().any(|word| word.starts_with("--delete"));
@@ -104,6 +116,66 @@ fn removal(command: &Command) -> Option<&'static str> {
     }
 }
 
+/// Whether `find` goes through a directory that matters with no test that narrows what it finds.
+fn finds_all(command: &Command) -> bool {
+    const TESTS: [&str; 13] = [
+        "-name",
+        "-iname",
+        "-path",
+        "-regex",
+        "-mtime",
+        "-mmin",
+        "-atime",
+        "-ctime",
+        "-size",
+        "-empty",
+        "-newer",
+        "-user",
+        "-samefile",
+    ];
+    let is_test = |pair: &[String]| TESTS.contains(&pair[0].as_str()) && pair[1] != "*";
+    let narrows =
+        command.arguments.windows(2).any(is_test) || command.arguments.iter().any(|word| word == "-inum");
+    let mut roots = command.arguments.iter().take_while(|word| !word.starts_with('-'));
+    !narrows && roots.any(|root| is_critical(root))
+}
+
+/// `find / | xargs rm` and its like.
+pub(super) fn piped_removal(script: &Script) -> Option<&'static str> {
+    let removes = script.commands.windows(2).any(|pair| {
+        let [lister, remover] = pair else { return false };
+        let lists_all = match lister.name.as_str() {
+            "find" => finds_all(lister),
+            "ls" | "echo" | "printf" | "locate" => operands(lister).any(is_critical),
+            _ => false,
+        };
+        remover.input == Input::Pipe
+            && matches!(remover.name.as_str(), "rm" | "shred" | "unlink")
+            && lists_all
+    });
+    removes.then_some("removes all files of a system or home directory")
+}
+
+/// A name that only the shell could tell, with a recursive flag and a directory that matters.
+fn hidden_name(command: &Command) -> Option<&'static str> {
+    let is_hidden =
+        command.name.contains(['?', '*', '[', '$', '`']) && !matches!(command.name.as_str(), "[" | "[[");
+    let is_recursive = has_flag(command, 'r') || has_flag(command, 'R');
+    (is_hidden && is_recursive && operands(command).any(is_critical)).then_some("hides what it runs")
+}
+
+/// Removes or replaces a file that the system needs.
+fn files(command: &Command) -> Option<&'static str> {
+    let is_bad = match command.name.as_str() {
+        "rm" | "unlink" | "shred" | "truncate" | "mv" => {
+            operands(command).any(|file| is_critical_file(file) || file.starts_with("/boot/"))
+        }
+        "cp" | "ln" | "install" => operands(command).last().is_some_and(is_critical_file),
+        _ => false,
+    };
+    is_bad.then_some("removes or replaces a file that the system needs")
+}
+
 /// Formats, wipes or overwrites a disk.
 fn disk(command: &Command) -> Option<&'static str> {
     const REASON: &str = "overwrites a disk";
@@ -111,7 +183,10 @@ fn disk(command: &Command) -> Option<&'static str> {
     let has = |word: &str| command.arguments.iter().any(|argument| argument == word);
     let is_bad = match command.name.as_str() {
         "dd" => command.arguments.iter().filter_map(|word| word.strip_prefix("of=")).any(is_disk),
-        name if name == "mkfs" || name.starts_with("mkfs.") => true,
+        "mkfs" | "mke2fs" | "mkdosfs" | "mkntfs" | "newfs" | "pvremove" | "vgremove" | "lvremove" => true,
+        name if name.starts_with("mkfs.") => true,
+        "mdadm" => has("--zero-superblock"),
+        "tar" | "gzip" => any_disk(),
         "wipefs" => has_flag(command, 'a') || has("--all"),
         "shred" | "blkdiscard" | "mkswap" | "truncate" | "badblocks" | "tee" => any_disk(),
         "cp" => operands(command).last().is_some_and(is_disk),
@@ -161,6 +236,10 @@ fn moves(command: &Command) -> Option<&'static str> {
 
 /// Rewrites or deletes a branch that others build on.
 fn git_push(command: &Command) -> Option<&'static str> {
+    let deletes = command.name == "git" && command.arguments.first().is_some_and(|verb| verb == "branch");
+    if deletes && has_flag(command, 'D') && operands(command).any(|name| SHARED_BRANCHES.contains(&name)) {
+        return Some("rewrites or deletes a shared branch");
+    }
     if command.name != "git" || !command.arguments.iter().any(|word| word == "push") {
         return None;
     }
@@ -181,7 +260,8 @@ fn git_push(command: &Command) -> Option<&'static str> {
 fn database(command: &Command) -> Option<&'static str> {
     const CLIENTS: [&str; 8] =
         ["mysql", "mariadb", "psql", "sqlite3", "sqlcmd", "mycli", "pgcli", "clickhouse-client"];
-    let any = |is: &dyn Fn(&str) -> bool| command.arguments.iter().any(|word| is(&word.to_lowercase()));
+    let texts = || command.arguments.iter().chain(std::iter::once(&command.reads));
+    let any = |is: &dyn Fn(&str) -> bool| texts().any(|word| is(&word.to_lowercase()));
     let is_bad = match command.name.as_str() {
         "dropdb" => true,
         "mysqladmin" => any(&|word| word == "drop"),
@@ -195,7 +275,7 @@ fn database(command: &Command) -> Option<&'static str> {
             has("drop", "database")
                 || has("drop", "table")
                 || has("drop", "schema")
-                || has("truncate", "table")
+                || words.first() == Some(&"truncate")
                 || (has("delete", "from") && !words.contains(&"where"))
         }),
         _ => false,
@@ -225,7 +305,13 @@ fn infrastructure(command: &Command) -> Option<&'static str> {
             let system = has("kube-system") && (has("ns") || has("namespace") || has("namespaces"));
             has("delete") && (has("--all") || system)
         }
-        "aws" => has("s3") && has("rb") && has("--force"),
+        "aws" => {
+            let is_bucket = |word: &&str| {
+                word.strip_prefix("s3://").is_some_and(|path| !path.trim_end_matches('/').contains('/'))
+            };
+            let empties = has("rm") && has("--recursive") && operands(command).any(|word| is_bucket(&word));
+            has("s3") && ((has("rb") && has("--force")) || empties)
+        }
         "gcloud" => has("projects") && has("delete"),
         _ => false,
     };
@@ -246,7 +332,7 @@ fn code(command: &Command) -> Option<&'static str> {
 
 /// Output that goes over a disk or a file the system needs.
 fn overwrites(files: &[String]) -> Option<&'static str> {
-    let is_bad = |file: &String| is_disk(file) || CRITICAL_FILES.contains(&file.as_str());
+    let is_bad = |file: &String| is_disk(file) || is_critical_file(file);
     files.iter().any(is_bad).then_some("overwrites a disk or a system file")
 }
 
@@ -287,12 +373,16 @@ pub(super) fn pipe_into_shell(script: &Script) -> Option<&'static str> {
 /// A function that starts itself twice, under any name: `f(){ f|f& };f`.
 pub(super) fn is_fork_bomb(line: &str) -> bool {
     let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
-    line.match_indices("(){").any(|(at, _)| {
-        let start = line[..at].rfind([';', '&', '|', '(', ')', '{', '}']).map_or(0, |i| i + 1);
-        let name = line[start..at].trim_start_matches("function");
-        !name.is_empty() && line[at + 3..].starts_with(&format!("{name}|{name}&"))
-    }) || line.contains("$0&$0&")
-        || line.contains("$0|$0&")
+    let bombs = line.match_indices('{').any(|(at, _)| {
+        let head = line[..at].trim_end_matches("()");
+        let start = head.rfind([';', '&', '|', '(', ')', '{', '}', '\'', '"']).map_or(0, |i| i + 1);
+        let name = head[start..].strip_prefix("function").unwrap_or(&head[start..]);
+        let is_function = name.len() < at - start;
+        let body = line[at + 1..].split('}').next().unwrap_or("");
+        let calls = body.split(['|', '&', ';']).filter(|call| *call == name).count();
+        is_function && !name.is_empty() && calls >= 2 && body.contains('&')
+    });
+    bombs || ["$0&$0&", "$0|$0&", "forkwhilefork"].iter().any(|bomb| line.contains(bomb))
 }
 
 /// The arguments that are no options.
@@ -317,6 +407,10 @@ fn is_disk(path: &str) -> bool {
     path.strip_prefix("/dev/").is_some_and(|name| DISKS.iter().any(|disk| name.starts_with(disk)))
 }
 
+fn is_critical_file(path: &str) -> bool {
+    CRITICAL_FILES.contains(&normalize(path).as_str())
+}
+
 fn is_root(path: &str) -> bool {
     normalize(path) == "/"
 }
@@ -330,8 +424,17 @@ fn is_critical(path: &str) -> bool {
     let normal = normalize(path);
     CRITICAL.contains(&normal.as_str())
         || is_home(path)
+        || is_glob_at_root(&normal)
+        || normal
+            .split_once('/')
+            .is_some_and(|(home, rest)| is_home(home) && CRITICAL_AT_HOME.contains(&rest))
         || matches!(normal.as_str(), "~root" | "$PWD" | "$(pwd)" | "`pwd`")
         || is_root_if_unset(path)
+}
+
+/// A pattern for directories right under the root: `/???`, `/{bin,etc}`.
+fn is_glob_at_root(normal: &str) -> bool {
+    normal.strip_prefix('/').is_some_and(|name| !name.contains('/') && name.contains(['?', '*', '[', '{']))
 }
 
 /// All that is here or above.

@@ -24,6 +24,8 @@ pub(super) struct Command {
     pub writes: Vec<String>,
     /// What stands before it.
     pub input: Input,
+    /// The text it reads, where the line itself holds it: from `echo TEXT |` or `<<< TEXT`.
+    pub reads: String,
 }
 
 /// How a command is joined to the one before it in the list.
@@ -105,12 +107,19 @@ impl Script {
             if !token.operator {
                 self.nested.extend(substitutions(token.raw));
                 words.extend(braces(&expand(&unquote(token.raw), variables)));
-            } else if let Some(target) = tokens.next_if(|next| !next.operator)
-                && token.raw.contains('>')
-            {
-                command.writes.push(expand(&unquote(target.raw), variables));
+            } else if let Some(target) = tokens.next_if(|next| !next.operator) {
+                let target = expand(&unquote(target.raw), variables);
+                match token.raw {
+                    "<<<" => command.reads = target,
+                    redirection if redirection.contains('>') => command.writes.push(target),
+                    _ => {}
+                }
             }
         }
+        if let (Input::Pipe, Some(writer)) = (input, self.commands.last()) {
+            command.reads = writer.echoes();
+        }
+        set_loop_variable(&words, variables);
         let mut words = strip_wrappers(words, variables);
         if words.is_empty() {
             if !command.writes.is_empty() {
@@ -118,12 +127,63 @@ impl Script {
             }
             return;
         }
-        let name = words.remove(0);
+        let name = without_variables(&words.remove(0));
         command.name = name.rsplit('/').next().unwrap_or(&name).to_owned();
         command.arguments = words;
+        if is_declaration(&command.name) {
+            let assigned = command.arguments.iter().filter_map(|word| assignment(word));
+            variables.extend(assigned.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         self.nested.extend(inner_lines(&command));
         self.commands.push(command);
     }
+}
+
+impl Command {
+    /// What `echo` or `printf` writes, escapes included.
+    fn echoes(&self) -> String {
+        match self.name.as_str() {
+            "echo" | "printf" => {
+                let words = self.arguments.iter().skip_while(|word| word.starts_with('-'));
+                let text = words.map(String::as_str).collect::<Vec<_>>().join(" ");
+                unquote(&format!("$'{}'", text.replace('\'', "\\'")))
+            }
+            // What passes through is the same.
+            "tee" | "cat" => self.reads.clone(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Commands that set the variables among their arguments.
+fn is_declaration(name: &str) -> bool {
+    matches!(name, "export" | "declare" | "local" | "readonly" | "typeset")
+}
+
+/// Takes the first word of `for NAME in WORD ...` for the variable's value.
+fn set_loop_variable(words: &[String], variables: &mut HashMap<String, String>) {
+    if let [keyword, name, preposition, value, ..] = words
+        && keyword == "for"
+        && preposition == "in"
+    {
+        variables.insert(name.clone(), value.clone());
+    }
+}
+
+/// A command's name without variables in it that the line does not set: they are most likely empty. A name
+/// that is all variable stays.
+fn without_variables(name: &str) -> String {
+    let mut parts = name.split('$');
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let len = match part.chars().next() {
+            Some('{') => part.find('}').map_or(part.len(), |end| end + 1),
+            Some('(') => part.find(')').map_or(part.len(), |end| end + 1),
+            _ => part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len()),
+        };
+        out.push_str(&part[len..]);
+    }
+    if out.is_empty() { name.to_owned() } else { out }
 }
 
 /// The words from the command's own name on: without assignments (which are remembered), words of the
@@ -175,31 +235,47 @@ fn assignment(word: &str) -> Option<(&str, &str)> {
     is_name.then_some((name, value))
 }
 
-/// Replaces `$name` and `${name}` where the line itself has set the variable; others stay as they are.
+/// Replaces what the line itself tells: `$name` and `${name}` of variables that it has set, the default in
+/// `${name:-default}`, and `$(echo text)`. All else stays as it is.
 fn expand(word: &str, variables: &HashMap<String, String>) -> String {
-    if variables.is_empty() || !word.contains('$') {
-        return word.to_owned();
-    }
     let mut out = String::new();
     let mut rest = word;
-    while let Some(at) = rest.find('$') {
+    while let Some(at) = rest.find(['$', '`']) {
         out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let (name, len) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((name, _)) => (name, name.len() + 2),
-            None => {
-                let len = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                (&after[..len], len)
-            }
-        };
-        match variables.get(name) {
-            Some(value) => out.push_str(value),
-            None => out.push_str(&rest[at..=at + len]),
+        let (text, len) = expansion(&rest[at..], variables);
+        match text {
+            Some(text) => out.push_str(&text),
+            None => out.push_str(&rest[at..at + len]),
         }
-        rest = &after[len..];
+        rest = &rest[at + len..];
     }
     out.push_str(rest);
     out
+}
+
+/// What the expansion at the start of `text` stands for, if the line tells, and its length in bytes.
+fn expansion(text: &str, variables: &HashMap<String, String>) -> (Option<String>, usize) {
+    let echoed = |inner: &str| {
+        let words = inner.trim().strip_prefix("echo ").or_else(|| inner.trim().strip_prefix("printf "))?;
+        Some(unquote(words.trim()))
+    };
+    let between = |open: &str, close: char| text.strip_prefix(open).and_then(|inner| inner.split_once(close));
+    if let Some((inner, _)) = between("`", '`') {
+        return (echoed(inner), inner.len() + 2);
+    }
+    if let Some((inner, _)) = between("$(", ')') {
+        return (echoed(inner), inner.len() + 3);
+    }
+    if let Some((inner, _)) = between("${", '}') {
+        let (name, default) = match inner.find([':', '-', '=']) {
+            Some(at) => (&inner[..at], Some(inner[at..].trim_start_matches([':', '-', '=']))),
+            None => (inner, None),
+        };
+        let value = variables.get(name).map(String::as_str).or(default);
+        return (value.map(str::to_owned), inner.len() + 3);
+    }
+    let name = text[1..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
+    (variables.get(name).cloned(), 1 + name.len())
 }
 
 /// The words that `{a,b}` alone stands for; other braces are left as they are.
@@ -240,16 +316,23 @@ fn inner_lines(command: &Command) -> Vec<String> {
                 .position(|word| !word.starts_with('-') && !word.chars().all(|c| c.is_ascii_digit()));
             host.map(|at| arguments[at + 1..].join(" ")).into_iter().collect()
         }
+        "awk" | "gawk" | "mawk" => arguments.iter().flat_map(|code| quoted(code)).collect(),
         name if INTERPRETERS.contains(&name) => {
             let code = arguments.windows(2).find(|pair| {
                 let option = pair[0].strip_prefix('-').unwrap_or("");
                 !option.starts_with('-') && option.ends_with(['c', 'e', 'r'])
             });
-            let Some(code) = code.map(|pair| pair[1].as_str()) else { return Vec::new() };
-            // Code of other languages is not read, but the commands it runs stand in quotes.
-            let quoted = code.split(['"', '\'', '`']).skip(1).step_by(2).map(str::to_owned);
-            std::iter::once(code.to_owned()).chain(quoted).collect()
+            match code {
+                Some(pair) => std::iter::once(pair[1].clone()).chain(quoted(&pair[1])).collect(),
+                None => vec![command.reads.clone()],
+            }
         }
         _ => Vec::new(),
     }
+}
+
+/// The texts in quotes in a piece of code. Other languages are not read, but the commands that their
+/// programs run stand in quotes.
+fn quoted(code: &str) -> impl Iterator<Item = String> {
+    code.split(['"', '\'', '`']).skip(1).step_by(2).map(str::to_owned)
 }
