@@ -76,21 +76,22 @@ fn cut_loop<'a>(before: &str, text: &'a str) -> &'a str {
 /// Where a run of words is repeated at once, the byte offset past its first occurrence. Repetitions that end
 /// before `from` were typed, and are none of ours.
 ///
-/// A unit of one word has to stand three times; single characters may be repeated, as in a crontab line.
+/// A unit of one word has to stand three times, and so has one with a pipe in it. What has no real word in
+/// it may be repeated: the stars of a crontab line, `-v -v`, a division.
 fn loop_in_words(line: &str, from: usize) -> Option<usize> {
     let words: Vec<(usize, &str)> = split_blanks(line).collect();
     let end_of = |i: usize| words[i].0 + words[i].1.len();
     for start in 0..words.len() {
         for len in 1..=MAX_LOOP_WORDS.min((words.len() - start) / 2) {
             let unit = &words[start..start + len];
-            if unit.iter().all(|(_, word)| word.chars().count() == 1) {
+            if !unit.iter().any(|(_, word)| is_real_word(word)) {
                 continue;
             }
             let repeats = words[start..]
                 .chunks_exact(len)
                 .take_while(|chunk| chunk.iter().zip(unit).all(|(a, b)| a.1 == b.1))
                 .count();
-            let needed = if len == 1 { 3 } else { 2 };
+            let needed = if len == 1 || unit.iter().any(|(_, word)| *word == "|") { 3 } else { 2 };
             if repeats >= needed && end_of(start + len * repeats - 1) > from {
                 return Some(end_of(start + len - 1));
             }
@@ -99,8 +100,12 @@ fn loop_in_words(line: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// Where a part of a word with a letter in it is repeated at once four times or more, as in `/a/b/a/b/a/b/a/b`,
-/// the byte offset past its first occurrence.
+fn is_real_word(word: &str) -> bool {
+    word.chars().count() >= 3 && word.contains(char::is_alphabetic)
+}
+
+/// Where a part of a word is repeated at once four times or more, as in `/a/b/a/b/a/b/a/b`, the byte offset
+/// past its first occurrence. Identifiers and formats (`%s,%s,%s,%s`) repeat themselves rightly.
 fn loop_in_word(line: &str, from: usize) -> Option<usize> {
     const REPEATS: usize = 4;
     let bytes = line.as_bytes();
@@ -111,7 +116,7 @@ fn loop_in_word(line: &str, from: usize) -> Option<usize> {
             let ends_here = start + REPEATS * len > from && line.is_char_boundary(start + len);
             if ends_here
                 && unit.iter().any(u8::is_ascii_alphabetic)
-                && !unit.contains(&b' ')
+                && !unit.iter().any(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'%'))
                 && unit.iter().any(|byte| byte != &unit[0])
                 && run.chunks_exact(len).all(|chunk| chunk == unit)
             {

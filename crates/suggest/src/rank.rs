@@ -72,8 +72,9 @@ impl Candidate {
 
 /// Puts the candidates in order, best first, each line once, at most `n`.
 ///
-/// A line keeps its best score. A model's candidate that goes on where a line of the history stops counts as
-/// that line's better form and stands where it stood; any other has to be [`CLEARLY`] likelier to pass it.
+/// A line keeps its best score. A model's candidate that goes on where the best line stops, and is at least
+/// as likely, is that line's better form and comes before it: what is on the screen only grows. Any other
+/// candidate of a model has to be [`CLEARLY`] likelier to pass one that was there at once.
 pub fn rank(mut candidates: Vec<Candidate>, n: usize) -> Vec<Candidate> {
     candidates.sort_by(compare);
     let mut ranked: Vec<Candidate> = Vec::new();
@@ -82,17 +83,21 @@ pub fn rank(mut candidates: Vec<Candidate>, n: usize) -> Vec<Candidate> {
             ranked.push(candidate);
         }
     }
-    let first_extension = ranked.iter().position(|c| {
-        c.source == Source::Model
-            && c.line.len() > ranked[0].line.len()
-            && c.line.starts_with(&ranked[0].line)
-    });
-    if let (Some(position), Some(Source::History)) = (first_extension, ranked.first().map(|c| c.source)) {
+    if let Some(position) = ranked.first().and_then(|best| ranked.iter().position(|c| extends(c, best))) {
         let extension = ranked.remove(position);
         ranked.insert(0, extension);
     }
     ranked.truncate(n);
     ranked
+}
+
+/// Whether a model's candidate is another one's line with more at its end.
+fn extends(candidate: &Candidate, best: &Candidate) -> bool {
+    candidate.source == Source::Model
+        && best.source != Source::Model
+        && candidate.score >= best.score
+        && candidate.line.len() > best.line.len()
+        && candidate.line.starts_with(&best.line)
 }
 
 /// Higher scores first; a model's score is weighed against the handicap of coming second.
@@ -142,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_model_may_extend_the_history() {
-        assert_eq!(lines(candidates(0.5, "status -s", 0.1)), ["git status -s", "git status"]);
+        assert_eq!(lines(candidates(0.5, "status -s", 0.55)), ["git status -s", "git status"]);
+        assert_eq!(lines(candidates(0.5, "status -s", 0.1)), ["git status", "git status -s"]);
     }
 
     #[test]

@@ -1,0 +1,44 @@
+//! The scorer against figures that an independent implementation computed for the same made-up cases.
+
+use std::collections::BTreeSet;
+
+use nemoterm_suggest::score::{Case, Prediction, report};
+use serde_json::Value;
+
+const CASES: &str = include_str!("score/cases.jsonl");
+const PREDICTIONS: &str = include_str!("score/predictions.jsonl");
+const REPORT: &str = include_str!("score/report.json");
+
+fn lines<T: serde::de::DeserializeOwned>(text: &str) -> Vec<T> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The same keys everywhere, and numbers that differ by rounding at most.
+#[track_caller]
+fn assert_same(path: &str, ours: &Value, theirs: &Value) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            assert_eq!(a.keys().collect::<BTreeSet<_>>(), b.keys().collect::<BTreeSet<_>>(), "{path}");
+            for (key, value) in a {
+                assert_same(&format!("{path}/{key}"), value, &b[key]);
+            }
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let difference = (a.as_f64().unwrap() - b.as_f64().unwrap()).abs();
+            assert!(difference < 1e-9, "{path}: {a} instead of {b}");
+        }
+        _ => panic!("{path}: {ours} instead of {theirs}"),
+    }
+}
+
+#[test]
+fn figures_agree_with_the_reference() {
+    let report = report(&lines::<Case>(CASES), &lines::<Prediction>(PREDICTIONS));
+    let expected: Value = serde_json::from_str(REPORT).unwrap();
+    assert_same("", &serde_json::to_value(&report).unwrap(), &expected);
+}
+
+#[test]
+fn no_cases_have_no_figures() {
+    assert_eq!(report(&[], &[]).all, None);
+}
