@@ -9,6 +9,9 @@ use crate::redact::MARKER;
 /// Longest repeated unit that is looked for, in words.
 const MAX_LOOP_WORDS: usize = 8;
 
+/// How much of the typed text is looked at for the beginning of a loop; pasted lines can be huge.
+const LOOKBACK_BYTES: usize = 512;
+
 /// Turns a model's raw continuation into what may be added at the cursor, or nothing.
 ///
 /// The answer is the first line, without trailing blanks, without what merely repeats the text after the
@@ -65,12 +68,22 @@ fn trim_end(text: &str) -> &str {
 /// Cuts `text`, which continues `before`, where it begins to say the same again: after the first of the
 /// repeated units, or at its own start if that was typed.
 fn cut_loop<'a>(before: &str, text: &'a str) -> &'a str {
+    let before = last_bytes(before, LOOKBACK_BYTES);
     let line = format!("{before}{text}");
     let end = loop_in_words(&line, before.len()).into_iter().chain(loop_in_word(&line, before.len())).min();
     match end {
         Some(end) => &text[..end.saturating_sub(before.len()).min(text.len())],
         None => text,
     }
+}
+
+/// At most the last `n` bytes, from a character boundary on.
+fn last_bytes(text: &str, n: usize) -> &str {
+    let mut start = text.len().saturating_sub(n);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
 }
 
 /// Where a run of words is repeated at once, the byte offset past its first occurrence. Repetitions that end

@@ -16,6 +16,9 @@ use script::Script;
 /// Deeper nesting of `sh -c "sh -c ..."` than anyone writes is withheld unread.
 const MAX_DEPTH: usize = 6;
 
+/// Nobody reads a longer line before running it, and neither does this.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+
 /// Whether a line may be suggested like any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -34,6 +37,9 @@ pub fn check(line: &str) -> Verdict {
 }
 
 fn danger(line: &str, depth: usize) -> Option<&'static str> {
+    if line.len() > MAX_LINE_BYTES {
+        return Some("too long to look through");
+    }
     if depth > MAX_DEPTH {
         return Some("too deeply nested");
     }

@@ -1,5 +1,7 @@
 //! The scorer against figures that an independent implementation computed for the same made-up cases.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed test")]
+
 use std::collections::BTreeSet;
 
 use nemoterm_suggest::score::{Case, Prediction, report};
