@@ -35,7 +35,7 @@ const TYPED_GAIN: f32 = 5.0;
 const PART_WEIGHT: f32 = 0.3;
 
 /// What has a smaller share of the votes is right one time in four, and not worth the eye's attention.
-const MIN_SHARE: f32 = 0.2;
+const MIN_SHARE: f32 = 0.25;
 
 /// The estimate for a line of the history: with nothing typed, with each typed character, and at most. It
 /// is shared among the lines found.

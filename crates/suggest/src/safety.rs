@@ -8,6 +8,7 @@
 //! of its quotes and of variables set on the same line, and each command is held against the rules in
 //! [`rules`]. Text that the cutting cannot see, such as `rm` inside a script that is run, passes.
 
+mod paths;
 mod rules;
 mod script;
 

@@ -1,59 +1,7 @@
 //! What a simple command must not do, each rule a function of its own.
 
+use super::paths::{is_critical, is_critical_file, is_disk, is_everything, is_home, is_root};
 use super::script::{Command, Input, Script};
-
-/// Directories whose loss or whose open rights cost the system or the user everything.
-const CRITICAL: [&str; 31] = [
-    "/",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/lib",
-    "/lib64",
-    "/opt",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/srv",
-    "/sys",
-    "/usr",
-    "/var",
-    "/System",
-    "/Library",
-    "/Users",
-    "/Applications",
-    "/usr/local",
-    "/lib/modules",
-    "/usr/bin",
-    "/usr/lib",
-    "/usr/sbin",
-    "/usr/share",
-    "/var/lib",
-    "/var/log",
-    "/etc/ssh",
-    "/etc/ssl",
-];
-
-/// Directories of the home directory that hold what exists nowhere else.
-const CRITICAL_AT_HOME: [&str; 4] = [".ssh", ".gnupg", "Documents", ".password-store"];
-
-/// Files that the system does not start or let anyone in without.
-const CRITICAL_FILES: [&str; 7] = [
-    "/etc/passwd",
-    "/etc/shadow",
-    "/etc/fstab",
-    "/etc/sudoers",
-    "/etc/group",
-    "/boot/grub/grub.cfg",
-    "/etc/crontab",
-];
-
-/// Beginnings of the names of disks in `/dev`.
-const DISKS: [&str; 14] =
-    ["sd", "hd", "nvme", "vd", "xvd", "mmcblk", "disk", "rdisk", "md", "dm-", "mapper/", "mem", "kmem", "sg"];
 
 /// Modes that let everyone write, or no one read.
 const OPEN_MODES: [&str; 8] = ["", "777", "666", "a+rwx", "ugo+rwx", "a+w", "o+w", "+w"];
@@ -70,19 +18,8 @@ const FETCHERS: [&str; 9] = ["curl", "wget", "fetch", "http", "aria2c", "nc", "b
 
 /// The reason not to suggest a command.
 pub(super) fn check(command: &Command) -> Option<&'static str> {
-    let rules = [
-        removal,
-        files,
-        disk,
-        rights,
-        moves,
-        git_push,
-        database,
-        processes,
-        infrastructure,
-        code,
-        hidden_name,
-    ];
+    let rules =
+        [removal, files, disk, rights, moves, git, database, processes, infrastructure, code, hidden_name];
     rules.iter().find_map(|rule| rule(command)).or_else(|| overwrites(&command.writes))
 }
 
@@ -225,35 +162,44 @@ fn rights(command: &Command) -> Option<&'static str> {
     is_bad.then_some("changes the rights of a system directory")
 }
 
-/// Moves a directory that matters away.
+/// Moves a directory that matters away, or anything over `/dev/null`.
 fn moves(command: &Command) -> Option<&'static str> {
     let targets: Vec<&str> = operands(command).collect();
     let [sources @ .., _] = targets.as_slice() else { return None };
     let to_nowhere = targets.last() == Some(&"/dev/null");
     (command.name == "mv" && (to_nowhere || sources.iter().any(|source| is_critical(source))))
-        .then_some("moves a system or home directory away")
+        .then_some("moves away what is needed, or to nowhere")
 }
 
 /// Rewrites or deletes a branch that others build on.
-fn git_push(command: &Command) -> Option<&'static str> {
-    let deletes = command.name == "git" && command.arguments.first().is_some_and(|verb| verb == "branch");
-    if deletes && has_flag(command, 'D') && operands(command).any(|name| SHARED_BRANCHES.contains(&name)) {
-        return Some("rewrites or deletes a shared branch");
-    }
-    if command.name != "git" || !command.arguments.iter().any(|word| word == "push") {
+fn git(command: &Command) -> Option<&'static str> {
+    if command.name != "git" {
         return None;
     }
-    let force = has_flag(command, 'f') || has_option(command, "--force");
-    let delete = has_flag(command, 'd') || has_option(command, "--delete");
-    let pushed = command.arguments.iter().skip_while(|word| *word != "push").skip(1);
-    let refs: Vec<&str> = pushed.filter(|word| !word.starts_with('-')).skip(1).map(String::as_str).collect();
-    let target = |name: &str| {
-        let name = name.trim_start_matches('+').rsplit(':').next().unwrap_or(name).to_owned();
-        SHARED_BRANCHES.contains(&name.trim_start_matches("refs/heads/"))
+    let mut words = command.arguments.iter().skip_while(|word| !matches!(word.as_str(), "push" | "branch"));
+    let is_bad = match words.next().map(String::as_str) {
+        Some("push") => pushes_over_shared(command, words),
+        Some("branch") => has_flag(command, 'D') && words.any(|name| is_shared_branch(name)),
+        _ => false,
     };
-    let rewrites = refs.iter().any(|name| target(name) && (force || delete || name.starts_with(['+', ':'])));
-    let unnamed = force && refs.is_empty();
-    (rewrites || unnamed || has_option(command, "--mirror")).then_some("rewrites or deletes a shared branch")
+    is_bad.then_some("rewrites or deletes a shared branch")
+}
+
+/// Whether `git push` forces or deletes a shared branch, or whatever branch is checked out.
+fn pushes_over_shared<'a>(command: &Command, words: impl Iterator<Item = &'a String>) -> bool {
+    let forces = has_flag(command, 'f') || has_option(command, "--force");
+    let deletes = has_flag(command, 'd') || has_option(command, "--delete");
+    // The first word names the remote repository.
+    let refs: Vec<&String> = words.filter(|word| !word.starts_with('-')).skip(1).collect();
+    let is_lost =
+        |name: &String| is_shared_branch(name) && (forces || deletes || name.starts_with(['+', ':']));
+    (forces && refs.is_empty()) || refs.into_iter().any(is_lost) || has_option(command, "--mirror")
+}
+
+/// Whether a ref such as `main`, `+HEAD:main` or `refs/heads/main` is a branch that others build on.
+fn is_shared_branch(name: &str) -> bool {
+    let target = name.rsplit(':').next().unwrap_or(name).trim_start_matches('+');
+    SHARED_BRANCHES.contains(&target.trim_start_matches("refs/heads/"))
 }
 
 /// Drops a database or empties a table.
@@ -401,76 +347,4 @@ fn has_option(command: &Command, option: &str) -> bool {
         .arguments
         .iter()
         .any(|word| word == option || (word.len() > 5 && option.starts_with(word.as_str())))
-}
-
-fn is_disk(path: &str) -> bool {
-    path.strip_prefix("/dev/").is_some_and(|name| DISKS.iter().any(|disk| name.starts_with(disk)))
-}
-
-fn is_critical_file(path: &str) -> bool {
-    CRITICAL_FILES.contains(&normalize(path).as_str())
-}
-
-fn is_root(path: &str) -> bool {
-    normalize(path) == "/"
-}
-
-fn is_home(path: &str) -> bool {
-    matches!(normalize(path).as_str(), "~" | "$HOME" | "${HOME}")
-}
-
-/// A system directory, the home directory, or all that is in one of them.
-fn is_critical(path: &str) -> bool {
-    let normal = normalize(path);
-    CRITICAL.contains(&normal.as_str())
-        || is_home(path)
-        || is_glob_at_root(&normal)
-        || normal
-            .split_once('/')
-            .is_some_and(|(home, rest)| is_home(home) && CRITICAL_AT_HOME.contains(&rest))
-        || matches!(normal.as_str(), "~root" | "$PWD" | "$(pwd)" | "`pwd`")
-        || is_root_if_unset(path)
-}
-
-/// A pattern for directories right under the root: `/???`, `/{bin,etc}`.
-fn is_glob_at_root(normal: &str) -> bool {
-    normal.strip_prefix('/').is_some_and(|name| !name.contains('/') && name.contains(['?', '*', '[', '{']))
-}
-
-/// All that is here or above.
-fn is_everything(path: &str) -> bool {
-    matches!(normalize(path).as_str(), "." | ".." | "*" | ".*" | "**" | "../..")
-}
-
-/// `$NAME/` or `$NAME/*`, which is the root directory if the variable is empty.
-fn is_root_if_unset(path: &str) -> bool {
-    let Some((variable, rest)) = path.split_once('/') else { return false };
-    let is_variable = variable.starts_with('$') && !matches!(variable, "$HOME" | "${HOME}" | "$PWD");
-    is_variable && matches!(rest.trim_start_matches('/'), "" | "*" | ".*")
-}
-
-/// A path without repeated or final slashes, without `.` and `..` where they can be resolved, and without a
-/// final component that stands for everything in a directory.
-fn normalize(path: &str) -> String {
-    let is_absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if is_absolute => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    if let [rest @ .., "*" | ".*"] = parts.as_slice()
-        && (is_absolute || !rest.is_empty())
-    {
-        parts.pop();
-    }
-    match (is_absolute, parts.is_empty()) {
-        (true, _) => format!("/{}", parts.join("/")),
-        (false, true) if path.starts_with('.') => ".".to_owned(),
-        (false, _) => parts.join("/"),
-    }
 }
