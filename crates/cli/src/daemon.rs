@@ -174,7 +174,7 @@ fn describe(status: &Status) -> String {
                 model.name,
                 model.architecture,
                 model.parameters as f64 / 1e6,
-                model.quantization
+                model.quantisation
             ),
         );
         row("device", model.device.clone());

@@ -1,1 +1,58 @@
-fn main() {}
+//! `nemotermd`, the daemon, and the commands that need the model in their own process.
+//!
+//! `serve` is the daemon. `once` answers one request on standard input for `nemoterm complete
+//! --no-daemon`. `model`, `bench` and `eval` are what `nemoterm` hands over to this program.
+
+mod cmd;
+mod complete;
+mod config;
+mod connection;
+mod failure;
+mod log;
+mod models;
+mod scheduler;
+mod serve;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The part of nemoterm that holds the model.
+#[derive(Debug, Parser)]
+#[command(name = "nemoterm", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    #[command(hide = true)]
+    Serve(serve::Args),
+    /// Answer one request on standard input
+    #[command(hide = true)]
+    Once,
+    /// List, choose and describe models
+    #[command(subcommand)]
+    Model(cmd::model::Command),
+    /// Measure how fast a model runs here
+    Bench(cmd::bench::Args),
+    /// Score a model on a file of cases
+    Eval(cmd::eval::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Once => cmd::once::run(),
+        Command::Model(command) => cmd::model::run(&command),
+        Command::Bench(args) => cmd::bench::run(&args),
+        Command::Eval(args) => cmd::eval::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(failure::report(&error)),
+    }
+}

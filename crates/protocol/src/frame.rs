@@ -24,6 +24,12 @@ pub enum FrameError {
     Io(#[from] io::Error),
 }
 
+impl From<io::ErrorKind> for FrameError {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Io(kind.into())
+    }
+}
+
 /// The frame of a message: header and body, to be written in one piece.
 ///
 /// # Errors

@@ -273,7 +273,7 @@ pub struct ModelStatus {
     /// Number of parameters.
     pub parameters: u64,
     /// How its weights are held, such as `f32` or `q8_0`.
-    pub quantization: String,
+    pub quantisation: String,
     /// Where it runs, such as `cpu` or `cuda:0`.
     pub device: String,
     /// Longest context in tokens.

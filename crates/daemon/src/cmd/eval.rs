@@ -1,0 +1,175 @@
+//! `nemoterm eval`: completes every case of a file, as the daemon would, and scores the answers.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, Write as _},
+    ops::ControlFlow,
+    path::PathBuf,
+    time::Instant,
+};
+
+use nemoterm_engine::Generator;
+use nemoterm_protocol::{Candidate, Complete, Context, HistoryLine, Source};
+use nemoterm_suggest::{
+    context::Shell,
+    rank,
+    replay::Replay,
+    score::{Aggregate, Case, Prediction, report},
+};
+
+use crate::{complete::Plan, config::Config, failure::Failure, models};
+
+/// Suggestions of its own a client sends along.
+const LOCAL: usize = 8;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Cases, one JSON object a line
+    file: PathBuf,
+    /// A name from nemoterm model list, a directory or a .gguf file [default: the one in use]
+    #[arg(long)]
+    model: Option<String>,
+    /// Write the completions here, one JSON object a line
+    #[arg(long)]
+    predictions: Option<PathBuf>,
+    /// Print the scores as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let cases = read_cases(&args.file)?;
+    let config = Config::load()?;
+    let name =
+        args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
+    let (_, model) = models::load(&name, &config)?;
+    let mut generator = Generator::new(model, 1)?;
+    let mut predictions = Vec::with_capacity(cases.len());
+    for case in &cases {
+        predictions.push(predict(&mut generator, case)?);
+    }
+    if let Some(path) = &args.predictions {
+        let mut file = io::BufWriter::new(fs::File::create(path).map_err(|error| {
+            Failure::new(format!("{} can't be written: {error}", path.display()), "check --predictions")
+        })?);
+        for prediction in &predictions {
+            writeln!(file, "{}", serde_json::to_string(prediction)?)?;
+        }
+        file.flush()?;
+    }
+    let report = report(&cases, &predictions);
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{}", header())?;
+    if let Some(all) = &report.all {
+        writeln!(out, "{}", row("all", all))?;
+    }
+    let groups = [
+        ("kind", &report.kind),
+        ("source", &report.source),
+        ("cut", &report.cut),
+        ("tier", &report.tier),
+        ("recover", &report.recover),
+        ("generic", &report.generic),
+    ];
+    for (group, values) in groups {
+        writeln!(out, "by {group}")?;
+        for (value, scores) in &values.0 {
+            writeln!(out, "{}", row(&format!("  {value}"), scores))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_cases(path: &PathBuf) -> anyhow::Result<Vec<Case>> {
+    let hint = "a file of cases holds one JSON object a line";
+    let unreadable =
+        |error: io::Error| Failure::new(format!("{} can't be read: {error}", path.display()), hint);
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let mut cases = Vec::new();
+    for (number, line) in io::BufReader::new(file).lines().enumerate() {
+        let line = line.map_err(unreadable)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let case = serde_json::from_str(&line).map_err(|error| {
+            Failure::new(format!("{}, line {}: {error}", path.display(), number + 1), hint)
+        })?;
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+fn predict(generator: &mut Generator, case: &Case) -> anyhow::Result<Prediction> {
+    let started = Instant::now();
+    let plan = Plan::new(&request(case))?;
+    let output = generator.generate(&plan.generate().request(), &mut |_| ControlFlow::Continue(()))?;
+    let best = plan.conclude(&output).into_iter().next();
+    Ok(Prediction {
+        id: case.id.clone(),
+        completion: best.map(|best| best.suffix).unwrap_or_default(),
+        ms: Some(started.elapsed().as_secs_f64() * 1e3),
+    })
+}
+
+/// What a client would send at that moment.
+fn request(case: &Case) -> Complete {
+    let replay = Replay::new(case);
+    let local = rank::local(&replay.context, &replay.buffer, &replay.index, LOCAL);
+    let candidate = |found: rank::Candidate| Candidate {
+        suffix: found.suffix,
+        source: if found.source == rank::Source::History { Source::History } else { Source::Context },
+        score: found.score,
+    };
+    let shell = match replay.context.shell {
+        Shell::Zsh => "zsh",
+        Shell::Bash => "bash",
+        Shell::Fish => "fish",
+        Shell::Other => "sh",
+    };
+    let line = |entry: nemoterm_suggest::context::HistoryLine| HistoryLine {
+        line: entry.line,
+        status: entry.status,
+    };
+    Complete {
+        line: replay.buffer.line().to_owned(),
+        cursor: replay.buffer.cursor(),
+        candidates: local.into_iter().map(candidate).collect(),
+        context: Context {
+            shell: shell.to_owned(),
+            cwd: replay.context.cwd,
+            history: replay.context.history.into_iter().map(line).collect(),
+            ..Context::default()
+        },
+        alternatives: 1,
+        ..Complete::default()
+    }
+}
+
+fn header() -> String {
+    let names = [
+        "n", "exact", "next", "lcp", "saved", "empty", "wrong", "prec", "nl_cmd", "nl_f1", "p50 ms", "p95 ms",
+    ];
+    let columns: String = names.iter().map(|name| format!("{name:>8}")).collect();
+    format!("{:<24}{columns}", "")
+}
+
+fn row(name: &str, scores: &Aggregate) -> String {
+    let percent = |share: f64| format!("{:>7.1}%", 100.0 * share);
+    let optional = |share: Option<f64>| share.map_or_else(|| " ".repeat(8), percent);
+    let ms = |ms: Option<f64>| ms.map_or_else(|| " ".repeat(8), |ms| format!("{ms:>8.1}"));
+    let mut row = format!("{name:<24}{:>8}", scores.n);
+    for share in
+        [scores.exact, scores.next, scores.lcp, scores.saved, scores.empty, scores.wrong, scores.prec]
+    {
+        row.push_str(&percent(share));
+    }
+    row.push_str(&optional(scores.nl_cmd));
+    row.push_str(&optional(scores.nl_f1));
+    row.push_str(&ms(scores.ms_p50));
+    row.push_str(&ms(scores.ms_p95));
+    row
+}

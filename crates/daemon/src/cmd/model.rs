@@ -1,0 +1,171 @@
+//! `nemoterm model`: which models there are, which one is used, what a model is.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use nemoterm_engine::{DeviceChoice, LoadOptions, Model};
+use nemoterm_protocol::{
+    Reply, Request,
+    client::{Client, ClientError},
+    runtime::Runtime,
+};
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    failure::Failure,
+    models::{self, EMBEDDED, PRESETS},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List the models that can be named
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a model for completions from now on
+    Use {
+        /// A name from the list, a directory with config.json, or a .gguf file
+        model: String,
+    },
+    /// Describe a model
+    Info {
+        /// A name from the list, a directory or a .gguf file [default: the one in use]
+        model: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a model's logits for token ids, to hold it against another implementation
+    Logits {
+        /// A name from the list, a directory or a .gguf file
+        model: String,
+        /// Token ids, with commas between
+        #[arg(long, value_delimiter = ',', required = true)]
+        tokens: Vec<u32>,
+        /// As JSON: {"logits":[[...], ...]}, one row a position
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::List { json } => list(*json),
+        Command::Use { model } => take(model),
+        Command::Info { model, json } => info(model.as_deref(), *json),
+        Command::Logits { model, tokens, json } => logits(model, tokens, *json),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    description: String,
+    used: bool,
+}
+
+fn list(json: bool) -> anyhow::Result<()> {
+    let used = Config::load()?.model.unwrap_or_else(|| EMBEDDED.to_owned());
+    let mut rows: Vec<_> = PRESETS
+        .iter()
+        .map(|preset| Listed {
+            name: preset.name.to_owned(),
+            description: preset.description.to_owned(),
+            used: preset.name == used,
+        })
+        .collect();
+    if !rows.iter().any(|row| row.used) {
+        rows.push(Listed { name: used, description: "a file or directory of yours".to_owned(), used: true });
+    }
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&rows)?)?;
+        return Ok(());
+    }
+    for row in rows {
+        writeln!(out, "{} {:<20} {}", if row.used { "*" } else { " " }, row.name, row.description)?;
+    }
+    Ok(())
+}
+
+/// Takes a model: it is loaded once here, so that a name that does not work changes nothing.
+fn take(name: &str) -> anyhow::Result<()> {
+    let name = models::absolute(name);
+    let mut config = Config::load()?;
+    let (short, model) = models::load(&name, &config)?;
+    drop(model);
+    config.model = (name != EMBEDDED).then(|| name.clone());
+    let path = config.save()?;
+    eprintln!("{short} is used from now on (written to {})", path.display());
+    match Runtime::locate()
+        .map_err(Into::into)
+        .and_then(|runtime| Client::connect(&runtime, Duration::from_secs(1)))
+    {
+        Ok(client) => match client.ask(&Request::UseModel { model: name }, Duration::from_secs(600))? {
+            Reply::Status(_) => eprintln!("the running daemon has switched to it"),
+            Reply::Error(error) => {
+                return Err(Failure::new(error.message, error.hint.unwrap_or_default()).into());
+            }
+            other => anyhow::bail!("the daemon answered {other:?}"),
+        },
+        Err(ClientError::NotRunning) => {}
+        Err(error) => return Err(Failure::new(error.to_string(), "nemoterm daemon restart").into()),
+    }
+    Ok(())
+}
+
+fn info(name: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let config = Config::load()?;
+    let name =
+        name.map(str::to_owned).or_else(|| config.model.clone()).unwrap_or_else(|| EMBEDDED.to_owned());
+    let (short, model) = models::load(&name, &config)?;
+    let status = models::status(&short, &model);
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&status)?)?;
+        return Ok(());
+    }
+    let info = model.info();
+    writeln!(out, "name          {}", status.name)?;
+    writeln!(out, "architecture  {}", status.architecture)?;
+    writeln!(out, "parameters    {:.1} M", status.parameters as f64 / 1e6)?;
+    writeln!(out, "layers        {}", info.layers)?;
+    writeln!(out, "hidden        {}", info.hidden)?;
+    writeln!(out, "vocabulary    {}", info.vocabulary)?;
+    writeln!(out, "context       {} tokens", status.context)?;
+    writeln!(
+        out,
+        "weights       {}, {:.1} MiB",
+        status.quantisation,
+        info.weight_bytes as f64 / f64::from(1 << 20)
+    )?;
+    writeln!(out, "device        {}", status.device)?;
+    Ok(())
+}
+
+fn logits(name: &str, tokens: &[u32], json: bool) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Printed {
+        logits: Vec<Vec<f32>>,
+    }
+    let choice = models::resolve(name)?;
+    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::new(error.to_string(), "nemoterm model info describes a model")
+    };
+    let model = Model::load(&choice.source, &options).map_err(|error| unusable(&error))?;
+    let logits = model.logits(tokens).map_err(|error| unusable(&error))?;
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&Printed { logits })?)?;
+        return Ok(());
+    }
+    for row in logits {
+        let row: Vec<_> = row.iter().map(f32::to_string).collect();
+        writeln!(out, "{}", row.join(" "))?;
+    }
+    Ok(())
+}

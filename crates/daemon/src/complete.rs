@@ -1,0 +1,317 @@
+//! The path of a completion: prompt, generate, clean, rank, reply.
+//!
+//! [`answer`] is that path for the daemon's clients. [`Plan::new`] and [`Plan::conclude`] are its pure ends, which
+//! `once` and `eval` put around a model of their own.
+
+use std::time::{Duration, Instant};
+
+use nemoterm_engine::{GenerateRequest, Generation, Output, Sampling};
+use nemoterm_protocol::{
+    Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
+};
+use nemoterm_suggest::{
+    buffer::{Buffer, Kind},
+    clean, context,
+    prompt::{Prompt, PromptFormat},
+    rank::{self, Candidate},
+    safety,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    failure::Failure,
+    scheduler::{ClientId, Job},
+    serve::Daemon,
+};
+
+/// Longest line that is completed, in bytes.
+const MAX_LINE: usize = 16 * 1024;
+
+/// Tokens generated where the client leaves it to us: about as much of a line as anyone reads at a glance.
+const LINE_TOKENS: usize = 32;
+
+/// A command made from a description is wanted whole.
+const DESCRIPTION_TOKENS: usize = 64;
+
+/// A request, checked and made ready for a model.
+#[derive(Debug)]
+pub struct Plan {
+    id: u64,
+    buffer: Buffer,
+    local: Vec<Candidate>,
+    wanted: usize,
+    generate: Generate,
+}
+
+/// What a model is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct Generate {
+    pub prompt: String,
+    pub heal: bool,
+    pub max_tokens: usize,
+    pub alternatives: usize,
+    pub sampling: Sampling,
+}
+
+impl Generate {
+    /// As the engine takes it.
+    pub fn request(&self) -> GenerateRequest<'_> {
+        GenerateRequest {
+            heal: self.heal,
+            max_tokens: self.max_tokens,
+            alternatives: self.alternatives,
+            sampling: self.sampling,
+            ..GenerateRequest::new(&self.prompt)
+        }
+    }
+}
+
+impl Plan {
+    /// Checks a request and writes the prompt.
+    ///
+    /// # Errors
+    /// Where the line is too long, or the cursor is not in it.
+    pub fn new(request: &Complete) -> Result<Self, Failure> {
+        let length = request.line.len();
+        if length > MAX_LINE {
+            return Err(Failure::new(
+                format!("the line is {length} bytes long, over the limit of {MAX_LINE}"),
+                "complete a shorter line",
+            ));
+        }
+        if !request.line.is_char_boundary(request.cursor) {
+            return Err(Failure::new(
+                format!(
+                    "the cursor is at byte {}, which is not between two characters of the line",
+                    request.cursor
+                ),
+                "count the cursor in bytes from the start of the line",
+            ));
+        }
+        let buffer = Buffer::new(request.line.clone(), request.cursor);
+        let is_description = matches!(buffer.kind(), Kind::Description(_));
+        let prompt = Prompt::new(&core_context(&request.context), &buffer, &PromptFormat::default());
+        let wanted = request.alternatives.clamp(1, MAX_ALTERNATIVES);
+        let default_tokens = if is_description { DESCRIPTION_TOKENS } else { LINE_TOKENS };
+        let sampling = if request.temperature > 0.0 {
+            Sampling::TopP { temperature: request.temperature, top_p: 0.95, seed: request.seed }
+        } else {
+            Sampling::Greedy
+        };
+        let generate = Generate {
+            prompt: prompt.text,
+            heal: !is_description,
+            max_tokens: if request.max_tokens == 0 { default_tokens } else { request.max_tokens.min(256) },
+            alternatives: wanted,
+            sampling,
+        };
+        let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
+        Ok(Self { id: request.id, buffer, local, wanted, generate })
+    }
+
+    /// What the model has to do.
+    pub fn generate(&self) -> &Generate {
+        &self.generate
+    }
+
+    /// Makes the alternatives a person may see from what the model wrote.
+    pub fn conclude(&self, output: &Output) -> Vec<Alternative> {
+        let mut candidates = self.local.clone();
+        let mut logprobs = Vec::new();
+        for generation in &output.generations {
+            let Some(suffix) = clean::clean(&generation.text, &self.buffer) else { continue };
+            logprobs.push((suffix.clone(), sum_logprobs(generation, suffix.len())));
+            candidates.push(Candidate::model(&self.buffer, suffix, Some(first_word_logprob(generation))));
+        }
+        candidates.retain(|candidate| {
+            clean::is_displayable(&candidate.line) && safety::check(&candidate.line) == safety::Verdict::Plain
+        });
+        let alternative = |ranked: Candidate| {
+            let logprob =
+                logprobs.iter().find(|(suffix, _)| *suffix == ranked.suffix).map(|(_, logprob)| *logprob);
+            Alternative {
+                line: ranked.line,
+                suffix: ranked.suffix,
+                logprob,
+                source: match ranked.source {
+                    rank::Source::Model => Source::Model,
+                    rank::Source::History => Source::History,
+                    rank::Source::Context => Source::Context,
+                },
+            }
+        };
+        rank::rank(candidates, self.wanted).into_iter().map(alternative).collect()
+    }
+
+    /// The reply with these alternatives.
+    pub fn reply(&self, output: &Output, model: String, queue: Duration, arrived: Instant) -> Completion {
+        let alternatives = self.conclude(output);
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        Completion {
+            id: self.id,
+            alternatives,
+            model,
+            timing: Timing {
+                queue: ms(queue),
+                prefill: ms(output.prefill),
+                decode: ms(output.decode),
+                total: ms(arrived.elapsed()),
+                prompt_tokens: output.prompt_tokens,
+                cached_tokens: output.cached_tokens,
+                generated_tokens: output.generations.iter().map(|generation| generation.tokens.len()).sum(),
+            },
+        }
+    }
+}
+
+/// Answers a request of a client. Dropping the future gives the request up: the receiver goes with it, and the
+/// worker looks for that between tokens.
+pub async fn answer(request: Complete, client: ClientId, daemon: &Daemon) -> Reply {
+    let arrived = Instant::now();
+    let failed = |failure: Failure| Reply::Error(failure.reply(Some(request.id)));
+    let plan = match Plan::new(&request) {
+        Ok(plan) => plan,
+        Err(failure) => return failed(failure),
+    };
+    match daemon.wait_for_model(Duration::from_millis(request.wait_ms)).await {
+        State::Ready => {}
+        State::Loading => return Reply::Loading { id: request.id },
+        State::Failed { error, hint } => return failed(Failure::new(error, hint)),
+    }
+    let (reply, receiver) = oneshot::channel();
+    // The budget is for generating: waiting for a model that loads has its own.
+    let deadline = (request.budget_ms > 0).then(|| Instant::now() + Duration::from_millis(request.budget_ms));
+    daemon
+        .scheduler
+        .submit(client, Job { generate: plan.generate().clone(), arrived: Instant::now(), deadline, reply });
+    match receiver.await {
+        Ok(Ok(generated)) => {
+            daemon.count_completion();
+            Reply::Completion(plan.reply(&generated.output, generated.model, generated.queue, arrived))
+        }
+        Ok(Err(failure)) => failed(failure),
+        Err(_) => failed(Failure::new("the daemon is ending", "try again")),
+    }
+}
+
+/// A suggestion of the client's own, unless it does not fit the line.
+fn local(buffer: &Buffer, wire: &nemoterm_protocol::Candidate) -> Option<Candidate> {
+    let source = match wire.source {
+        Source::History => rank::Source::History,
+        Source::Context => rank::Source::Context,
+        // A client has no model.
+        Source::Model => return None,
+    };
+    let fits = !wire.suffix.is_empty() && wire.score.is_finite();
+    fits.then(|| Candidate::new(buffer, wire.suffix.clone(), source, wire.score.clamp(0.0, 1.0)))
+}
+
+/// The context as the text logic takes it.
+fn core_context(wire: &Context) -> context::Context {
+    context::Context {
+        shell: context::Shell::from_name(&wire.shell),
+        cwd: wire.cwd.clone(),
+        names: wire.names.clone(),
+        branch: wire.branch.clone(),
+        history: wire
+            .history
+            .iter()
+            .map(|entry| context::HistoryLine { line: entry.line.clone(), status: entry.status })
+            .collect(),
+        commands: wire.commands.clone(),
+    }
+}
+
+/// The log-probability of the first `bytes` bytes of a generation: what cleaning left of it.
+fn sum_logprobs(generation: &Generation, bytes: usize) -> f32 {
+    let mut written = 0;
+    let mut sum = 0.0;
+    for token in &generation.tokens {
+        if written >= bytes && bytes > 0 {
+            break;
+        }
+        written += token.text.len();
+        sum += token.logprob;
+    }
+    sum
+}
+
+/// The log-probability of the first word of a generation, with the blanks before it.
+fn first_word_logprob(generation: &Generation) -> f32 {
+    let text = &generation.text;
+    let blanks = text.len() - text.trim_start().len();
+    let word = text[blanks..].find(char::is_whitespace).map_or(text.len(), |end| blanks + end);
+    sum_logprobs(generation, word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nemoterm_engine::{Finish, GeneratedToken};
+
+    fn generation(parts: &[(&str, f32)]) -> Generation {
+        Generation {
+            text: parts.iter().map(|(text, _)| *text).collect(),
+            tokens: parts
+                .iter()
+                .map(|(text, logprob)| GeneratedToken { id: 0, text: (*text).to_owned(), logprob: *logprob })
+                .collect(),
+            logprob: parts.iter().map(|(_, logprob)| logprob).sum(),
+            finish: Finish::Stop,
+        }
+    }
+
+    fn output(generations: Vec<Generation>) -> Output {
+        Output {
+            generations,
+            prompt_tokens: 1,
+            cached_tokens: 0,
+            prefill: Duration::ZERO,
+            decode: Duration::ZERO,
+        }
+    }
+
+    fn request(line: &str) -> Complete {
+        Complete { id: 1, line: line.to_owned(), cursor: line.len(), alternatives: 3, ..Complete::default() }
+    }
+
+    fn lines(request: &Complete, generations: Vec<Generation>) -> Vec<String> {
+        let plan = Plan::new(request).unwrap();
+        plan.conclude(&output(generations)).into_iter().map(|alternative| alternative.line).collect()
+    }
+
+    #[test]
+    fn the_first_word_is_what_counts() {
+        let generation = generation(&[(" sta", -0.1), ("tus", -0.2), (" -s", -4.0)]);
+        assert!((first_word_logprob(&generation) - -0.3).abs() < 1e-6);
+        assert!((sum_logprobs(&generation, generation.text.len()) - -4.3).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_may_not_be_shown_is_not() {
+        let hostile = generation(&[(" a\u{1b}[31m", -0.1)]);
+        let destructive = generation(&[(" -rf /", -0.1)]);
+        let fine = generation(&[(" -i x", -0.1)]);
+        assert_eq!(lines(&request("rm"), vec![hostile, destructive, fine]), ["rm -i x"]);
+    }
+
+    #[test]
+    fn bad_requests_are_named() {
+        assert!(Plan::new(&request(&"x".repeat(100 * 1024))).unwrap_err().message.contains("102400 bytes"));
+        let inside = Complete { cursor: 1, ..request("ä") };
+        assert!(Plan::new(&inside).unwrap_err().message.contains("cursor"));
+        let beyond = Complete { cursor: 9, ..request("ls") };
+        assert!(Plan::new(&beyond).is_err());
+    }
+
+    #[test]
+    fn the_clients_own_suggestions_compete() {
+        let mut request = request("git ");
+        request.candidates = vec![nemoterm_protocol::Candidate {
+            suffix: "status".to_owned(),
+            source: Source::History,
+            score: 0.9,
+        }];
+        assert_eq!(lines(&request, vec![generation(&[("push", -3.0)])]), ["git status", "git push"]);
+    }
+}

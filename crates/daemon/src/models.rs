@@ -1,0 +1,122 @@
+//! Which models there are: the embedded one, and those a person names.
+
+use std::path::{Path, PathBuf};
+
+use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
+
+use nemoterm_protocol::ModelStatus;
+
+use crate::{config::Config, failure::Failure};
+
+/// Name of the model that is part of this program.
+pub const EMBEDDED: &str = "nemoterm-mini";
+
+/// A model that can be named without saying where it lies.
+#[derive(Debug)]
+pub struct Preset {
+    pub name: &'static str,
+    pub description: &'static str,
+}
+
+/// Every preset. Weights that would have to be fetched join here together with `nemoterm model pull`.
+pub const PRESETS: &[Preset] = &[Preset {
+    name: EMBEDDED,
+    description: "embedded: Minitron architecture, 3.9 M parameters, trained on shell commands",
+}];
+
+/// A name made into a place.
+#[derive(Debug)]
+pub struct Choice {
+    /// What answers call the model.
+    pub name: String,
+    pub source: Source,
+}
+
+/// Finds the model of a name: a preset, a directory or a GGUF file.
+///
+/// # Errors
+/// Where the name is none of these.
+pub fn resolve(name: &str) -> Result<Choice, Failure> {
+    if name == EMBEDDED {
+        let source = Source::Memory {
+            config: include_bytes!("../../../models/nemoterm-mini/config.json"),
+            weights: include_bytes!("../../../models/nemoterm-mini/model.safetensors"),
+            tokenizer: include_bytes!("../../../models/nemoterm-mini/tokenizer.json"),
+        };
+        return Ok(Choice { name: name.to_owned(), source });
+    }
+    let path = Path::new(name);
+    let short =
+        || path.file_name().map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned());
+    if path.is_dir() {
+        return Ok(Choice { name: short(), source: Source::Directory(path.to_path_buf()) });
+    }
+    if path.is_file() {
+        return Ok(Choice { name: short(), source: Source::Gguf(path.to_path_buf()) });
+    }
+    let looks_like_a_path = name.contains('/') || path.extension().is_some();
+    Err(if looks_like_a_path {
+        Failure::new(
+            format!("there is no model at {name}"),
+            "name a directory with config.json, or a .gguf file",
+        )
+    } else {
+        Failure::new(
+            format!("no model is called {name}"),
+            "nemoterm model list names them; a directory or a .gguf file will do too",
+        )
+    })
+}
+
+/// The absolute form of a name, so that it means the same wherever the daemon runs.
+pub fn absolute(name: &str) -> String {
+    if PRESETS.iter().any(|preset| preset.name == name) {
+        return name.to_owned();
+    }
+    let path = PathBuf::from(name);
+    path.canonicalize().map_or_else(|_| name.to_owned(), |path| path.to_string_lossy().into_owned())
+}
+
+/// Loads a model.
+///
+/// # Errors
+/// Where the name is unknown or the files are no model; the message names the file.
+pub fn load(name: &str, config: &Config) -> Result<(String, Model), Failure> {
+    let choice = resolve(name)?;
+    let options = LoadOptions { device: DeviceChoice::Auto, threads: config.threads, max_context: None };
+    let model = Model::load(&choice.source, &options).map_err(|error| {
+        Failure::new(error.to_string(), "nemoterm model list names models that work here")
+    })?;
+    Ok((choice.name, model))
+}
+
+/// What a loaded model is, for people and programs.
+pub fn status(name: &str, model: &Model) -> ModelStatus {
+    let info = model.info();
+    ModelStatus {
+        name: name.to_owned(),
+        architecture: info.architecture.clone(),
+        parameters: info.parameters as u64,
+        quantisation: info.quantisation.to_owned(),
+        device: info.device.to_owned(),
+        context: info.context,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_preset_a_directory_or_a_file() {
+        assert_eq!(resolve(EMBEDDED).unwrap().name, EMBEDDED);
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().to_str().unwrap();
+        assert!(matches!(resolve(name).unwrap().source, Source::Directory(_)));
+        let file = dir.path().join("x.gguf");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(resolve(file.to_str().unwrap()).unwrap().name, "x.gguf");
+        assert!(resolve("nosuch").unwrap_err().message.contains("no model is called nosuch"));
+        assert!(resolve("/no/such").unwrap_err().message.contains("no model at /no/such"));
+    }
+}

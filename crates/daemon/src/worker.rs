@@ -1,0 +1,77 @@
+//! The one thread that owns the model.
+
+use std::{
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use nemoterm_engine::Generator;
+
+use crate::{
+    failure::Failure,
+    scheduler::{Answer, Generated, Job, Scheduler, Task},
+};
+
+/// What the worker tells the rest of the daemon.
+pub trait Observer: Send + 'static {
+    /// A model is in use from now on.
+    fn installed(&self, name: &str, generator: &Generator);
+    /// The model panicked and is gone.
+    fn lost(&self);
+    /// A job was given up because nobody waits for it.
+    fn cancelled(&self);
+}
+
+/// Works until the scheduler says to quit.
+pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
+    let mut model: Option<(String, Box<Generator>)> = None;
+    loop {
+        match scheduler.next() {
+            Task::Quit => return,
+            Task::Install { name, generator, installed } => {
+                observer.installed(&name, &generator);
+                model = Some((name, generator));
+                // Whoever asked may be gone; the model is installed all the same.
+                let _ = installed.send(());
+            }
+            Task::Generate(job) => {
+                let Some((name, generator)) = &mut model else {
+                    let _ = job.reply.send(Err(gone()));
+                    continue;
+                };
+                match catch_unwind(AssertUnwindSafe(|| generate(generator, name, &job))) {
+                    Ok(_) if job.reply.is_closed() => observer.cancelled(),
+                    // The receiver may have gone away just now.
+                    Ok(answer) => drop(job.reply.send(answer)),
+                    Err(_) => {
+                        // What the panic left in the cache is unknown, so the generator goes with it.
+                        model = None;
+                        observer.lost();
+                        let _ = job.reply.send(Err(gone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new("the model failed on this line", "nemoterm daemon logs tells more")
+}
+
+fn generate(generator: &mut Generator, name: &str, job: &Job) -> Answer {
+    let queue = job.arrived.elapsed();
+    let mut on_token = |_: &nemoterm_engine::Step<'_>| {
+        let late = job.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if late || job.reply.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    match generator.generate(&job.generate.request(), &mut on_token) {
+        Ok(output) => Ok(Generated { output, model: name.to_owned(), queue }),
+        Err(error) => {
+            tracing::warn!(%error, "generation failed");
+            Err(Failure::new(error.to_string(), "nemoterm daemon logs tells more"))
+        }
+    }
+}
