@@ -47,7 +47,7 @@ const MAX_LINE_SCORE: f32 = 0.6;
 const NAME_SCORE: f32 = 0.5;
 
 /// Lines of the history that begin with the typed line; for an empty line, what followed the last command.
-pub(crate) fn from_history(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec<Candidate> {
+pub fn from_history(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec<Candidate> {
     let before = buffer.before();
     let found = match context.history.last() {
         Some(last) if before.is_empty() => index.next(&last.line, n),
@@ -65,7 +65,7 @@ pub(crate) fn from_history(context: &Context, buffer: &Buffer, index: &Index, n:
 
 /// Names that begin with the word at the cursor: commands where a command stands; names of the directory and
 /// the branch where an argument stands. Names that would need quotes are left out.
-pub(crate) fn from_names(context: &Context, buffer: &Buffer, n: usize) -> Vec<Candidate> {
+pub fn from_names(context: &Context, buffer: &Buffer, n: usize) -> Vec<Candidate> {
     let typed = Typed::new(buffer, None);
     if typed.partial.is_empty() || typed.partial.starts_with('-') {
         return Vec::new();
@@ -95,7 +95,7 @@ fn is_plain(name: &str) -> bool {
 
 /// Words of recent commands that fit where the cursor stands, each with the rest of the line that it was
 /// taken from if the words before it agree.
-pub(crate) fn from_context(context: &Context, buffer: &Buffer, n: usize) -> Vec<Candidate> {
+pub fn from_context(context: &Context, buffer: &Buffer, n: usize) -> Vec<Candidate> {
     let recent: Vec<&str> = context
         .history
         .iter()

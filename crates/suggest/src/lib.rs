@@ -1,16 +1,17 @@
 //! What to suggest, as pure text: no files, no sockets, no clock.
 //!
-//! The daemon and the thin client share this crate. The client answers a key stroke from [`history`] and
-//! [`copy`] at once, [`redact`]s what it is about to send, and looks at what comes back once more with
-//! [`clean::is_displayable`]. The daemon builds the model's [`prompt`], [`clean`]s what the model wrote,
-//! holds back what [`safety`] flags, and [`rank`]s. [`score`] judges completions, for `nemoterm eval`.
+//! The daemon and the thin client share this crate. The client answers a key stroke at once with
+//! [`rank::local`], from the [`history`] and recent commands, [`redact`]s what it is about to send, and looks
+//! at what comes back once more with [`clean::is_displayable`]. The daemon builds the model's [`prompt`],
+//! [`clean`]s what the model wrote, holds back what [`safety`] flags, and [`rank`]s. [`score`] judges
+//! completions, for `nemoterm eval`, and [`replay`] sets the scene for them.
 //!
 //! Text goes in and text comes out, and no input makes a function here panic.
 
 pub mod buffer;
 pub mod clean;
 pub mod context;
-pub mod copy;
+mod copy;
 pub mod history;
 pub mod prompt;
 pub mod rank;

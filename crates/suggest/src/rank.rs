@@ -1,7 +1,7 @@
 //! Which suggestion is shown.
 //!
 //! Every candidate carries an estimate of how likely its first word is right, and the best comes first. The
-//! estimates of history and context are the constants of this module and of [`crate::copy`]; the model's is
+//! estimates of history and context are the constants of this module and of `copy`; the model's is
 //! its own log-probability. A suggestion on the screen is only replaced for a reason: see [`rank`].
 
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ use crate::clean::is_displayable;
 use crate::context::Context;
 use crate::copy;
 use crate::history::Index;
-use crate::redact::holds_secret;
+use crate::redact::{MARKER, holds_secret};
 use crate::safety::{self, Verdict};
 
 /// How much likelier a model's suggestion has to be than a line of the history to take its place. The
@@ -74,7 +74,7 @@ impl Candidate {
 ///
 /// A line keeps its best score. A model's candidate that goes on where the best line stops, and is at least
 /// as likely, is that line's better form and comes before it: what is on the screen only grows. Any other
-/// candidate of a model has to be [`CLEARLY`] likelier to pass one that was there at once.
+/// candidate of a model has to be clearly likelier to pass one that was there at once.
 pub fn rank(mut candidates: Vec<Candidate>, n: usize) -> Vec<Candidate> {
     candidates.sort_by(compare);
     let mut ranked: Vec<Candidate> = Vec::new();
@@ -119,6 +119,8 @@ pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec
         is_displayable(&candidate.line)
             && safety::check(&candidate.line) == Verdict::Plain
             && !holds_secret(&candidate.line)
+            // The commands of the context were redacted before, and nobody wants to type that.
+            && !candidate.suffix.contains(MARKER)
     });
     rank(candidates, n)
 }
@@ -126,6 +128,7 @@ pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::HistoryLine;
 
     fn lines(candidates: Vec<Candidate>) -> Vec<String> {
         rank(candidates, 9).into_iter().map(|candidate| candidate.line).collect()
@@ -149,6 +152,18 @@ mod tests {
     fn the_model_may_extend_the_history() {
         assert_eq!(lines(candidates(0.5, "status -s", 0.55)), ["git status -s", "git status"]);
         assert_eq!(lines(candidates(0.5, "status -s", 0.1)), ["git status", "git status -s"]);
+    }
+
+    #[test]
+    fn secrets_and_catastrophes_are_not_suggested() {
+        let history = ["export API_TOKEN=REDACTED", "deploy --token a1b2c3d4", "rm -rf ~", "rm -rf build"];
+        let context = Context { history: history.map(HistoryLine::new).to_vec(), ..Context::default() };
+        let local = |typed: &str| -> Vec<String> {
+            let candidates = local(&context, &Buffer::at_end(typed), &Index::from_lines(history), 5);
+            candidates.into_iter().map(|candidate| candidate.line).collect()
+        };
+        assert!(local("export A").is_empty() && local("deploy").is_empty());
+        assert_eq!(local("rm -r"), ["rm -rf build"]);
     }
 
     #[test]

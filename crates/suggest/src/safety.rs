@@ -6,7 +6,7 @@
 //!
 //! A line is cut into its simple commands, through `sudo`, `sh -c`, `$(...)` and the like, each word is freed
 //! of its quotes and of variables set on the same line, and each command is held against the rules in
-//! [`rules`]. Text that the cutting cannot see, such as `rm` inside a script that is run, passes.
+//! `rules.rs`. Text that the cutting cannot see, such as `rm` inside a script that is run, passes.
 
 mod paths;
 mod rules;

@@ -126,11 +126,6 @@ impl Index {
         best.iter().map(|f| Match { line: self.text(f.id), score: f.score, uses: f.uses }).collect()
     }
 
-    /// How many halvings ago a score of a single use was earned: 0 for the line just run.
-    pub fn age(&self, score: f32) -> f32 {
-        (self.clock() - score).max(0.0)
-    }
-
     /// The line as it may be indexed. Time passes, and what follows is forgotten, even if it may not be.
     fn admit<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         self.now += 1;
