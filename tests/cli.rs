@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, os::unix::fs::PermissionsExt as _};
 
-use crate::sandbox::{Printed, Sandbox, printed};
+use crate::util::sandbox::{Printed, Sandbox, printed};
 
 /// Asserts one line of error with a hint, nothing on standard output, and a code that is not 0.
 #[track_caller]
@@ -16,7 +16,8 @@ fn refused(printed: &Printed, message: &str) {
 }
 
 fn json(printed: &Printed) -> serde_json::Value {
-    serde_json::from_str(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", printed.stdout, printed.stderr))
+    serde_json::from_str(&printed.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {} {}", printed.stdout, printed.stderr))
 }
 
 #[test]
@@ -64,7 +65,11 @@ fn a_description_becomes_a_command() {
     let sandbox = Sandbox::new();
     let described = sandbox.nemoterm(&["complete", "# list files by size"]);
     assert_eq!(described.code, Some(0), "{}", described.stderr);
-    assert!(!described.stdout.trim().is_empty() && !described.stdout.starts_with('#'), "{}", described.stdout);
+    assert!(
+        !described.stdout.trim().is_empty() && !described.stdout.starts_with('#'),
+        "{}",
+        described.stdout
+    );
     let asked = sandbox.nemoterm(&["ask", "list files by size"]);
     assert_eq!(asked.stdout, described.stdout);
 }
@@ -82,7 +87,11 @@ fn without_a_daemon_the_answer_is_the_same() {
 fn the_history_takes_part() {
     let sandbox = Sandbox::new();
     let file = sandbox.home().join("history");
-    fs::write(&file, "terraform apply -var-file=staging.tfvars\nls\nterraform apply -var-file=staging.tfvars\nls\n").unwrap();
+    fs::write(
+        &file,
+        "terraform apply -var-file=staging.tfvars\nls\nterraform apply -var-file=staging.tfvars\nls\n",
+    )
+    .unwrap();
     let args = ["complete", "--json", "--shell", "bash", "--history", "history", "terraform ap"];
     let value = json(&sandbox.nemoterm(&args));
     assert_eq!(value["line"], "terraform apply -var-file=staging.tfvars");
@@ -116,14 +125,8 @@ fn bad_input_is_refused_in_one_line() {
     let cut = sandbox.home().join("cut.gguf");
     fs::write(&cut, b"GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff").unwrap();
     refuses(&["model", "info", cut.to_str().unwrap()], "cut.gguf");
-    let bare = sandbox.home().join("bare");
-    fs::create_dir(&bare).unwrap();
-    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nemoterm-mini");
-    for entry in fs::read_dir(models).unwrap().map(Result::unwrap) {
-        if entry.file_name() != "tokenizer.json" {
-            fs::copy(entry.path(), bare.join(entry.file_name())).unwrap();
-        }
-    }
+    let bare = sandbox.copy_of_model("bare");
+    fs::remove_file(bare.join("tokenizer.json")).unwrap();
     refuses(&["model", "info", bare.to_str().unwrap()], "tokenizer.json");
     assert_eq!(json(&sandbox.nemoterm(&["model", "list", "--json"]))[0]["used"], true, "nothing has changed");
 }
@@ -131,7 +134,6 @@ fn bad_input_is_refused_in_one_line() {
 #[test]
 fn an_unsafe_socket_directory_is_refused() {
     let sandbox = Sandbox::new();
-    fs::create_dir(sandbox.runtime()).unwrap();
     fs::set_permissions(sandbox.runtime(), fs::Permissions::from_mode(0o777)).unwrap();
     refused(&sandbox.nemoterm(&["complete", "ls"]), "open to other users");
     if !rustix::process::geteuid().is_root() {
@@ -155,14 +157,9 @@ fn a_model_is_listed_described_and_used() {
     let rows = json(&sandbox.nemoterm(&["model", "list", "--json"]));
     assert_eq!(rows[0]["name"], "nemoterm-mini");
     let info = json(&sandbox.nemoterm(&["model", "info", "--json"]));
-    assert_eq!((&info["architecture"], &info["context"]), (&"nemotron".into(), &512.into()));
+    assert_eq!((&info["architecture"], &info["context"]), (&"NemotronForCausalLM".into(), &512.into()));
     // A copy of the embedded model in a directory of its own is as good as any other.
-    let copy = sandbox.home().join("my model");
-    fs::create_dir(&copy).unwrap();
-    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/nemoterm-mini");
-    for entry in fs::read_dir(models).unwrap().map(Result::unwrap) {
-        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-    }
+    sandbox.copy_of_model("my model");
     assert_eq!(sandbox.nemoterm(&["daemon", "start"]).code, Some(0));
     let used = sandbox.nemoterm(&["model", "use", "my model"]);
     assert_eq!(used.code, Some(0), "{}", used.stderr);
@@ -176,7 +173,8 @@ fn a_model_is_listed_described_and_used() {
 #[test]
 fn logits_are_printed_a_row_a_position() {
     let sandbox = Sandbox::new();
-    let value = json(&sandbox.nemoterm(&["model", "logits", "nemoterm-mini", "--tokens", "1,356,224", "--json"]));
+    let value =
+        json(&sandbox.nemoterm(&["model", "logits", "nemoterm-mini", "--tokens", "1,356,224", "--json"]));
     let rows = value["logits"].as_array().unwrap();
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row.as_array().unwrap().len() == 4096));
@@ -197,7 +195,7 @@ fn an_evaluation_scores_its_own_predictions() {
     let sandbox = Sandbox::new();
     let cases = [
         r#"{"id":"a","source":"made","shell":"bash","cut":"mid_flag","prefix":"tar -x","expected":"f archive.tar"}"#,
-        r#"{"id":"b","source":"made","shell":"bash","cut":"nl","prefix":"# list files","expected":"ls"}"#,
+        r##"{"id":"b","source":"made","shell":"bash","cut":"nl","prefix":"# list files","expected":"ls"}"##,
         r#"{"id":"c","source":"made","shell":"zsh","cut":"sess_after_cmd","prefix":"git ","expected":"status","context":{"history":["git status","ls"]}}"#,
     ];
     fs::write(sandbox.home().join("cases.jsonl"), cases.join("\n")).unwrap();
@@ -217,7 +215,8 @@ fn doctor_finds_what_is_there() {
     let sandbox = Sandbox::new();
     let printed = sandbox.nemoterm(&["doctor", "--json"]);
     let findings = json(&printed);
-    let of = |check: &str| findings.as_array().unwrap().iter().find(|one| one["check"] == check).cloned().unwrap();
+    let of =
+        |check: &str| findings.as_array().unwrap().iter().find(|one| one["check"] == check).cloned().unwrap();
     for check in ["program", "socket", "daemon", "model"] {
         assert_eq!(of(check)["ok"], true, "{findings}");
     }
@@ -228,6 +227,8 @@ fn doctor_finds_what_is_there() {
 fn a_reader_that_goes_away_is_no_error() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("sh");
-    command.args(["-c", "\"$0\" model list | true; exit ${PIPESTATUS:-0}"]).arg(env!("CARGO_BIN_EXE_nemoterm"));
+    command
+        .args(["-c", "\"$0\" model list | true; exit ${PIPESTATUS:-0}"])
+        .arg(env!("CARGO_BIN_EXE_nemoterm"));
     assert_eq!(printed(command.output().unwrap()).stderr, "");
 }

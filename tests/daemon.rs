@@ -13,7 +13,10 @@ use nemoterm_protocol::{
 };
 use rustix::process::Signal;
 
-use crate::sandbox::{Sandbox, daemon_program, signal, wait_for};
+use crate::util::{
+    eventually, nemotermd,
+    sandbox::{Sandbox, signal},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -72,7 +75,7 @@ fn a_signal_ends_it_cleanly() {
     for end in [Signal::TERM, Signal::INT] {
         let (_, pid) = start(&sandbox);
         signal(pid, end);
-        wait_for("the socket to go", || !sandbox.runtime().join("daemon.sock").exists());
+        eventually("the socket to go", || !sandbox.runtime().join("daemon.sock").exists());
     }
 }
 
@@ -93,9 +96,9 @@ fn a_killed_one_is_replaced() {
 fn of_many_started_at_once_one_stays() {
     let sandbox = Sandbox::new();
     let started: Vec<_> = (0..20)
-        .map(|_| sandbox.command(daemon_program()).args(["serve", "--background"]).spawn().unwrap())
+        .map(|_| sandbox.command(nemotermd()).args(["serve", "--background"]).spawn().unwrap())
         .collect();
-    wait_for("one to answer", || sandbox.daemon_pid().is_some());
+    eventually("one to answer", || sandbox.daemon_pid().is_some());
     let winner = sandbox.daemon_pid().unwrap();
     for mut child in started {
         if child.id() as i32 == winner {
@@ -121,7 +124,11 @@ fn a_hung_one_is_an_error_and_can_be_restarted() {
     let (_, pid) = start(&sandbox);
     signal(pid, Signal::STOP);
     let printed = sandbox.nemoterm(&["complete", "ls"]);
-    assert!(printed.stderr.contains("does not answer") && printed.stderr.contains("hint: "), "{}", printed.stderr);
+    assert!(
+        printed.stderr.contains("does not answer") && printed.stderr.contains("hint: "),
+        "{}",
+        printed.stderr
+    );
     assert_eq!(sandbox.nemoterm(&["daemon", "restart"]).code, Some(0));
     assert_ne!(sandbox.daemon_pid(), Some(pid));
 }
@@ -213,7 +220,11 @@ fn a_model_that_is_gone_is_named() {
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("config.toml"), "model = \"/no/such/model.gguf\"\n").unwrap();
     let printed = sandbox.nemoterm(&["complete", "ls"]);
-    assert!(printed.stderr.contains("/no/such/model.gguf") && printed.stderr.contains("hint: "), "{}", printed.stderr);
+    assert!(
+        printed.stderr.contains("/no/such/model.gguf") && printed.stderr.contains("hint: "),
+        "{}",
+        printed.stderr
+    );
     assert_ne!(printed.code, Some(0));
     assert_eq!(sandbox.nemoterm(&["daemon", "start"]).code, Some(1));
     assert!(sandbox.daemon_pid().is_some(), "the daemon is there and says so");

@@ -2,6 +2,7 @@
 
 pub mod fake;
 pub mod home;
+pub mod sandbox;
 pub mod terminal;
 
 use std::{
@@ -32,7 +33,7 @@ pub fn nemotermd() -> PathBuf {
     let daemon = nemoterm().with_file_name("nemotermd");
     assert!(
         daemon.is_file(),
-        "{} is missing: build it first with cargo build --profile {} -p nemoterm-daemon",
+        "{} is missing: build it first with cargo build --profile {} -p nemotermd",
         daemon.display(),
         nemoterm().parent().and_then(Path::file_name).unwrap_or_default().display(),
     );

@@ -119,7 +119,8 @@ pub fn connect_or_start(runtime: &Runtime) -> anyhow::Result<Client> {
                 .into());
             }
         },
-        Err(ClientError::NotRunning) => {}
+        // One that hangs up while it greets is dying.
+        Err(ClientError::NotRunning | ClientError::HungUp) => {}
         Err(error) => return Err(explain(error).into()),
     }
     runtime.create().map_err(|error| Failure::new(error.to_string(), error.hint()))?;

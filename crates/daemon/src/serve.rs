@@ -40,6 +40,10 @@ const CACHE_SLOTS: usize = 4;
 /// After so many panics the model is not loaded again.
 const MAX_LOSSES: u32 = 3;
 
+/// How long the lock is tried for: a daemon that was killed has it until the system is done with it, and a client that
+/// looks whether it is taken has it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Minutes without a client after which the daemon ends, where the configuration does not say.
 const IDLE_MINUTES: u64 = 60;
 
@@ -159,7 +163,13 @@ fn lock(runtime: &Runtime) -> anyhow::Result<Option<File>> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("{} can't be opened", path.display()))?;
-    match file.try_lock() {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {
             file.set_len(0)?;
             file.rewind()?;
