@@ -22,7 +22,8 @@
 
 [[ -o interactive && -o zle ]] || return 0
 zmodload zsh/system zsh/datetime 2>/dev/null || return 0
-zmodload -F zsh/parameter p:functions 2>/dev/null || return 0
+zmodload -F zsh/files b:zf_rm 2>/dev/null || return 0
+zmodload -F zsh/parameter p:functions 2>/dev/null && zmodload -F zsh/zleparameter p:widgets 2>/dev/null || return 0
 autoload -Uz add-zle-hook-widget add-zsh-hook
 
 typeset -g _nemoterm_program=@NEMOTERM@
@@ -35,16 +36,22 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gF _nemoterm_started=0      # when the client was started last
   typeset -gi _nemoterm_failures=0     # how often in a row it ended
   typeset -g  _nemoterm_asked=         # the buffer the last request was about
+  typeset -g  _nemoterm_settled=       # the buffer about which nothing is to be asked: it was, or was dismissed
   typeset -g  _nemoterm_for=           # the buffer the suggestions continue
   typeset -ga _nemoterm_suggestions=() # what may be added, best first
   typeset -gi _nemoterm_index=1        # which of them is shown
   typeset -gi _nemoterm_replaces=0     # whether they replace the line (a `# description`)
   typeset -g  _nemoterm_ghost=         # what is on the screen after the line
   typeset -gi _nemoterm_step=0         # where to go in the suggestions when more arrive
-  typeset -gi _nemoterm_complete=0     # whether the suggestions are all there are
+  typeset -gi _nemoterm_chosen=0       # whether the user has stepped to the one that is shown
+  typeset -gi _nemoterm_complete=0     # whether more than one was asked for
+  typeset -gi _nemoterm_wanted=0       # whether the user asked before there was a client
   typeset -g  _nemoterm_ran=           # the command line that runs
   typeset -g  _nemoterm_trap=          # the user's own INT trap while ours is set
-  typeset -gi _nemoterm_trapped=0
+  typeset -gi _nemoterm_trapped=0      # whether ours is set
+  typeset -gi _nemoterm_listed=0       # whether there is one that is no function
+  typeset -g  _nemoterm_directory=     # closed to others, for a file
+  typeset -gi _nemoterm_busy=0         # whether an answer is being drawn
   typeset -gA _nemoterm_before=()      # widget -> what its key did before
 fi
 
@@ -80,37 +87,46 @@ _nemoterm_send() {
 _nemoterm_receive() {
   emulate -L zsh
   local chunk record
-  if ! sysread -i $1 -t 0 chunk 2>/dev/null; then
-    # The client has ended. It is started again when a prompt appears, less and less often.
-    (( ++_nemoterm_failures ))
-    _nemoterm_stop
-    return 0
-  fi
-  _nemoterm_unread+=$chunk
-  while [[ $_nemoterm_unread == *$'\0'* ]]; do
-    record=${_nemoterm_unread%%$'\0'*}
-    _nemoterm_unread=${_nemoterm_unread#*$'\0'}
-    _nemoterm_record "${(@ps:\x1f:)record}"
-  done
+  _nemoterm_busy=1
+  {
+    if ! sysread -i $1 -t 0 chunk 2>/dev/null; then
+      # The client has ended. It is started again when a prompt appears, less and less often.
+      (( ++_nemoterm_failures ))
+      _nemoterm_stop
+      return 0
+    fi
+    _nemoterm_unread+=$chunk
+    while [[ $_nemoterm_unread == *$'\0'* ]]; do
+      record=${_nemoterm_unread%%$'\0'*}
+      _nemoterm_unread=${_nemoterm_unread#*$'\0'}
+      _nemoterm_record "${(@ps:\x1f:)record}"
+    done
+  } always {
+    _nemoterm_busy=0
+  }
 }
 
 _nemoterm_record() {
   if [[ $1 == 0 && $2 == hello ]]; then
     sysopen -w -o cloexec,nonblock -u _nemoterm_to -- "$3" 2>/dev/null || { _nemoterm_to=; return 0 }
-    _nemoterm_failures=0
+    _nemoterm_failures=0 _nemoterm_directory=${3:h}
     _nemoterm_event
     # What was typed before there was anybody to ask.
-    _nemoterm_redraw
+    if (( _nemoterm_wanted )); then _nemoterm_ask ask; else _nemoterm_redraw; fi
+    _nemoterm_wanted=0
     return 0
   fi
   [[ $1 == $_nemoterm_sequence && -n $_nemoterm_asked ]] || return 0
+  local shown=
+  [[ $_nemoterm_for == $_nemoterm_asked ]] && (( _nemoterm_chosen )) && shown=$_nemoterm_suggestions[$_nemoterm_index]
   _nemoterm_for=$_nemoterm_asked
   _nemoterm_suggestions=("${(@)argv[4,-1]}")
-  _nemoterm_replaces=$(( ${2/replace/1} == 1 ))
-  _nemoterm_index=1
+  [[ $2 == replace ]] && _nemoterm_replaces=1 || _nemoterm_replaces=0
+  # What the user has stepped to stays, if it is still there.
+  _nemoterm_index=${_nemoterm_suggestions[(ie)$shown]}
+  (( _nemoterm_index <= $#_nemoterm_suggestions )) || _nemoterm_index=1
   if (( _nemoterm_step )); then
-    (( $#_nemoterm_suggestions > 1 )) &&
-      _nemoterm_index=$(( (_nemoterm_step % $#_nemoterm_suggestions + $#_nemoterm_suggestions) % $#_nemoterm_suggestions + 1 ))
+    _nemoterm_move $_nemoterm_step
     _nemoterm_step=0
   fi
   _nemoterm_fit || _nemoterm_forget
@@ -138,7 +154,16 @@ _nemoterm_fit() {
 }
 
 _nemoterm_forget() {
-  _nemoterm_for= _nemoterm_suggestions=() _nemoterm_index=1 _nemoterm_replaces=0 _nemoterm_step=0
+  _nemoterm_for= _nemoterm_suggestions=() _nemoterm_index=1 _nemoterm_replaces=0
+  _nemoterm_step=0 _nemoterm_chosen=0
+}
+
+# Goes $1 further in the suggestions, round and round.
+_nemoterm_move() {
+  local -i count=$#_nemoterm_suggestions
+  (( count > 1 )) || return 0
+  _nemoterm_index=$(( (_nemoterm_index - 1 + $1 + count) % count + 1 ))
+  _nemoterm_chosen=1
 }
 
 # Whether there is a ghost the user can see and accept.
@@ -159,14 +184,15 @@ _nemoterm_paint() {
   fi
   _nemoterm_ghost=$ghost
   region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
-  if [[ -n $ghost ]]; then
-    local look=${NEMOTERM_HIGHLIGHT:-fg=8}
-    [[ -n $NO_COLOR ]] && look=${NEMOTERM_HIGHLIGHT:-underline}
-    region_highlight+=("$#BUFFER $(( $#BUFFER + $#ghost )) $look memo=nemoterm")
-    _nemoterm_arm
-  else
-    _nemoterm_disarm
-  fi
+  _nemoterm_colour
+  if [[ -n $ghost ]]; then _nemoterm_arm; else _nemoterm_disarm; fi
+}
+
+_nemoterm_colour() {
+  [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost ]] || return 0
+  local look=fg=8
+  [[ -n $NO_COLOR ]] && look=underline
+  region_highlight+=("$#BUFFER $(( $#BUFFER + $#_nemoterm_ghost )) ${NEMOTERM_HIGHLIGHT:-$look} memo=nemoterm")
 }
 
 _nemoterm_hide() {
@@ -179,15 +205,17 @@ _nemoterm_hide() {
 # Asks about the buffer; `type` as it is typed, `ask` when the user wants to know.
 _nemoterm_ask() {
   [[ -n $_nemoterm_to ]] || return 1
-  _nemoterm_asked=$BUFFER
+  _nemoterm_asked=$BUFFER _nemoterm_settled=$BUFFER
   (( ++_nemoterm_sequence ))
   [[ $1 == ask ]] && _nemoterm_complete=1 || _nemoterm_complete=0
+  _nemoterm_step=0
   _nemoterm_send $_nemoterm_sequence $1 $CURSOR "$BUFFER"
 }
 
 # Before each redraw of the line.
 _nemoterm_redraw() {
   emulate -L zsh
+  setopt extendedglob
   # Only at the prompt: not where `vared` or a function reads something else.
   [[ $CONTEXT == (start|cont) ]] || return 0
   if ! _nemoterm_fit; then
@@ -195,19 +223,20 @@ _nemoterm_redraw() {
     _nemoterm_forget
   fi
   _nemoterm_paint
+  [[ $BUFFER == $_nemoterm_settled ]] || _nemoterm_settled=
   # A key that waits already makes an answer to this one useless. This also makes one request of a paste.
   (( PENDING || KEYS_QUEUED_COUNT )) && return 0
   if [[ -n $NEMOTERM_OFF ]]; then
     _nemoterm_hide
     return 0
   fi
-  [[ $BUFFER == $_nemoterm_asked || $BUFFER == $_nemoterm_for ]] && return 0
+  [[ $BUFFER == $_nemoterm_settled || $BUFFER == $_nemoterm_for ]] && return 0
   [[ $NEMOTERM_MODE == hotkey ]] && return 0
   (( _nemoterm_elsewhere )) && return 0
   (( CURSOR == $#BUFFER )) || return 0
   # Pasted comments are no questions.
   [[ $BUFFER == [[:space:]]#\#* && $LASTWIDGET == bracketed-paste ]] && return 0
-  [[ $BUFFER == *[^[:space:]]* ]] || { _nemoterm_asked=$BUFFER; return 0 }
+  [[ $BUFFER == *[^[:space:]]* ]] || return 0
   _nemoterm_ask type
 }
 
@@ -221,7 +250,8 @@ _nemoterm_preexec() { _nemoterm_ran=$1 }
 _nemoterm_precmd() {
   typeset -g _nemoterm_status=$?
   emulate -L zsh
-  _nemoterm_asked=
+  _nemoterm_asked= _nemoterm_settled=
+  _nemoterm_meet_others
   if [[ -z $_nemoterm_from ]] &&
     (( EPOCHREALTIME - _nemoterm_started > 5 * _nemoterm_failures * _nemoterm_failures )); then
     _nemoterm_start
@@ -235,7 +265,15 @@ _nemoterm_line_init() {
   emulate -L zsh
   _nemoterm_disarm
   _nemoterm_forget
-  _nemoterm_asked= _nemoterm_ghost=
+  _nemoterm_asked= _nemoterm_settled= _nemoterm_ghost= _nemoterm_wanted=0
+  # With `trap COMMAND INT` Ctrl-C runs the command and does not end the line, and our trap would be in its way. Only
+  # `trap` itself tells, and only outside of a subshell.
+  _nemoterm_listed=0
+  if [[ -n $_nemoterm_directory ]]; then
+    local file=$_nemoterm_directory/traps.$$
+    { trap >| $file && [[ "$(<$file)" == *' INT'* ]] && _nemoterm_listed=1; zf_rm -f $file } 2>/dev/null
+  fi
+  return 0
 }
 
 # The line is done: what is left on the screen is what is run.
@@ -252,16 +290,20 @@ _nemoterm_line_finish() {
 
 # Ctrl-C abandons the line where it stands, with the ghost, and only a trap comes before it.
 _nemoterm_arm() {
-  (( _nemoterm_trapped )) && return 0
+  (( _nemoterm_trapped || _nemoterm_listed )) && return 0
+  # Or the trap would end with the function that sets it.
+  setopt localoptions nolocaltraps
   _nemoterm_trapped=1
   _nemoterm_trap=${functions[TRAPINT]-}
-  functions[TRAPINT]='_nemoterm_interrupted "$@"'
+  # The `return` has to stand in the trap itself, or the line goes on.
+  functions[TRAPINT]='_nemoterm_interrupted "$@"; return $?'
   local map
   for map in $_nemoterm_escape_maps; do bindkey -M $map '^[' nemoterm-dismiss; done
 }
 
 _nemoterm_disarm() {
   (( _nemoterm_trapped )) || return 0
+  setopt localoptions nolocaltraps
   _nemoterm_trapped=0
   if [[ -n $_nemoterm_trap ]]; then functions[TRAPINT]=$_nemoterm_trap; else unfunction TRAPINT 2>/dev/null; fi
   local map
@@ -271,6 +313,8 @@ _nemoterm_disarm() {
 _nemoterm_interrupted() {
   # In the trap itself the line can't be changed.
   zle && zle _nemoterm_wipe
+  # zle forgets an interrupt that comes while it serves a descriptor, so it gets one as a key.
+  (( _nemoterm_busy )) && zle -U $_nemoterm_break
   if [[ -n $_nemoterm_trap ]]; then
     functions[_nemoterm_users_trap]=$_nemoterm_trap
     _nemoterm_users_trap "$@"
@@ -325,6 +369,7 @@ _nemoterm_accept_word() {
     return
   fi
   emulate -L zsh
+  setopt extendedglob
   local suggestion=$_nemoterm_suggestions[$_nemoterm_index]
   if (( _nemoterm_replaces )); then
     _nemoterm_take "$suggestion"
@@ -343,14 +388,11 @@ _nemoterm_accept_word() {
 # Shows the suggestion that is $1 further on. The first time, more are asked for.
 _nemoterm_step() {
   emulate -L zsh
-  local count=$#_nemoterm_suggestions
   if (( ! _nemoterm_complete )); then
     _nemoterm_ask ask || return 0
-    _nemoterm_step=$1
-    (( count > 1 )) || return 0
+    (( $#_nemoterm_suggestions > 1 )) || _nemoterm_step=$1
   fi
-  (( count )) || return 0
-  _nemoterm_index=$(( (_nemoterm_index - 1 + $1 + count) % count + 1 ))
+  _nemoterm_move $1
   _nemoterm_paint
 }
 
@@ -358,12 +400,18 @@ _nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_f
 _nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
 
 _nemoterm_hotkey() {
-  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_to || $CONTEXT != (start|cont) ]] || (( CURSOR != $#BUFFER )); then
+  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != (start|cont) ]] || (( CURSOR != $#BUFFER )); then
     _nemoterm_fall_through
     return
   fi
   emulate -L zsh
-  if _nemoterm_visible && (( _nemoterm_complete )); then _nemoterm_step 1; else _nemoterm_ask ask; fi
+  if [[ -z $_nemoterm_to ]]; then
+    _nemoterm_wanted=1
+  elif _nemoterm_visible && (( _nemoterm_complete )); then
+    _nemoterm_step 1
+  else
+    _nemoterm_ask ask
+  fi
 }
 
 _nemoterm_dismiss() {
@@ -372,9 +420,9 @@ _nemoterm_dismiss() {
     return
   fi
   emulate -L zsh
-  # Late answers are not wanted either. The buffer stays asked about, so that it is not asked about again.
+  # Late answers are not wanted either.
   (( ++_nemoterm_sequence ))
-  _nemoterm_asked=$BUFFER
+  _nemoterm_settled=$BUFFER
   _nemoterm_hide
 }
 
@@ -451,6 +499,9 @@ _nemoterm_bind_keys() {
   else
     bind _nemoterm_hotkey 'emacs viins' '^@'
   fi
+  # No terminal sends this.
+  typeset -g _nemoterm_break=$'\e[nemoterm-break~'
+  for map in emacs viins vicmd; do bindkey -M $map $_nemoterm_break send-break; done
   typeset -ga _nemoterm_escape_maps=()
   if (( ${+NEMOTERM_KEY_DISMISS} )); then
     bind _nemoterm_dismiss 'emacs viins' "${(@)NEMOTERM_KEY_DISMISS}"
@@ -480,6 +531,7 @@ _nemoterm_yield() {
 # Runs in the process that plugin forks for every suggestion.
 _zsh_autosuggest_strategy_nemoterm() {
   emulate -L zsh
+  setopt extendedglob
   typeset -g suggestion=
   [[ -n $NEMOTERM_OFF || $NEMOTERM_MODE == hotkey || -n $2 ]] && return 0
   [[ $1 == [[:space:]]#\#* ]] && return 0
@@ -488,10 +540,19 @@ _zsh_autosuggest_strategy_nemoterm() {
   [[ $line == "$1"?* ]] && suggestion=$line
 }
 
-# Once everything in .zshrc has had its say.
-_nemoterm_first_prompt() {
-  add-zsh-hook -d precmd _nemoterm_first_prompt
+# zsh-syntax-highlighting before 0.8 wraps the widgets it finds and throws away the colours they set. It takes
+# what it calls highlighters, and calls them last.
+_nemoterm_join_highlighting() {
+  [[ $widgets[zle-line-pre-redraw] == user:_zsh_highlight_widget_* ]] || return 0
+  ZSH_HIGHLIGHT_HIGHLIGHTERS=(${ZSH_HIGHLIGHT_HIGHLIGHTERS:#nemoterm} nemoterm)
+}
+_zsh_highlight_highlighter_nemoterm_predicate() { true }
+_zsh_highlight_highlighter_nemoterm_paint() { _nemoterm_colour }
+
+# Other plugins may be loaded after this one, and from the prompt too.
+_nemoterm_meet_others() {
   _nemoterm_yield
+  _nemoterm_join_highlighting
 }
 
 () {
@@ -512,7 +573,6 @@ _nemoterm_first_prompt() {
   add-zle-hook-widget line-finish _nemoterm_line_finish
   add-zsh-hook preexec _nemoterm_preexec
   # Before other hooks, which may change the exit status.
-  add-zsh-hook precmd _nemoterm_first_prompt
   add-zsh-hook -d precmd _nemoterm_precmd
   precmd_functions=(_nemoterm_precmd ${precmd_functions})
 }

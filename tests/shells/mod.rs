@@ -26,6 +26,8 @@ const HOSTILE: &[&str] = &[
 fn knowing(home: &Home, lines: &'static [&'static str]) -> Fake {
     Fake::start(home.runtime(), |request| {
         let fits = |line: &&&str| line.starts_with(&request.line) && line.len() > request.line.len();
-        Answer::Suffixes(lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect())
+        Answer::Suffixes(
+            lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect(),
+        )
     })
 }

@@ -65,6 +65,8 @@ impl Home {
             .env("LANG", "C.UTF-8")
             .env("NEMOTERM_RUNTIME_DIR", self.runtime.dir())
             .env("NEMOTERM_AUTOSTART", "0")
+            // A busy machine must not look like a daemon that hangs.
+            .env("NEMOTERM_TIMEOUT_MS", "10000")
             .current_dir(self.work());
         command
     }

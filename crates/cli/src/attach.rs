@@ -81,9 +81,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
     let runtime = Runtime::locate().ok();
     let fifo = args.fifo.then(|| Fifo::create(runtime.as_ref())).transpose()?;
-    let replies = Replies::new(std::io::stdout().as_fd())?;
-    replies.hello(fifo.as_ref().map(Fifo::path));
+    let path = fifo.as_ref().map(|fifo| fifo.path().to_owned());
     let mut requests = Requests::new(fifo, args.pid)?;
+    let replies = Replies::new(std::io::stdout().as_fd())?;
+    // Only now: who opens a pipe that nobody reads is refused.
+    replies.hello(path.as_deref());
 
     let mut session = Session::new(&args.shell, cwd, args.histfile, runtime, replies);
     while let Some(batch) = requests.wait()? {

@@ -29,10 +29,11 @@ use nemoterm_suggest::{
 use super::{pipe::Replies, session::Place};
 use crate::{context, daemon_process};
 
-/// How long an answer to a key stroke is worth waiting for, from connecting to the last byte.
+/// How long an answer to a key stroke is worth waiting for, from connecting to the last byte. Who reaches a
+/// daemon through a long wire sets `NEMOTERM_TIMEOUT_MS`.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-/// The same when the user has asked.
+/// The same when the user has asked, where it is longer.
 const PATIENCE_WHEN_ASKED: Duration = Duration::from_secs(2);
 
 /// How many answers in a row may be missing before the daemon is left alone.
@@ -94,6 +95,7 @@ impl Daemon {
             quiet_until: None,
             starting: false,
             started: None,
+            patience: patience(env::var("NEMOTERM_TIMEOUT_MS").ok().as_deref()),
         };
         thread::spawn(move || talk.run(&inbox));
         Self { events }
@@ -126,6 +128,12 @@ struct Talk {
     quiet_until: Option<Instant>,
     starting: bool,
     started: Option<Instant>,
+    /// How long an answer to a key stroke is waited for.
+    patience: Duration,
+}
+
+fn patience(setting: Option<&str>) -> Duration {
+    setting.and_then(|text| text.parse().ok()).map_or(PATIENCE, Duration::from_millis)
 }
 
 /// A question that is not answered yet.
@@ -186,22 +194,30 @@ impl Talk {
         if self.quiet_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        let patience = if question.asked { PATIENCE_WHEN_ASKED } else { PATIENCE };
+        let patience = self.patience_for(&question);
         self.waiting = Some(Waiting { id: None, question, deadline: Instant::now() + patience });
         if self.conversation.is_some() || self.connect() {
             self.send();
         }
     }
 
+    fn patience_for(&self, question: &Question) -> Duration {
+        if question.asked { self.patience.max(PATIENCE_WHEN_ASKED) } else { self.patience }
+    }
+
     /// Sends the waiting question; once more over a new conversation where the daemon has hung up.
     fn send(&mut self) {
         for _ in 0..2 {
             let Some((client, _)) = &self.conversation else { return };
+            let Some(patience) = self.waiting.as_ref().map(|waiting| self.patience_for(&waiting.question))
+            else {
+                return;
+            };
             let Some(waiting) = &mut self.waiting else { return };
             self.last_id += 1;
             waiting.id = Some(self.last_id);
             let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(request) = request(self.last_id, &waiting.question, &place) else {
+            let Some(request) = request(self.last_id, &waiting.question, &place, patience) else {
                 drop(place);
                 self.waiting = None;
                 return;
@@ -227,7 +243,7 @@ impl Talk {
     /// Opens a conversation. Where nobody is there, a daemon is started.
     fn connect(&mut self) -> bool {
         let Some(runtime) = &self.runtime else { return false };
-        match Client::connect(runtime, PATIENCE) {
+        match Client::connect(runtime, self.patience) {
             Ok(client) => {
                 self.converse(client);
                 true
@@ -357,7 +373,7 @@ impl Talk {
 }
 
 /// What is sent for a question; nothing where a secret is being typed.
-fn request(id: u64, question: &Question, place: &Place) -> Option<Complete> {
+fn request(id: u64, question: &Question, place: &Place, patience: Duration) -> Option<Complete> {
     let before = redact(question.buffer.before());
     if before.ends_with(MARKER) && before != question.buffer.before() {
         return None;
@@ -368,7 +384,7 @@ fn request(id: u64, question: &Question, place: &Place) -> Option<Complete> {
         context.branch.clone_from(&place.branch);
     }
     context.commands = context::commands(question.buffer.before());
-    let patience = if question.asked { PATIENCE_WHEN_ASKED } else { PATIENCE };
+    let patience = patience.as_millis() as u64;
     Some(Complete {
         id,
         cursor: before.len(),
@@ -377,8 +393,8 @@ fn request(id: u64, question: &Question, place: &Place) -> Option<Complete> {
         candidates: question.candidates.clone(),
         alternatives: if question.asked { ALTERNATIVES } else { 1 },
         // The way back takes a little as well.
-        budget_ms: patience.as_millis() as u64 * 4 / 5,
-        wait_ms: if question.asked { patience.as_millis() as u64 / 2 } else { 0 },
+        budget_ms: patience * 4 / 5,
+        wait_ms: if question.asked { patience / 2 } else { 0 },
         ..Complete::default()
     })
 }
@@ -400,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_request_fits_its_patience() {
-        let request = request(3, &question("git ch"), &Place::default()).unwrap();
+        let request = request(3, &question("git ch"), &Place::default(), PATIENCE).unwrap();
         assert_eq!((request.id, request.cursor, request.alternatives), (3, 6, 1));
         assert!(request.budget_ms < PATIENCE.as_millis() as u64);
     }
