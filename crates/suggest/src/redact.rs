@@ -148,6 +148,17 @@ mod tests {
         check("sudo docker login -u me -p hunter2 r", "sudo docker login -u me -p REDACTED r");
         check("mkdir -p hunter2", "mkdir -p hunter2");
         check("echo hunter2 | sudo -S ls", "echo REDACTED | sudo -S ls");
+        check("cryptsetup open d x <<< hunter2", "cryptsetup open d x <<< REDACTED");
+        check("curl -ume:hunter2 -b 'sid=ab12' u", "curl -ume:REDACTED -b 'sid=REDACTED' u");
+        check("vault login hunter2", "vault login REDACTED");
+        check(
+            "mysql -e \"create user u identified by 'hunter2'\"",
+            "mysql -e \"create user u identified by 'REDACTED'\"",
+        );
+        check(
+            "npm config set //registry/:_authToken hunter2",
+            "npm config set //registry/:_authToken REDACTED",
+        );
     }
 
     #[test]

@@ -91,16 +91,19 @@ fn token(line: &str, run: Range<usize>) -> Option<Range<usize>> {
     is_secret.then_some(run)
 }
 
-/// Whether a text looks drawn by lot: long, of both cases and digits throughout, and no words in it.
+/// Whether a text looks drawn by lot: long, with letters of both cases and digits, and going from one kind to
+/// another at two characters in five or more (at three in five by chance; names in CamelCase at one in four).
 /// Hashes in hexadecimal and identifiers made of them have no letters past `f`.
 fn is_random(text: &str) -> bool {
-    let count = |is: fn(&u8) -> bool| text.bytes().filter(is).count();
-    let parts = ['.', '-', '_'].iter().map(|&c| text.matches(c).count()).sum::<usize>();
+    let kind = |byte: u8| (byte.is_ascii_uppercase(), byte.is_ascii_digit(), byte.is_ascii_lowercase());
+    let changes = text.as_bytes().windows(2).filter(|pair| kind(pair[0]) != kind(pair[1])).count();
+    let joints = text.bytes().filter(|byte| !byte.is_ascii_alphanumeric()).count();
     text.len() >= MIN_RANDOM
-        && parts <= 1
-        && count(u8::is_ascii_digit) >= 4
-        && count(u8::is_ascii_uppercase) >= 4
-        && count(|byte| (b'g'..=b'z').contains(byte)) >= 4
+        && joints <= 2
+        && changes * 5 >= text.len() * 2
+        && text.bytes().any(|byte| byte.is_ascii_digit())
+        && text.bytes().filter(u8::is_ascii_uppercase).count() >= 3
+        && text.bytes().filter(|byte| (b'g'..=b'z').contains(byte)).count() >= 3
 }
 
 /// A private key in PEM, to the quote that closes it or the end of the line.

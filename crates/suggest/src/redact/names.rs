@@ -72,6 +72,7 @@ const SCHEMES: [&str; 6] = ["Bearer ", "Basic ", "Token ", "token ", "bearer ", 
 pub(super) fn find(line: &str) -> Vec<Range<usize>> {
     let mut found = assigned(line);
     found.extend(following(line));
+    found.extend(in_sql(line));
     found
 }
 
@@ -112,22 +113,37 @@ fn assigned(line: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Values in the next word: `--token VALUE`, and `set NAME VALUE` of fish and of other settings.
+/// Values in the next word: `--token VALUE`, and `set NAME VALUE` of fish and of `config` commands.
 fn following(line: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let words = tokens(line);
+    let sets = words.iter().any(|word| matches!(word.raw, "set" | "setenv" | "add" | "config"));
     for pair in words.windows(2) {
-        let (name, value) = (pair[0].raw, pair[1]);
-        if value.operator || value.raw.starts_with('-') || name.contains(['=', ':', '"', '\'']) {
+        let (word, value) = (pair[0].raw, pair[1]);
+        if value.operator || value.raw.starts_with('-') || word.contains(['=', '"', '\'']) {
             continue;
         }
-        let is_option = name.starts_with("--") && is_secret_name(name) && name != "--secret";
-        let is_variable = name.contains('_') && !name.starts_with('-') && is_secret_name(name);
-        let first = words[0].raw;
-        let sets = matches!(first, "set" | "setenv")
-            || words.iter().any(|word| word.raw == "set" || word.raw == "add");
-        if is_option || (is_variable && sets) {
+        let name = word.rsplit([':', '/']).next().unwrap_or(word);
+        // `-p` and the like are for the options of the single commands.
+        let is_option = word.starts_with('-') && name.len() > 4 && word != "--secret";
+        let is_variable = sets && !word.starts_with('-') && name.contains(['_', '.']);
+        if (is_option || is_variable) && is_secret_name(name) {
             push(&mut found, line, value.start..value.end());
+        }
+    }
+    found
+}
+
+/// Passwords in SQL: `IDENTIFIED BY '...'`, `PASSWORD '...'`.
+fn in_sql(line: &str) -> Vec<Range<usize>> {
+    let folded = line.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for clause in ["identified by ", "password "] {
+        for (at, _) in folded.match_indices(clause) {
+            let from = at + clause.len();
+            if line[from..].starts_with(['"', '\'']) && open_quote(&line[..from]).is_some() {
+                push(&mut found, line, value_range(line, from));
+            }
         }
     }
     found
@@ -183,6 +199,7 @@ fn is_secret_name(name: &str) -> bool {
     }
     let parts = parts(name);
     match parts.as_slice() {
+        [.., of, _] if of == "no" => false,
         [.., of, last] if last == "token" && HARMLESS_TOKENS.contains(&of.as_str()) => false,
         [.., of, last] if last == "key" => {
             KEY_OF.contains(&of.as_str()) || (name.contains('_') && name == name.to_ascii_uppercase())

@@ -11,7 +11,8 @@ enum Takes {
     Next(&'static str),
     /// In the option's own word, after its letter.
     Attached(&'static str),
-    /// After the colon (or another sign) of the word that follows the option: `-u USER:PASSWORD`.
+    /// After the colon (or another sign) of the word that follows the option, or of the option's own word:
+    /// `-u USER:PASSWORD`, `-uUSER:PASSWORD`.
     AfterSign(&'static str, char),
     /// In the word after the option, behind a fixed beginning: `-passin pass:PASSWORD`.
     Behind(&'static str, &'static str),
@@ -40,6 +41,8 @@ const COMMANDS: &[(&str, &str, &[Takes])] = &[
             AfterSign("--user", ':'),
             AfterSign("-U", ':'),
             AfterSign("--proxy-user", ':'),
+            AfterSign("-b", '='),
+            AfterSign("--cookie", '='),
         ],
     ),
     ("http", "", &[AfterSign("-a", ':'), AfterSign("--auth", ':')]),
@@ -57,6 +60,13 @@ const COMMANDS: &[(&str, &str, &[Takes])] = &[
     ("mongosh", "", &[Next("-p")]),
     ("mongodump", "", &[Next("-p")]),
     ("mongorestore", "", &[Next("-p")]),
+    ("mysqladmin", "password", &[Next("password")]),
+    ("twine", "upload", &[Next("-p")]),
+    ("gh", "secret", &[Next("--body"), Next("-b")]),
+    ("doctl", "auth", &[Next("-t")]),
+    ("useradd", "", &[Next("-p")]),
+    ("usermod", "", &[Next("-p")]),
+    ("ssh-keygen", "", &[Next("-N"), Next("-P")]),
     ("sqlcmd", "", &[Next("-P"), Attached("-P")]),
     ("bcp", "", &[Next("-P")]),
     ("ldapsearch", "", &[Next("-w")]),
@@ -91,6 +101,10 @@ const COMMANDS: &[(&str, &str, &[Takes])] = &[
     ("nmcli", "", &[Next("password")]),
     ("cmdkey", "", &[Attached("/pass:")]),
 ];
+
+/// Words that say that a command reads a secret from its standard input.
+const READ_SECRETS: [&str; 7] =
+    ["--password-stdin", "--passphrase-fd", "--stdin", "--with-token", "chpasswd", "smbpasswd", "cryptsetup"];
 
 pub(super) fn find(line: &str) -> Vec<Range<usize>> {
     let words = tokens(line);
@@ -138,18 +152,24 @@ fn taken(takes: &Takes, arguments: &[Token<'_>]) -> Vec<Range<usize>> {
             .filter(|word| !word.raw.starts_with("--"))
             .map(|word| word.start + option.len()..word.end())
             .collect(),
-        AfterSign(option, sign) => next(option)
-            .filter_map(|word| {
-                let at = word.raw.find(sign)?;
-                let quote = usize::from(word.raw.starts_with(['"', '\'']) && word.raw.len() > at + 1);
-                Some(word.start + at + 1..word.end() - quote)
-            })
-            .collect(),
+        AfterSign(option, sign) => {
+            let own = arguments.iter().filter(|word| {
+                word.raw.len() > option.len() && word.raw.starts_with(option) && !word.raw.starts_with("--")
+            });
+            next(option).chain(own.copied()).filter_map(|word| after_sign(word, sign)).collect()
+        }
         Behind(option, beginning) => next(option)
             .filter(|word| word.raw.starts_with(beginning))
             .map(|word| word.start + beginning.len()..word.end())
             .collect(),
     }
+}
+
+/// What follows the first `sign` of a word, up to the quote that closes it.
+fn after_sign(word: Token<'_>, sign: char) -> Option<Range<usize>> {
+    let at = word.raw.find(sign)?;
+    let quote = usize::from(word.raw.starts_with(['"', '\'']) && word.raw.len() > at + 1);
+    Some(word.start + at + 1..word.end() - quote)
 }
 
 /// Commands whose last argument is the secret.
@@ -163,6 +183,9 @@ fn last_argument(name: &str, arguments: &[Token<'_>]) -> Option<Range<usize>> {
     let takes = match name {
         "htpasswd" => options('b'),
         "wpa_passphrase" => arguments.len() == 2,
+        "cargo" | "vault" => arguments.len() == 2 && arguments[0].raw == "login",
+        "net" => arguments.iter().any(|word| word.raw.to_ascii_lowercase().starts_with("/user:")),
+        "rabbitmqctl" => arguments.len() == 3 && matches!(arguments[0].raw, "add_user" | "change_password"),
         _ => false,
     };
     let last = arguments.last().filter(|word| takes && !word.operator && !word.raw.starts_with('-'))?;
@@ -171,19 +194,16 @@ fn last_argument(name: &str, arguments: &[Token<'_>]) -> Option<Range<usize>> {
 
 /// `echo SECRET | sudo -S ...` and its like, where a secret is written for another command to read.
 fn piped(words: &[Token<'_>]) -> Option<Range<usize>> {
+    let reads = |reader: &[Token<'_>]| {
+        let has = |raw: &str| reader.iter().any(|word| word.raw == raw);
+        READ_SECRETS.iter().any(|word| has(word)) || (has("sudo") && (has("-S") || has("-kS")))
+    };
+    if let Some(here) = words.iter().position(|word| word.raw == "<<<") {
+        let text = words.get(here + 1).filter(|_| reads(&words[..here]))?;
+        return Some(text.start..text.end());
+    }
     let pipe = words.iter().position(|word| word.raw == "|")?;
     let (writer, reader) = (&words[..pipe], &words[pipe + 1..]);
-    if !writer.first().is_some_and(|word| matches!(word.raw, "echo" | "printf")) {
-        return None;
-    }
-    let reads = reader.iter().any(|word| {
-        matches!(
-            word.raw,
-            "--password-stdin" | "--passphrase-fd" | "--stdin" | "--with-token" | "chpasswd" | "smbpasswd"
-        )
-    }) || (reader.iter().any(|w| w.raw == "sudo")
-        && reader.iter().any(|w| w.raw == "-S" || w.raw == "-kS"))
-        || (reader.iter().any(|w| w.raw == "cryptsetup"));
-    let last = writer[1..].iter().rev().find(|word| !word.operator && !word.raw.starts_with('-'))?;
-    reads.then(|| last.start..last.end())
+    let last = writer.iter().skip(1).rev().find(|word| !word.operator && !word.raw.starts_with('-'))?;
+    (matches!(writer[0].raw, "echo" | "printf") && reads(reader)).then(|| last.start..last.end())
 }
