@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use nemoterm_engine::{GenerateRequest, Generation, Output, Sampling};
+use nemoterm_engine::{Finish, GenerateRequest, Generation, Output, Sampling};
 use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
@@ -119,7 +119,7 @@ impl Plan {
         let mut candidates = self.local.clone();
         let mut logprobs = Vec::new();
         for generation in &output.generations {
-            let Some(suffix) = clean::clean(&generation.text, &self.buffer) else { continue };
+            let Some(suffix) = clean::clean(whole_words(generation), &self.buffer) else { continue };
             logprobs.push((suffix.clone(), sum_logprobs(generation, suffix.len())));
             candidates.push(Candidate::model(&self.buffer, suffix, Some(first_word_logprob(generation))));
         }
@@ -222,6 +222,16 @@ fn core_context(wire: &Context) -> context::Context {
     }
 }
 
+/// What was written, without a last word that generating broke off in, unless that is all there is.
+fn whole_words(generation: &Generation) -> &str {
+    let text = &generation.text;
+    let word = text.len() - text.trim_start().len();
+    match text[word..].rfind(char::is_whitespace) {
+        Some(end) if generation.finish != Finish::Stop => &text[..word + end],
+        _ => text,
+    }
+}
+
 /// The log-probability of the first `bytes` bytes of a generation: what cleaning left of it.
 fn sum_logprobs(generation: &Generation, bytes: usize) -> f32 {
     let mut written = 0;
@@ -247,7 +257,7 @@ fn first_word_logprob(generation: &Generation) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nemoterm_engine::{Finish, GeneratedToken};
+    use nemoterm_engine::GeneratedToken;
 
     fn generation(parts: &[(&str, f32)]) -> Generation {
         Generation {
@@ -285,6 +295,18 @@ mod tests {
         let generation = generation(&[(" sta", -0.1), ("tus", -0.2), (" -s", -4.0)]);
         assert!((first_word_logprob(&generation) - -0.3).abs() < 1e-6);
         assert!((sum_logprobs(&generation, generation.text.len()) - -4.3).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_word_that_was_broken_off_is_left_out() {
+        let mut generation = generation(&[(" add", -0.1), (" src/ma", -0.2)]);
+        assert_eq!(whole_words(&generation), " add src/ma");
+        for finish in [Finish::Length, Finish::Cancelled] {
+            generation.finish = finish;
+            assert_eq!(whole_words(&generation), " add");
+        }
+        generation.text = " ad".to_owned();
+        assert_eq!(whole_words(&generation), " ad", "better than nothing");
     }
 
     #[test]
