@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut generator = Generator::new(model, 4)?;
     for prompt in ["git status\ngit add .\ngit comm", "git status\ngit add .\ngit commit"] {
-        let request = GenerateRequest { max_tokens: 16, stop_at_newline: false, ..GenerateRequest::new(prompt) };
+        let request =
+            GenerateRequest { max_tokens: 16, stop_at_newline: false, ..GenerateRequest::new(prompt) };
         let output = generator.generate(&request, &mut |_| ControlFlow::Continue(()))?;
         let generation = &output.generations[0];
         println!(

@@ -64,7 +64,12 @@ pub(crate) enum RopeScaling {
     /// Every frequency is divided by the factor.
     Linear(f64),
     /// Llama 3: low frequencies are divided, high ones kept, those between interpolated.
-    Llama3 { factor: f64, low: f64, high: f64, original_context: f64 },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original_context: f64,
+    },
     /// A divisor for each frequency, as GGUF stores the result of Llama 3's rule.
     Divisors(Vec<f32>),
 }
@@ -153,7 +158,8 @@ impl Config {
         let hf: HfConfig =
             serde_json::from_slice(json).map_err(|e| malformed("model configuration", e.to_string()))?;
         let architecture = hf.architectures.first().cloned().unwrap_or_default();
-        let family = family::by_architecture(&architecture).ok_or_else(|| family::unknown(&architecture, file))?;
+        let family =
+            family::by_architecture(&architecture).ok_or_else(|| family::unknown(&architecture, file))?;
         if hf.attention_bias || hf.mlp_bias {
             return Err(unsupported("a bias on linear layers".into()));
         }
@@ -207,8 +213,8 @@ impl Config {
     pub(crate) fn from_gguf(metadata: &Metadata, divisors: Option<Vec<f32>>) -> Result<Self, LoadError> {
         let file = metadata.file();
         let architecture = metadata.text("general.architecture")?.to_owned();
-        let family =
-            family::by_gguf_architecture(&architecture).ok_or_else(|| family::unknown(&architecture, file))?;
+        let family = family::by_gguf_architecture(&architecture)
+            .ok_or_else(|| family::unknown(&architecture, file))?;
         let key = |name: &str| format!("{architecture}.{name}");
         let integer = |name: &str| metadata.integer(&key(name));
         let heads = integer("attention.head_count")?;
@@ -284,6 +290,7 @@ impl Config {
             ("feed-forward size", self.feed_forward),
             ("vocabulary size", self.vocabulary),
             ("context length", self.context),
+            ("heads", attention.heads),
             ("key/value heads", attention.kv_heads),
             ("head size", attention.head_dim),
         ] {
@@ -297,7 +304,10 @@ impl Config {
                 format!("{} are not a multiple of {} key/value heads", attention.heads, attention.kv_heads),
             );
         }
-        if attention.rotary_dim % 2 != 0 || attention.rotary_dim > attention.head_dim || attention.rotary_dim == 0 {
+        if attention.rotary_dim % 2 != 0
+            || attention.rotary_dim > attention.head_dim
+            || attention.rotary_dim == 0
+        {
             return wrong(
                 "rotary size",
                 format!("{} does not fit heads of {}", attention.rotary_dim, attention.head_dim),

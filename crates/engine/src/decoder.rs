@@ -77,7 +77,8 @@ impl<B: Backend> Decoder<B> {
             Ok(backend.norm(config.family.norm, config.norm_epsilon, scale, bias)?)
         };
 
-        let mut blocks = Vec::with_capacity(config.layers);
+        // Not reserved: the number of layers is a claim of the file until their tensors were found.
+        let mut blocks = Vec::new();
         for layer in 0..config.layers {
             let qkv = vec![
                 weight(names.query, layer, attention.query_width(), hidden)?,

@@ -265,7 +265,8 @@ fn read_directory(path: &Path) -> Result<Parts, LoadError> {
     if settings.is_file() {
         tokens_config.read_settings(&read_file(&settings)?, &settings.display().to_string())?;
     }
-    let tokens = Tokens::from_json(&read_file(&tokenizer)?, &tokenizer.display().to_string(), &tokens_config)?;
+    let tokens =
+        Tokens::from_json(&read_file(&tokenizer)?, &tokenizer.display().to_string(), &tokens_config)?;
     Ok(Parts { config, checkpoint, tokens })
 }
 

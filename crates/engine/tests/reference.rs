@@ -1,9 +1,10 @@
 //! The engine against numbers computed elsewhere: a float64 implementation for the embedded model, llama.cpp for
 //! SmolLM2.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
+use nemoterm_engine::{DeviceChoice, GenerateRequest, Generator, LoadOptions, Model, Source, Step};
 use serde::Deserialize;
 
 /// One text of `mini-logits.json`.
@@ -57,13 +58,37 @@ fn mini_has_the_reference_logits() {
 
 #[test]
 fn mini_continues_greedily_as_the_reference() {
+    let mut generator = Generator::new(mini(), 2).unwrap();
+    let request =
+        GenerateRequest { heal: false, max_tokens: 16, stop_at_newline: false, ..GenerateRequest::new("") };
+    for case in mini_cases() {
+        // From nothing, from the prompt's whole cache, and from a part of it.
+        for reused in [0, case.tokens.len(), case.tokens.len() / 2] {
+            let go_on = &mut |_: &Step<'_>| ControlFlow::Continue(());
+            if reused > 0 {
+                let first = GenerateRequest { max_tokens: 1, ..request.clone() };
+                generator.generate_tokens(&case.tokens[..reused], &first, go_on).unwrap();
+            }
+            let output = generator.generate_tokens(&case.tokens, &request, go_on).unwrap();
+            let ids: Vec<u32> = output.generations[0].tokens.iter().map(|token| token.id).collect();
+            assert!(case.greedy.starts_with(&ids), "{:?}: {ids:?} is not {:?}", case.text, case.greedy);
+            // The generator ends where the reference goes on past the end-of-text token.
+            let end = case.greedy.iter().position(|&id| id == 2).unwrap_or(case.greedy.len());
+            assert_eq!(ids.len(), end, "{:?}", case.text);
+        }
+    }
+}
+
+#[test]
+fn mini_is_the_same_token_by_token() {
     let model = mini();
     for case in mini_cases() {
-        let mut tokens = case.tokens.clone();
-        for &want in &case.greedy {
-            let rows = model.logits(&tokens).unwrap();
-            assert_eq!(argmax(rows.last().unwrap()), want, "{} after {} tokens", case.text, tokens.len());
-            tokens.push(want);
+        let whole = model.logits(&case.tokens).unwrap();
+        for end in 1..=case.tokens.len() {
+            let part = model.logits(&case.tokens[..end]).unwrap();
+            for (a, b) in part[end - 1].iter().zip(&whole[end - 1]) {
+                assert!((a - b).abs() < 1e-3, "{:?} at {end}: {a} {b}", case.text);
+            }
         }
     }
 }

@@ -25,7 +25,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(threads: usize) -> Result<Self> {
-        let build = |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
+        let build =
+            |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
         let pool = (threads > 1).then(|| build(threads)).transpose().map_err(Error::wrap)?;
         Ok(Self { pool })
     }

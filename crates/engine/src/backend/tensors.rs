@@ -230,7 +230,10 @@ impl Backend for Tensors {
 
         // [count, heads * head] to [heads, count, head]
         let heads = |first: usize, heads: usize| {
-            qkv.narrow(1, first * head, heads * head)?.reshape((count, heads, head))?.transpose(0, 1)?.contiguous()
+            qkv.narrow(1, first * head, heads * head)?
+                .reshape((count, heads, head))?
+                .transpose(0, 1)?
+                .contiguous()
         };
         let query = self.rotate(&heads(0, shape.heads)?, rope, shape, start)?;
         let key = self.rotate(&heads(shape.heads, shape.kv_heads)?, rope, shape, start)?;
@@ -251,10 +254,11 @@ impl Backend for Tensors {
                 .flat_map(|i| (0..end).map(move |p| if p > start + i { f32::NEG_INFINITY } else { 0.0 }))
                 .collect();
             let mask = Tensor::from_vec(mask, (1, 1, count, end), &self.device)?;
-            scores
-                .reshape((shape.kv_heads, group, count, end))?
-                .broadcast_add(&mask)?
-                .reshape((shape.kv_heads, group * count, end))?
+            scores.reshape((shape.kv_heads, group, count, end))?.broadcast_add(&mask)?.reshape((
+                shape.kv_heads,
+                group * count,
+                end,
+            ))?
         };
         let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(self.dtype)?;
         weights

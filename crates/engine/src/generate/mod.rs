@@ -205,7 +205,8 @@ impl Generator {
         if tokens.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let kept = if request.heal { heal::kept(tokens, self.model.tokens().vocabulary()) } else { tokens.len() };
+        let kept =
+            if request.heal { heal::kept(tokens, self.model.tokens().vocabulary()) } else { tokens.len() };
         let mut sampler = Sampler::new(request.sampling);
 
         let cached = self.slots.take(tokens, kept - 1)?;

@@ -28,7 +28,8 @@ impl Slots {
     /// Makes a cache current that holds at most the first `most` of `tokens` and nothing else; returns how many.
     pub(super) fn take(&mut self, tokens: &[u32], most: usize) -> Result<usize, EngineError> {
         let common = |slot: &Slot| slot.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        let best = (0..self.slots.len()).max_by_key(|&i| (common(&self.slots[i]), self.slots[i].used)).unwrap_or(0);
+        let best =
+            (0..self.slots.len()).max_by_key(|&i| (common(&self.slots[i]), self.slots[i].used)).unwrap_or(0);
         let shared = common(&self.slots[best]);
         let mut chosen = best;
         // A cache of which more than half would be lost belongs to another text: leave it, copy what is shared.

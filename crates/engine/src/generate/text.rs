@@ -63,7 +63,10 @@ impl<'a> TextBuffer<'a> {
     /// Where the first stop string begins. What was given out holds none.
     fn find_stop(&self) -> Option<usize> {
         let rest = &self.bytes[self.given..];
-        self.stops().filter_map(|stop| rest.windows(stop.len()).position(|w| w == stop)).min().map(|at| at + self.given)
+        self.stops()
+            .filter_map(|stop| rest.windows(stop.len()).position(|w| w == stop))
+            .min()
+            .map(|at| at + self.given)
     }
 
     /// Length of the longest end of the text that is the beginning of a stop string.

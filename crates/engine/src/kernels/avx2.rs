@@ -1,34 +1,154 @@
 //! Vector kernels for x86-64 with AVX2, FMA and F16C.
 //!
-//! A block format says how 32 elements are unpacked into bytes, with their scale and offset ([`Block`]); a plain
-//! format says how 8 elements are widened ([`Plain`]). The two loops over rows are written once for each kind.
+//! A block format says how 32 elements are unpacked into bytes, with their scale and offset ([`Unpacked`]); a plain
+//! format says how 8 elements are widened. The loops over rows and tiles are written once for all of them.
 
 use std::arch::x86_64::*;
 
 use super::dequantise::{fifth_bits, scale_and_offset};
-use super::{Activations, GROUP, Quantised};
+use super::{Activations, Group, LANES, Packed, TILE, Tiles};
 use crate::weights::ElementType;
 
-/// Activations that share one unpacking of a row of weights: as many as leave the unpacked values in registers.
-const TILE: usize = 4;
+/// Rows of weights that meet every tile of activations before the next rows do, so that both stay in the first-level
+/// cache.
+const ROW_BLOCK: usize = 16;
 
 /// As [`super::multiply`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
-    match (element, &activations.quantised) {
-        (ElementType::F32, _) => plain::<F32, 4>(weights, activations, out),
-        (ElementType::F16, _) => plain::<F16, 2>(weights, activations, out),
-        (ElementType::BF16, _) => plain::<BF16, 2>(weights, activations, out),
-        (ElementType::Q4_0, Some(q)) => blocks::<Q4_0, 18>(weights, q, activations, out),
-        (ElementType::Q4_1, Some(q)) => blocks::<Q4_1, 20>(weights, q, activations, out),
-        (ElementType::Q5_0, Some(q)) => blocks::<Q5_0, 22>(weights, q, activations, out),
-        (ElementType::Q5_1, Some(q)) => blocks::<Q5_1, 24>(weights, q, activations, out),
-        (ElementType::Q8_0, Some(q)) => blocks::<Q8_0, 34>(weights, q, activations, out),
-        (ElementType::Q4K, Some(q)) => blocks::<Q4K, 144>(weights, q, activations, out),
-        (ElementType::Q5K, Some(q)) => blocks::<Q5K, 176>(weights, q, activations, out),
-        (ElementType::Q6K, Some(q)) => blocks::<Q6K, 210>(weights, q, activations, out),
-        (_, None) => super::portable::multiply(element, weights, activations, out),
+    match &activations.packed {
+        Packed::None => super::portable::multiply(element, weights, activations, out),
+        Packed::Plain(tiles) => {
+            let count = activations.count();
+            match element {
+                ElementType::F32 => rows::<_, F32, 32>(weights, tiles, count, out),
+                ElementType::F16 => rows::<_, F16, 16>(weights, tiles, count, out),
+                ElementType::BF16 => rows::<_, BF16, 16>(weights, tiles, count, out),
+                _ => super::portable::multiply(element, weights, activations, out),
+            }
+        }
+        Packed::Quantised(tiles) => {
+            let count = activations.count();
+            match element {
+                ElementType::Q4_0 => rows::<_, Q4_0, 18>(weights, tiles, count, out),
+                ElementType::Q4_1 => rows::<_, Q4_1, 20>(weights, tiles, count, out),
+                ElementType::Q5_0 => rows::<_, Q5_0, 22>(weights, tiles, count, out),
+                ElementType::Q5_1 => rows::<_, Q5_1, 24>(weights, tiles, count, out),
+                ElementType::Q8_0 => rows::<_, Q8_0, 34>(weights, tiles, count, out),
+                ElementType::Q4K => rows::<_, Q4K, 144>(weights, tiles, count, out),
+                ElementType::Q5K => rows::<_, Q5K, 176>(weights, tiles, count, out),
+                ElementType::Q6K => rows::<_, Q6K, 210>(weights, tiles, count, out),
+                _ => super::portable::multiply(element, weights, activations, out),
+            }
+        }
     }
+}
+
+/// How one row of weights, in chunks of `N` bytes, is multiplied with pieces `T` of activations.
+trait Format<T, const N: usize> {
+    /// Pieces of activations that a chunk covers.
+    const PIECES: usize;
+
+    /// Adds to `sums[w][x]` the products of `chunks[w]`, and of piece `x` of `pieces`. Called only from code
+    /// compiled for AVX2, FMA and F16C.
+    fn accumulate<const W: usize, const X: usize>(
+        chunks: [&[u8; N]; W],
+        pieces: &[[T; X]],
+        sums: &mut [[Sum; X]; W],
+    );
+}
+
+/// A running scalar product.
+#[derive(Clone, Copy)]
+struct Sum {
+    lanes: __m256,
+    scalar: f32,
+}
+
+impl Sum {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn zero() -> Self {
+        Self { lanes: _mm256_setzero_ps(), scalar: 0.0 }
+    }
+}
+
+/// All products of whole rows with all tiles.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn rows<T, F: Format<T, N>, const N: usize>(weights: &[u8], tiles: &Tiles<T>, count: usize, out: &mut [f32]) {
+    let row_chunks = tiles.pieces / F::PIECES;
+    let weights = weights.as_chunks::<N>().0;
+    for (weights, out) in weights.chunks(row_chunks * ROW_BLOCK).zip(out.chunks_mut(count * ROW_BLOCK)) {
+        for (i, tile) in tiles.tiles.chunks_exact(tiles.pieces).enumerate() {
+            for (row, results) in weights.chunks_exact(row_chunks).zip(out.chunks_exact_mut(count)) {
+                let [sums] = tile_sums::<T, F, N, 1, TILE>([row], tile);
+                let results = &mut results[i * TILE..];
+                let wanted = results.len().min(TILE);
+                results[..wanted].copy_from_slice(&totals(sums)[..wanted]);
+            }
+        }
+        if tiles.single.is_empty() {
+            continue;
+        }
+        let single = tiles.single.as_chunks::<1>().0;
+        let last = count - 1;
+        let mut fours = weights.chunks_exact(row_chunks * TILE);
+        let mut results = out.chunks_exact_mut(count * TILE);
+        for (four, results) in (&mut fours).zip(&mut results) {
+            let (first, second) = four.split_at(row_chunks * 2);
+            let ((a, b), (c, d)) = (first.split_at(row_chunks), second.split_at(row_chunks));
+            let sums = tile_sums::<T, F, N, TILE, 1>([a, b, c, d], single);
+            let totals = totals([sums[0][0], sums[1][0], sums[2][0], sums[3][0]]);
+            for (result, total) in results[last..].iter_mut().step_by(count).zip(totals) {
+                *result = total;
+            }
+        }
+        let rest = results.into_remainder();
+        for (row, results) in fours.remainder().chunks_exact(row_chunks).zip(rest.chunks_exact_mut(count)) {
+            let [[sum]] = tile_sums::<T, F, N, 1, 1>([row], single);
+            results[last] = totals([sum, Sum::zero(), Sum::zero(), Sum::zero()])[0];
+        }
+    }
+}
+
+/// The products of `W` rows of weights with `X` rows of activations.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn tile_sums<T, F: Format<T, N>, const N: usize, const W: usize, const X: usize>(
+    rows: [&[[u8; N]]; W],
+    tile: &[[T; X]],
+) -> [[Sum; X]; W] {
+    let mut sums = [[Sum::zero(); X]; W];
+    let length = tile.len() / F::PIECES;
+    // Said before the loop, so that it needs no bounds checks.
+    if rows.iter().any(|row| row.len() < length) {
+        return sums;
+    }
+    for (i, pieces) in tile.chunks_exact(F::PIECES).enumerate() {
+        let mut chunks = [&rows[0][i]; W];
+        for w in 1..W {
+            chunks[w] = &rows[w][i];
+        }
+        F::accumulate::<W, X>(chunks, pieces, &mut sums);
+    }
+    sums
+}
+
+/// Four sums at once.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn totals(sums: [Sum; TILE]) -> [f32; TILE] {
+    let [a, b, c, d] = sums;
+    let ab = _mm256_hadd_ps(a.lanes, b.lanes);
+    let cd = _mm256_hadd_ps(c.lanes, d.lanes);
+    let all = _mm256_hadd_ps(ab, cd);
+    let all = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+    let all = _mm_add_ps(all, _mm_setr_ps(a.scalar, b.scalar, c.scalar, d.scalar));
+    let low = _mm_cvtss_f32(all);
+    let second = _mm_cvtss_f32(_mm_shuffle_ps::<0b01>(all, all));
+    let third = _mm_cvtss_f32(_mm_shuffle_ps::<0b10>(all, all));
+    [low, second, third, _mm_cvtss_f32(_mm_shuffle_ps::<0b11>(all, all))]
 }
 
 // ---- loads: the only places where memory is touched through pointers -------------------------------------------
@@ -72,121 +192,62 @@ fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     &block[at..at + N].as_chunks::<N>().0[0]
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum(v: __m256) -> f32 {
-    let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-    let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
-}
-
 // ---- plain formats ---------------------------------------------------------------------------------------------
-
-trait Plain<const N: usize> {
-    /// Eight elements.
-    fn widen(bytes: &[[u8; N]; 8]) -> __m256;
-    /// One element.
-    fn one(bytes: [u8; N]) -> f32;
-}
 
 struct F32;
 struct F16;
 struct BF16;
 
-impl Plain<4> for F32 {
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    fn widen(bytes: &[[u8; 4]; 8]) -> __m256 {
-        // SAFETY: 32 bytes are readable behind the reference, the load needs no alignment, and only `multiply`,
-        // which is compiled for AVX2, gets here.
-        unsafe { _mm256_castsi256_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
-    }
+/// Implements [`Format`] for chunks of eight numbers, with a function that widens them.
+macro_rules! plain_format {
+    ($name:ident, $bytes:literal, $widen:ident) => {
+        impl Format<[f32; LANES], $bytes> for $name {
+            const PIECES: usize = 1;
 
-    fn one(bytes: [u8; 4]) -> f32 {
-        f32::from_le_bytes(bytes)
-    }
-}
-
-impl Plain<2> for F16 {
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    fn widen(bytes: &[[u8; 2]; 8]) -> __m256 {
-        // SAFETY: as for F32, with 16 bytes and F16C.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
-    }
-
-    fn one(bytes: [u8; 2]) -> f32 {
-        half::f16::from_le_bytes(bytes).to_f32()
-    }
-}
-
-impl Plain<2> for BF16 {
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    fn widen(bytes: &[[u8; 2]; 8]) -> __m256 {
-        // SAFETY: as for F32, with 16 bytes. A bf16 is the upper half of an f32.
-        unsafe {
-            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+            #[inline(always)]
+            #[allow(unsafe_code)]
+            fn accumulate<const W: usize, const X: usize>(
+                chunks: [&[u8; $bytes]; W],
+                pieces: &[[[f32; LANES]; X]],
+                sums: &mut [[Sum; X]; W],
+            ) {
+                let [piece] = pieces else { return };
+                for w in 0..W {
+                    // SAFETY: only `multiply`, which is compiled for these features, gets here.
+                    unsafe {
+                        let weights = $widen(chunks[w]);
+                        for x in 0..X {
+                            let sum = &mut sums[w][x].lanes;
+                            *sum = _mm256_fmadd_ps(weights, load8f(&piece[x]), *sum);
+                        }
+                    }
+                }
+            }
         }
-    }
+    };
+}
 
-    fn one(bytes: [u8; 2]) -> f32 {
-        half::bf16::from_le_bytes(bytes).to_f32()
-    }
+plain_format!(F32, 32, widen_f32);
+plain_format!(F16, 16, widen_f16);
+plain_format!(BF16, 16, widen_bf16);
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_f32(bytes: &[u8; 32]) -> __m256 {
+    _mm256_castsi256_ps(load32(bytes))
 }
 
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn plain<P: Plain<N>, const N: usize>(weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
-    let (width, count) = (activations.width, activations.count());
-    for (row, results) in weights.chunks_exact(width * N).zip(out.chunks_exact_mut(count)) {
-        let row = row.as_chunks::<N>().0;
-        let mut tiles = activations.rows.chunks_exact(width * TILE);
-        let mut results = results.chunks_exact_mut(TILE);
-        for (tile, results) in (&mut tiles).zip(&mut results) {
-            let rows: [&[f32]; TILE] = std::array::from_fn(|i| &tile[i * width..(i + 1) * width]);
-            results.copy_from_slice(&plain_tile::<P, N, TILE>(row, rows));
-        }
-        for (tile, result) in tiles.remainder().chunks_exact(width).zip(results.into_remainder()) {
-            [*result] = plain_tile::<P, N, 1>(row, [tile]);
-        }
-    }
+#[target_feature(enable = "avx2,f16c")]
+fn widen_f16(bytes: &[u8; 16]) -> __m256 {
+    _mm256_cvtph_ps(load16(bytes))
 }
 
+/// A bf16 is the upper half of an f32.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn plain_tile<P: Plain<N>, const N: usize, const ROWS: usize>(
-    weights: &[[u8; N]],
-    rows: [&[f32]; ROWS],
-) -> [f32; ROWS] {
-    // Two accumulators for each row hide the latency of the additions where there are few rows.
-    let mut even = [_mm256_setzero_ps(); ROWS];
-    let mut odd = [_mm256_setzero_ps(); ROWS];
-    let (chunks, tail) = weights.as_chunks::<8>();
-    let activations = rows.map(|row| row.as_chunks::<8>().0);
-    let (pairs, last) = chunks.as_chunks::<2>();
-    for (i, [first, second]) in pairs.iter().enumerate() {
-        let (first, second) = (P::widen(first), P::widen(second));
-        for t in 0..ROWS {
-            even[t] = _mm256_fmadd_ps(first, load8f(&activations[t][2 * i]), even[t]);
-            odd[t] = _mm256_fmadd_ps(second, load8f(&activations[t][2 * i + 1]), odd[t]);
-        }
-    }
-    if let [last] = last {
-        let last = P::widen(last);
-        for t in 0..ROWS {
-            even[t] = _mm256_fmadd_ps(last, load8f(&activations[t][2 * pairs.len()]), even[t]);
-        }
-    }
-    let mut result = [0.0; ROWS];
-    for t in 0..ROWS {
-        result[t] = sum(_mm256_add_ps(even[t], odd[t]));
-        for (&weight, &x) in tail.iter().zip(&rows[t][chunks.len() * 8..]) {
-            result[t] += P::one(weight) * x;
-        }
-    }
-    result
+#[target_feature(enable = "avx2")]
+fn widen_bf16(bytes: &[u8; 16]) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load16(bytes))))
 }
 
 // ---- block formats ---------------------------------------------------------------------------------------------
@@ -207,96 +268,6 @@ impl Unpacked {
     fn new(values: __m256i, scale: f32, offset: f32) -> Self {
         Self { values, scale, offset, pair_scales: _mm256_set1_epi16(1) }
     }
-}
-
-trait Block<const N: usize> {
-    /// Groups of 32 elements in a block.
-    const GROUPS: usize;
-    /// True when the values are signed.
-    const SIGNED: bool;
-    /// True when there is an offset.
-    const OFFSET: bool;
-
-    /// Group `group` of the block. Called only from code compiled for AVX2.
-    fn unpack(block: &[u8; N], group: usize) -> Unpacked;
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn blocks<B: Block<N>, const N: usize>(
-    weights: &[u8],
-    quantised: &Quantised,
-    activations: &Activations<'_>,
-    out: &mut [f32],
-) {
-    let count = activations.count();
-    let groups = activations.width / GROUP;
-    let row_blocks = groups / B::GROUPS;
-    let values = quantised.values.as_chunks::<GROUP>().0;
-    let row = |t: usize| Row {
-        values: &values[t * groups..(t + 1) * groups],
-        scales: &quantised.scales[t * groups..(t + 1) * groups],
-        sums: &quantised.sums[t * groups..(t + 1) * groups],
-    };
-    for (weights, results) in weights.as_chunks::<N>().0.chunks_exact(row_blocks).zip(out.chunks_exact_mut(count)) {
-        let (tiles, rest) = results.as_chunks_mut::<TILE>();
-        let tiled = tiles.len() * TILE;
-        for (i, results) in tiles.iter_mut().enumerate() {
-            *results = block_tile::<B, N, TILE>(weights, std::array::from_fn(|t| row(i * TILE + t)));
-        }
-        for (i, result) in rest.iter_mut().enumerate() {
-            [*result] = block_tile::<B, N, 1>(weights, [row(tiled + i)]);
-        }
-    }
-}
-
-/// One row of quantised activations.
-#[derive(Clone, Copy)]
-struct Row<'a> {
-    values: &'a [[i8; GROUP]],
-    scales: &'a [f32],
-    sums: &'a [f32],
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn block_tile<B: Block<N>, const N: usize, const ROWS: usize>(
-    weights: &[[u8; N]],
-    rows: [Row<'_>; ROWS],
-) -> [f32; ROWS] {
-    let groups = weights.len() * B::GROUPS;
-    // Equal lengths, said once, so that the loop below needs no bounds checks.
-    let rows = rows.map(|row| Row {
-        values: &row.values[..groups],
-        scales: &row.scales[..groups],
-        sums: &row.sums[..groups],
-    });
-    let mut sums = [_mm256_setzero_ps(); ROWS];
-    let mut offsets = [0.0f32; ROWS];
-    for (b, block) in weights.iter().enumerate() {
-        for group in 0..B::GROUPS {
-            let g = b * B::GROUPS + group;
-            let weight = B::unpack(block, group);
-            let magnitude = if B::SIGNED { _mm256_abs_epi8(weight.values) } else { weight.values };
-            for t in 0..ROWS {
-                let x = load32i(&rows[t].values[g]);
-                // Unsigned times signed bytes, neighbours added in 16 bits: at most 2 * 128 * 127, which fits.
-                let x = if B::SIGNED { _mm256_sign_epi8(x, weight.values) } else { x };
-                let pairs = _mm256_maddubs_epi16(magnitude, x);
-                let quads = _mm256_madd_epi16(pairs, weight.pair_scales);
-                let scale = _mm256_set1_ps(weight.scale * rows[t].scales[g]);
-                sums[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(quads), scale, sums[t]);
-                if B::OFFSET {
-                    offsets[t] += weight.offset * rows[t].sums[g];
-                }
-            }
-        }
-    }
-    let mut result = offsets;
-    for t in 0..ROWS {
-        result[t] += sum(sums[t]);
-    }
-    result
 }
 
 /// The half-precision number at `at`. The conversion of the `half` crate asks for the processor's features each time.
@@ -328,25 +299,57 @@ fn spread_bits(bits: u32) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
-/// Implements [`Block`] with a body that is compiled for AVX2.
+/// Implements [`Format`] for blocks of `$groups` groups, with a function that unpacks one of them.
 macro_rules! block_format {
     ($name:ident, $bytes:literal, groups: $groups:literal, signed: $signed:literal, offset: $offset:literal,
      $unpack:ident) => {
         struct $name;
 
-        impl Block<$bytes> for $name {
-            const GROUPS: usize = $groups;
-            const SIGNED: bool = $signed;
-            const OFFSET: bool = $offset;
+        impl Format<Group, $bytes> for $name {
+            const PIECES: usize = $groups;
 
             #[inline(always)]
             #[allow(unsafe_code)]
-            fn unpack(block: &[u8; $bytes], group: usize) -> Unpacked {
-                // SAFETY: only `multiply`, which is compiled for AVX2, gets here.
-                unsafe { $unpack(block, group) }
+            fn accumulate<const W: usize, const X: usize>(
+                chunks: [&[u8; $bytes]; W],
+                pieces: &[[Group; X]],
+                sums: &mut [[Sum; X]; W],
+            ) {
+                for (g, piece) in pieces.iter().enumerate() {
+                    for w in 0..W {
+                        // SAFETY: only `multiply`, which is compiled for these features, gets here.
+                        unsafe {
+                            let weights = $unpack(chunks[w], g);
+                            accumulate_group::<$signed, $offset, X>(weights, piece, &mut sums[w]);
+                        }
+                    }
+                }
             }
         }
     };
+}
+
+/// Adds the products of 32 weights with `X` groups of activations.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_group<const SIGNED: bool, const OFFSET: bool, const X: usize>(
+    weights: Unpacked,
+    piece: &[Group; X],
+    sums: &mut [Sum; X],
+) {
+    let magnitude = if SIGNED { _mm256_abs_epi8(weights.values) } else { weights.values };
+    for x in 0..X {
+        let values = load32i(&piece[x].values);
+        // Unsigned times signed bytes, neighbours added in 16 bits: at most 2 * 128 * 127, which fits.
+        let values = if SIGNED { _mm256_sign_epi8(values, weights.values) } else { values };
+        let pairs = _mm256_maddubs_epi16(magnitude, values);
+        let quads = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, weights.pair_scales));
+        let scale = _mm256_set1_ps(weights.scale * piece[x].scale);
+        sums[x].lanes = _mm256_fmadd_ps(quads, scale, sums[x].lanes);
+        if OFFSET {
+            sums[x].scalar += weights.offset * piece[x].sum;
+        }
+    }
 }
 
 block_format!(Q4_0, 18, groups: 1, signed: false, offset: true, q4_0);

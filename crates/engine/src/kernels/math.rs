@@ -3,10 +3,7 @@
 //! Every function is plain Rust, written in lanes of eight so that the compiler can use vector registers, and is
 //! compiled twice on x86-64: once for AVX2 and FMA, once for any machine.
 
-use super::{GROUP, Level, level};
-
-/// Lanes of a reduction. Sums in a fixed number of lanes can be vectorised without reordering them.
-const LANES: usize = 8;
+use super::{GROUP, Group, LANES, Level, Tiles, level};
 
 /// Declares `$name`, which runs `$body::<true>` compiled for AVX2 where the processor has it, else `$body::<false>`.
 macro_rules! dispatched {
@@ -37,7 +34,10 @@ fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Sum of `LANES` partial sums.
+/// Adding it rounds to an integer, which then stands in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Sum of `LANES` partial sums. Sums in a fixed number of lanes can be vectorised without reordering them.
 #[inline(always)]
 fn total(lanes: [f32; LANES]) -> f32 {
     let half: [f32; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
@@ -67,8 +67,6 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 /// loops over it vectorise. Below -87 the result is about 1e-38 rather than 0.
 #[inline(always)]
 fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// Adding it rounds to an integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
@@ -84,33 +82,35 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
 }
 
 dispatched! {
-    /// Quantises groups of 32 to signed bytes; `sums` gets the sum of each quantised group.
-    pub(super) fn quantise(rows: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [f32]) = quantise_body;
+    /// Quantises rows of `width` numbers to signed bytes, and packs them.
+    pub(super) fn quantise(rows: &[f32], width: usize) -> Tiles<Group> = quantise_body;
 }
 
 #[inline(always)]
-fn quantise_body<const FMA: bool>(rows: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
-    const ROUND: f32 = 12_582_912.0;
-    let groups = rows.as_chunks::<GROUP>().0.iter().zip(values.as_chunks_mut::<GROUP>().0);
-    for ((group, values), (scale, sum)) in groups.zip(scales.iter_mut().zip(sums)) {
-        let mut lanes = [0.0f32; LANES];
-        for chunk in group.as_chunks::<LANES>().0 {
-            for i in 0..LANES {
-                lanes[i] = lanes[i].max(chunk[i].abs());
-            }
+fn quantise_body<const FMA: bool>(rows: &[f32], width: usize) -> Tiles<Group> {
+    let empty = Group { values: [0; GROUP], scale: 0.0, sum: 0.0 };
+    Tiles::pack(rows, width, empty, quantise_group::<FMA>)
+}
+
+#[inline(always)]
+fn quantise_group<const FMA: bool>(group: &[f32; GROUP]) -> Group {
+    let mut lanes = [0.0f32; LANES];
+    for chunk in group.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            lanes[i] = lanes[i].max(chunk[i].abs());
         }
-        let largest = lanes.iter().fold(0.0f32, |a, &b| a.max(b));
-        *scale = largest / 127.0;
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let mut integers = 0i32;
-        for (value, &x) in values.iter_mut().zip(group) {
-            let rounded = fma::<FMA>(x, inverse, ROUND).to_bits() as i32;
-            let integer = rounded.wrapping_sub(ROUND.to_bits() as i32);
-            *value = integer as i8;
-            integers += integer;
-        }
-        *sum = *scale * integers as f32;
     }
+    let largest = lanes.iter().fold(0.0f32, |a, &b| a.max(b));
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let mut values = [0; GROUP];
+    let mut sum = 0i32;
+    for (value, &x) in values.iter_mut().zip(group) {
+        let integer = (fma::<FMA>(x, inverse, ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        *value = integer as i8;
+        sum = sum.wrapping_add(integer);
+    }
+    let scale = largest / 127.0;
+    Group { values, scale, sum: scale * sum as f32 }
 }
 
 dispatched! {

@@ -9,6 +9,8 @@ mod avx2;
 mod dequantise;
 pub(crate) mod math;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use dequantise::dequantise;
 
@@ -16,34 +18,85 @@ use crate::weights::ElementType;
 
 /// Elements that share a scale in quantised activations.
 const GROUP: usize = 32;
+/// Elements of a vector register.
+const LANES: usize = 8;
+/// Rows of activations that are multiplied together.
+const TILE: usize = 4;
 
-/// Rows of activations, as the kernels for one weight type want them.
+/// Rows of activations, as the kernels for one kind of weights want them.
 pub(crate) struct Activations<'a> {
     /// Rows of `width` numbers.
     rows: &'a [f32],
     width: usize,
-    quantised: Option<Quantised>,
+    packed: Packed,
 }
 
-/// Activations in 8 bits: element = `scale * value`.
-struct Quantised {
-    values: Vec<i8>,
-    /// One for each group of 32.
-    scales: Vec<f32>,
-    /// Sum of the group's elements, for formats with an offset.
-    sums: Vec<f32>,
+/// Activations in the order in which a kernel reads them.
+enum Packed {
+    /// As they are.
+    None,
+    /// Vectors of f32, for plain formats.
+    Plain(Tiles<[f32; LANES]>),
+    /// Eight-bit groups, for block formats.
+    Quantised(Tiles<Group>),
+}
+
+/// 32 activations in 8 bits: element = `scale * value`.
+#[derive(Clone, Copy)]
+struct Group {
+    values: [i8; GROUP],
+    scale: f32,
+    /// Sum of the elements, for formats with an offset.
+    sum: f32,
+}
+
+/// Rows cut into pieces, the pieces of four rows interleaved. Two or three rows that are left over make a tile with
+/// empty rows, a single one stands alone.
+struct Tiles<T> {
+    /// Piece after piece, for each the four rows; tile after tile.
+    tiles: Vec<[T; TILE]>,
+    single: Vec<T>,
+    /// Pieces in a row.
+    pieces: usize,
+}
+
+impl<T: Copy> Tiles<T> {
+    /// Packs rows of `pieces * N` numbers.
+    fn pack<const N: usize>(rows: &[f32], width: usize, empty: T, piece: impl Fn(&[f32; N]) -> T) -> Self {
+        let (pieces, count) = (width / N, rows.len() / width);
+        let single = count % TILE == 1;
+        let tiled = if single { count - 1 } else { count };
+        let mut tiles = vec![[empty; TILE]; tiled.div_ceil(TILE) * pieces];
+        for (i, row) in rows[..tiled * width].chunks_exact(width).enumerate() {
+            let tile = &mut tiles[i / TILE * pieces..][..pieces];
+            for (slot, numbers) in tile.iter_mut().zip(row.as_chunks::<N>().0) {
+                slot[i % TILE] = piece(numbers);
+            }
+        }
+        let single = rows[tiled * width..].as_chunks::<N>().0.iter().map(piece).collect();
+        Self { tiles, single, pieces }
+    }
 }
 
 impl<'a> Activations<'a> {
     /// Prepares `rows` for weights of type `element`.
     pub(crate) fn new(rows: &'a [f32], width: usize, element: ElementType) -> Self {
-        let integers = element.is_quantised() && level() == Level::Avx2;
-        Self { rows, width, quantised: integers.then(|| Quantised::new(rows)) }
+        let packed = match kind(element, width) {
+            Kind::Portable => Packed::None,
+            Kind::Plain => Packed::Plain(Tiles::pack(rows, width, [0.0; LANES], |piece| *piece)),
+            Kind::Quantised => Packed::Quantised(math::quantise(rows, width)),
+        };
+        Self { rows, width, packed }
     }
 
     /// True when these activations can also be used with weights of type `element`.
     pub(crate) fn suits(&self, element: ElementType) -> bool {
-        self.quantised.is_some() == (element.is_quantised() && level() == Level::Avx2)
+        let have = match self.packed {
+            Packed::None => Kind::Portable,
+            Packed::Plain(_) => Kind::Plain,
+            Packed::Quantised(_) => Kind::Quantised,
+        };
+        have == kind(element, self.width)
     }
 
     fn count(&self) -> usize {
@@ -51,13 +104,19 @@ impl<'a> Activations<'a> {
     }
 }
 
-impl Quantised {
-    fn new(rows: &[f32]) -> Self {
-        let groups = rows.len() / GROUP;
-        let mut quantised =
-            Self { values: vec![0; rows.len()], scales: vec![0.0; groups], sums: vec![0.0; groups] };
-        math::quantise(rows, &mut quantised.values, &mut quantised.scales, &mut quantised.sums);
-        quantised
+/// The ways to multiply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    Plain,
+    Quantised,
+}
+
+fn kind(element: ElementType, width: usize) -> Kind {
+    match (level(), element.is_quantised()) {
+        (Level::Avx2, true) => Kind::Quantised,
+        (Level::Avx2, false) if width.is_multiple_of(LANES) => Kind::Plain,
+        _ => Kind::Portable,
     }
 }
 
@@ -70,7 +129,8 @@ enum Level {
 
 fn level() -> Level {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+    {
         return Level::Avx2;
     }
     Level::Portable

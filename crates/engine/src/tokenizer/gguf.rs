@@ -11,11 +11,11 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, BpeBuilder};
 use tokenizers::normalizers::replace::Replace;
 use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Sequence as NormalizerSequence};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -85,7 +85,8 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, LoadError> {
     let plain = || ByteLevel::new(false, false, false);
     let split = |pattern: &str| -> Result<PreTokenizerWrapper, LoadError> {
         let pattern = SplitPattern::Regex(pattern.to_owned());
-        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(|e| refused(metadata, e))?;
+        let split =
+            Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(|e| refused(metadata, e))?;
         Ok(Sequence::new(vec![split.into(), plain().into()]).into())
     };
     let gpt2 = || ByteLevel::new(false, false, true);
@@ -164,14 +165,15 @@ fn add_special_tokens(metadata: &Metadata, tokenizer: &mut Tokenizer) -> Result<
     };
     let names = metadata.texts("tokenizer.ggml.tokens")?;
     let of_type = |wanted: &'static [i64], special: bool| {
-        let matching = names.iter().zip(types).filter(|&(name, kind)| wanted.contains(kind) && !name.is_empty());
-        matching.map(|(name, _)| AddedToken::from(name.clone(), special).normalized(false)).collect::<Vec<_>>()
+        let matching =
+            names.iter().zip(types).filter(|&(name, kind)| wanted.contains(kind) && !name.is_empty());
+        matching
+            .map(|(name, _)| AddedToken::from(name.clone(), special).normalized(false))
+            .collect::<Vec<_>>()
     };
     tokenizer
         .add_special_tokens(of_type(&[token_type::UNKNOWN, token_type::CONTROL], true))
         .map_err(|e| refused(metadata, e))?;
-    tokenizer
-        .add_tokens(of_type(&[token_type::USER_DEFINED], false))
-        .map_err(|e| refused(metadata, e))?;
+    tokenizer.add_tokens(of_type(&[token_type::USER_DEFINED], false)).map_err(|e| refused(metadata, e))?;
     Ok(())
 }

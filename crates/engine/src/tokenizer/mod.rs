@@ -45,10 +45,8 @@ impl TokensConfig {
         struct Settings {
             add_bos_token: Option<bool>,
         }
-        let settings: Settings = serde_json::from_slice(json).map_err(|e| LoadError::Tokenizer {
-            file: file.to_owned(),
-            reason: e.to_string(),
-        })?;
+        let settings: Settings = serde_json::from_slice(json)
+            .map_err(|e| LoadError::Tokenizer { file: file.to_owned(), reason: e.to_string() })?;
         self.add_bos = settings.add_bos_token;
         Ok(())
     }
@@ -106,6 +104,12 @@ impl Tokens {
         let size = tokenizer.get_vocab_size(true);
         if size > config.vocabulary {
             return Err(format!("it has {size} tokens, the model {}", config.vocabulary));
+        }
+        if let Some(bos) = config.bos.filter(|&bos| bos as usize >= config.vocabulary) {
+            return Err(format!(
+                "begin-of-text token {bos} is outside the vocabulary of {}",
+                config.vocabulary
+            ));
         }
         let vocabulary = Vocabulary::new(&tokenizer, spelling, config.vocabulary);
         let mut ends = config.eos.clone();

@@ -20,8 +20,12 @@ impl Vocabulary {
     pub(super) fn new(tokenizer: &Tokenizer, spelling: Spelling, size: usize) -> Self {
         let added = tokenizer.get_added_tokens_decoder();
         let byte_of = char_bytes();
-        let mut vocabulary =
-            Self { arena: Vec::new(), spans: Vec::with_capacity(size), control: vec![false; size], sorted: Vec::new() };
+        let mut vocabulary = Self {
+            arena: Vec::new(),
+            spans: Vec::with_capacity(size),
+            control: vec![false; size],
+            sorted: Vec::new(),
+        };
         for id in 0..size as u32 {
             let start = vocabulary.arena.len() as u32;
             match added.get(&id) {

@@ -45,7 +45,11 @@ pub(crate) struct Metadata {
 impl Metadata {
     fn wrong(&self, key: &str, expected: &str) -> LoadError {
         let reason = if self.values.contains_key(key) { "is not" } else { "is missing, expected" };
-        LoadError::Malformed { file: self.file.clone(), field: key.to_owned(), reason: format!("{reason} {expected}") }
+        LoadError::Malformed {
+            file: self.file.clone(),
+            field: key.to_owned(),
+            reason: format!("{reason} {expected}"),
+        }
     }
 
     /// The file, for messages.
@@ -177,7 +181,10 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
             .and_then(|start| start.checked_add(length).map(|end| start..end))
             .and_then(|range| bytes.slice(range))
             .ok_or_else(|| {
-                refused(format!("{length} bytes at offset {offset} lie beyond the end of the file, {}", bytes.len()))
+                refused(format!(
+                    "{length} bytes at offset {offset} lie beyond the end of the file, {}",
+                    bytes.len()
+                ))
             })?;
         let tensor = RawTensor::new(element, shape, slice).map_err(refused)?;
         if tensors.insert(name.clone(), tensor).is_some() {
@@ -203,7 +210,9 @@ impl<'a> Reader<'a> {
         let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
         let Some(end) = end else {
             let left = self.bytes.len() - self.at;
-            return Err(self.malformed(field, format!("file is truncated: needs {length} bytes, {left} are left")));
+            return Err(
+                self.malformed(field, format!("file is truncated: needs {length} bytes, {left} are left"))
+            );
         };
         let slice = &self.bytes[self.at..end];
         self.at = end;

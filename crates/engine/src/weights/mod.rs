@@ -123,10 +123,10 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// The tensor `name`, which must have `shape`.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<RawTensor, LoadError> {
-        let tensor = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor {
-            file: self.file.clone(),
-            tensor: name.to_owned(),
-        })?;
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| LoadError::MissingTensor { file: self.file.clone(), tensor: name.to_owned() })?;
         if tensor.shape != shape {
             return Err(LoadError::Shape {
                 file: self.file.clone(),

@@ -13,8 +13,11 @@ use crate::error::LoadError;
 /// Reads every tensor of the file.
 pub(crate) fn read_pickle(path: &Path) -> Result<Checkpoint, LoadError> {
     let file = path.display().to_string();
-    let malformed =
-        |field: &str, reason: String| LoadError::Malformed { file: file.clone(), field: field.to_owned(), reason };
+    let malformed = |field: &str, reason: String| LoadError::Malformed {
+        file: file.clone(),
+        field: field.to_owned(),
+        reason,
+    };
     let archive = PthTensors::new(path, None).map_err(|e| malformed("pickle", e.to_string()))?;
     let mut tensors = HashMap::new();
     for name in archive.tensor_infos().keys() {

@@ -15,7 +15,8 @@ pub(crate) fn read_safetensors(
     file: &str,
     tensors: &mut HashMap<String, RawTensor>,
 ) -> Result<(), LoadError> {
-    let malformed = |field: String, reason: String| LoadError::Malformed { file: file.to_owned(), field, reason };
+    let malformed =
+        |field: String, reason: String| LoadError::Malformed { file: file.to_owned(), field, reason };
     let (header, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|e| malformed("header".into(), e.to_string()))?;
     // The eight bytes in front are the header's own length.

@@ -1,0 +1,120 @@
+//! Every format against the tensor library's quantiser, and the vector kernels against plain arithmetic.
+
+use candle_core::quantized::QTensor;
+use candle_core::{Device, Tensor};
+
+use super::{Activations, dequantise, math, multiply, portable};
+use crate::weights::ElementType;
+
+const ALL: [ElementType; 11] = [
+    ElementType::F32,
+    ElementType::F16,
+    ElementType::BF16,
+    ElementType::Q4_0,
+    ElementType::Q4_1,
+    ElementType::Q5_0,
+    ElementType::Q5_1,
+    ElementType::Q8_0,
+    ElementType::Q4K,
+    ElementType::Q5K,
+    ElementType::Q6K,
+];
+
+/// Numbers in [-1, 1) that look random and are the same every time.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// The bytes of a matrix, and what the tensor library takes them for.
+fn matrix(element: ElementType, rows: usize, width: usize) -> (Vec<u8>, Vec<f32>) {
+    let source = Tensor::from_vec(numbers(rows * width, 7), (rows, width), &Device::Cpu).unwrap();
+    let quantised = QTensor::quantize(&source, element.to_candle()).unwrap();
+    let values = quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    (quantised.data().unwrap().into_owned(), values)
+}
+
+#[test]
+fn formats_are_read_as_the_tensor_library_reads_them() {
+    for element in ALL {
+        let (bytes, want) = matrix(element, 3, 512);
+        let mut have = vec![0.0; want.len()];
+        dequantise(element, &bytes, &mut have);
+        for (i, (have, want)) in have.iter().zip(&want).enumerate() {
+            assert!((have - want).abs() <= want.abs() * 1e-6, "{element:?} {i}: {have} is not {want}");
+        }
+    }
+}
+
+#[test]
+fn products_are_those_of_plain_arithmetic() {
+    for element in ALL {
+        for (rows, count) in [(1, 1), (3, 1), (21, 1), (5, 2), (5, 3), (35, 4), (18, 5), (7, 11)] {
+            let width = 512;
+            let (bytes, weights) = matrix(element, rows, width);
+            // Whole numbers with a 127 in every group survive the quantisation of activations unchanged.
+            let mut activations: Vec<f32> =
+                numbers(count * width, 11).iter().map(|x| (x * 120.0).round()).collect();
+            for group in activations.chunks_mut(32) {
+                group[5] = 127.0;
+            }
+            let mut have = vec![f32::NAN; rows * count];
+            multiply(element, &bytes, &Activations::new(&activations, width, element), &mut have);
+            let mut plain = vec![f32::NAN; rows * count];
+            portable::multiply(element, &bytes, &Activations::new(&activations, width, element), &mut plain);
+            for r in 0..rows {
+                for i in 0..count {
+                    let pairs = weights[r * width..].iter().zip(&activations[i * width..]).take(width);
+                    let want: f64 = pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                    for have in [have[r * count + i], plain[r * count + i]] {
+                        let difference = (f64::from(have) - want).abs();
+                        assert!(
+                            difference < 2e-2,
+                            "{element:?} {rows}x{count} ({r}, {i}): {have} is not {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn widths_that_are_no_multiple_of_a_register_work() {
+    let (width, rows) = (37, 5);
+    let (bytes, weights) = matrix(ElementType::F16, rows, width);
+    let activations = numbers(2 * width, 3);
+    let mut have = vec![0.0; rows * 2];
+    multiply(ElementType::F16, &bytes, &Activations::new(&activations, width, ElementType::F16), &mut have);
+    for (r, have) in have.chunks(2).enumerate() {
+        for (i, have) in have.iter().enumerate() {
+            let want =
+                math::dot(&weights[r * width..(r + 1) * width], &activations[i * width..(i + 1) * width]);
+            assert!((have - want).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn log_sum_exp_is_accurate() {
+    for count in [1, 7, 8, 100] {
+        let values: Vec<f32> = numbers(count, 5).iter().map(|x| x * 30.0).collect();
+        let want = values.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+        assert!((f64::from(math::log_sum_exp(&values)) - want).abs() < 1e-5);
+    }
+    assert_eq!(math::log_sum_exp(&[]), f32::NEG_INFINITY);
+}
+
+#[test]
+fn argmax_finds_the_first_of_equals() {
+    assert_eq!(math::argmax(&[]), None);
+    assert_eq!(math::argmax(&[f32::NEG_INFINITY; 3]), Some(0));
+    let mut values = numbers(300, 9);
+    values[130] = 2.0;
+    values[200] = 2.0;
+    assert_eq!(math::argmax(&values), Some(130));
+}

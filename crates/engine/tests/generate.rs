@@ -1,0 +1,222 @@
+//! Writing text with the embedded model: healing, alternatives, caches, stops.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use nemoterm_engine::{
+    DeviceChoice, EngineError, Finish, GenerateRequest, Generator, LoadOptions, Model, Output, Sampling,
+    Source,
+};
+
+fn generator() -> Generator {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
+    let options = LoadOptions { device: DeviceChoice::Cpu, threads: Some(1), max_context: None };
+    let model = Model::load(&Source::Directory(directory), &options).unwrap();
+    Generator::new(model, 4).unwrap()
+}
+
+fn run(generator: &mut Generator, request: &GenerateRequest<'_>) -> Output {
+    generator.generate(request, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+const TEXTS: [&str; 4] = [
+    "git status\ngit add .\ngit commit -m \"fix the build\"",
+    "find . -name \"*.rs\" -type f",
+    "# list all running containers\ndocker ps --all",
+    "echo 'größe 漢字 🚀' | tee  /tmp/ü.txt",
+];
+
+/// All beginnings of a text that end between characters.
+fn beginnings(text: &str) -> impl Iterator<Item = &str> {
+    text.char_indices().skip(1).map(|(at, _)| &text[..at]).chain([text])
+}
+
+#[test]
+fn a_warm_cache_changes_nothing() {
+    let mut warm = generator();
+    for prompt in TEXTS.iter().flat_map(|text| beginnings(text)) {
+        let request = GenerateRequest { max_tokens: 8, ..GenerateRequest::new(prompt) };
+        let have = run(&mut warm, &request).generations.remove(0);
+        let want = run(&mut generator(), &request).generations.remove(0);
+        assert_eq!(have.text, want.text, "{prompt:?}");
+        assert!((have.logprob - want.logprob).abs() < 1e-3, "{prompt:?}");
+    }
+}
+
+#[test]
+fn text_is_what_follows_the_prompt_at_every_cut() {
+    let mut generator = generator();
+    for prompt in TEXTS.iter().flat_map(|text| beginnings(text)) {
+        for (heal, seed) in [(true, 0), (true, 1), (true, 2), (false, 3)] {
+            let sampling = match seed {
+                0 => Sampling::Greedy,
+                seed => Sampling::TopP { temperature: 1.5, top_p: 1.0, seed },
+            };
+            let request = GenerateRequest { heal, max_tokens: 6, sampling, ..GenerateRequest::new(prompt) };
+            let mut streamed = String::new();
+            let output = generator
+                .generate(&request, &mut |step| {
+                    streamed.push_str(step.text);
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            let generation = &output.generations[0];
+            let joined: String = generation.tokens.iter().map(|token| token.text.as_str()).collect();
+            assert_eq!(joined, generation.text, "{prompt:?}");
+            assert_eq!(streamed, generation.text, "{prompt:?}");
+            assert!(!generation.text.contains('\n'), "{prompt:?}");
+            assert!(generation.tokens.len() <= 6);
+            assert!(generation.tokens.iter().all(|token| token.logprob <= 1e-5), "{generation:?}");
+
+            // The last token that is whole in prompt and text is spelled by both or completes the typed word.
+            if let Some(first) = generation.tokens.first() {
+                let spelled = generator.model().decode(&[first.id]);
+                let whole = format!("{prompt}{}", first.text);
+                assert!(
+                    whole.ends_with(&spelled)
+                        || first.text.is_empty()
+                        || generation.text.contains('\u{FFFD}'),
+                    "{prompt:?}: {spelled:?} does not end {whole:?}",
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn healing_finishes_the_word() {
+    let mut generator = generator();
+    for (prompt, rest) in [("git add .\ngit comm", "it"), ("docker contai", "ner"), ("find . -nam", "e")] {
+        let output = run(&mut generator, &GenerateRequest::new(prompt));
+        assert!(output.generations[0].text.starts_with(rest), "{prompt:?} {:?}", output.generations[0].text);
+    }
+}
+
+#[test]
+fn alternatives_are_different_and_sorted() {
+    let mut generator = generator();
+    for prompt in ["git ", "git comm", "docker run", "find . -name ", "# show disk usage\n"] {
+        let request = GenerateRequest { alternatives: 4, max_tokens: 12, ..GenerateRequest::new(prompt) };
+        let output = run(&mut generator, &request);
+        let texts: HashSet<&str> = output.generations.iter().map(|g| g.text.as_str()).collect();
+        assert!(output.generations.len() > 1, "{prompt:?}");
+        assert_eq!(texts.len(), output.generations.len(), "{prompt:?}");
+        assert!(output.generations.is_sorted_by(|a, b| a.logprob >= b.logprob), "{prompt:?}");
+
+        // The greedy text is among them, unchanged by the others.
+        let alone = run(&mut generator, &GenerateRequest { alternatives: 1, ..request });
+        assert!(texts.contains(alone.generations[0].text.as_str()), "{prompt:?}");
+    }
+}
+
+#[test]
+fn the_callback_can_cancel() {
+    let mut generator = generator();
+    let long = "ls -la /usr/share/doc\n".repeat(25);
+    let mut calls = 0;
+    let output = generator
+        .generate(&GenerateRequest::new(&long), &mut |_| {
+            calls += 1;
+            ControlFlow::Break(())
+        })
+        .unwrap();
+    assert_eq!((calls, output.generations.len()), (1, 0));
+
+    let request = GenerateRequest { alternatives: 3, ..GenerateRequest::new("git commit ") };
+    let mut tokens = 0;
+    let output = generator
+        .generate(&request, &mut |step| {
+            tokens = tokens.max(step.index);
+            if tokens == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+    assert_eq!(output.generations.len(), 1);
+    assert_eq!(output.generations[0].finish, Finish::Cancelled);
+    assert_eq!(output.generations[0].tokens.len(), 2);
+    // And what was left behind in the cache does no harm.
+    let request = GenerateRequest::new("git commit ");
+    assert_eq!(run(&mut generator, &request).generations, run(&mut self::generator(), &request).generations);
+}
+
+#[test]
+fn texts_end_where_they_should() {
+    let mut generator = generator();
+    let prompt = "git add .\ngit comm";
+    let request = GenerateRequest { max_tokens: 2, ..GenerateRequest::new(prompt) };
+    let short = run(&mut generator, &request).generations.remove(0);
+    assert_eq!((short.finish, short.tokens.len()), (Finish::Length, 2));
+
+    let full =
+        run(&mut generator, &GenerateRequest { max_tokens: 40, ..request.clone() }).generations.remove(0);
+    assert_eq!(full.finish, Finish::Stop);
+    assert!(full.text.starts_with(&short.text));
+
+    let stop = [full.text[3..6].to_owned()];
+    let stopped = run(&mut generator, &GenerateRequest { max_tokens: 40, stop: &stop, ..request })
+        .generations
+        .remove(0);
+    assert_eq!(stopped.finish, Finish::Stop);
+    assert_eq!(stopped.text, full.text[..full.text.find(&stop[0]).unwrap()]);
+}
+
+#[test]
+fn sampling_follows_its_seed() {
+    let mut generator = generator();
+    let mut sample = |temperature, seed| {
+        let sampling = Sampling::TopP { temperature, top_p: 0.95, seed };
+        let request = GenerateRequest { sampling, ..GenerateRequest::new("docker ") };
+        run(&mut generator, &request).generations.remove(0).text
+    };
+    assert_eq!(sample(1.0, 7), sample(1.0, 7));
+    assert_eq!(sample(0.0, 7), sample(0.0, 8));
+    let texts: HashSet<String> = (0..10).map(|seed| sample(1.0, seed)).collect();
+    assert!(texts.len() > 3, "{texts:?}");
+}
+
+#[test]
+fn shells_that_alternate_keep_their_caches() {
+    let mut generator = generator();
+    let shells = ["ls -la\ncd src\nvim main.rs\ngit ", "docker ps\ndocker images\ndocker system df\ndocker "];
+    for round in 0..3 {
+        for shell in shells {
+            let output = run(&mut generator, &GenerateRequest::new(&format!("{shell}{}", "p".repeat(round))));
+            let wanted = if round == 0 { 0 } else { output.prompt_tokens - 4 };
+            assert!(output.cached_tokens >= wanted, "{round} {shell:?} {output:?}");
+        }
+    }
+}
+
+#[test]
+fn a_prefilled_prompt_is_in_the_cache() {
+    let mut generator = generator();
+    let prompt = "ls -la\ncd src\nvim main.rs\n";
+    let run_now = generator.prefill(prompt, &mut || ControlFlow::Continue(())).unwrap();
+    assert_eq!(run_now, generator.model().encode(prompt).unwrap().len());
+    assert_eq!(generator.prefill(prompt, &mut || ControlFlow::Continue(())).unwrap(), 0);
+    let output = run(&mut generator, &GenerateRequest::new(&format!("{prompt}git st")));
+    assert!(output.cached_tokens + 1 >= run_now, "{output:?}");
+}
+
+#[test]
+fn prompts_that_cannot_be_run_are_refused() {
+    let mut generator = generator();
+    let long = "ls -la ".repeat(600);
+    let error =
+        generator.generate(&GenerateRequest::new(&long), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(error, EngineError::PromptTooLong { context: 512, .. }), "{error}");
+    let error = generator.model().logits(&[1, 4096]).unwrap_err();
+    assert!(matches!(error, EngineError::TokenOutOfRange { token: 4096, .. }), "{error}");
+    let none = generator.generate_tokens(&[], &GenerateRequest::new(""), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(none, Err(EngineError::EmptyPrompt)));
+}
+
+#[test]
+fn a_full_context_ends_the_text() {
+    let mut generator = generator();
+    let tokens = vec![30; 509];
+    let request =
+        GenerateRequest { heal: false, max_tokens: 20, stop_at_newline: false, ..GenerateRequest::new("") };
+    let output = generator.generate_tokens(&tokens, &request, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(output.generations[0].tokens.len() <= 4);
+}
