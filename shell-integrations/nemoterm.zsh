@@ -110,6 +110,7 @@ _nemoterm_record() {
   if [[ $1 == 0 && $2 == hello ]]; then
     sysopen -w -o cloexec,nonblock -u _nemoterm_to -- "$3" 2>/dev/null || { _nemoterm_to=; return 0 }
     _nemoterm_failures=0 _nemoterm_directory=${3:h}
+    _nemoterm_look_at_traps
     _nemoterm_event
     # What was typed before there was anybody to ask.
     if (( _nemoterm_wanted )); then _nemoterm_ask ask; else _nemoterm_redraw; fi
@@ -266,13 +267,16 @@ _nemoterm_line_init() {
   _nemoterm_disarm
   _nemoterm_forget
   _nemoterm_asked= _nemoterm_settled= _nemoterm_ghost= _nemoterm_wanted=0
-  # With `trap COMMAND INT` Ctrl-C runs the command and does not end the line, and our trap would be in its way. Only
-  # `trap` itself tells, and only outside of a subshell.
+  _nemoterm_look_at_traps
+}
+
+# With `trap COMMAND INT` Ctrl-C runs the command and does not end the line, and our trap would be in its way. Only
+# `trap` itself tells of it, and only outside of a subshell.
+_nemoterm_look_at_traps() {
   _nemoterm_listed=0
-  if [[ -n $_nemoterm_directory ]]; then
-    local file=$_nemoterm_directory/traps.$$
-    { trap >| $file && [[ "$(<$file)" == *' INT'* ]] && _nemoterm_listed=1; zf_rm -f $file } 2>/dev/null
-  fi
+  [[ -n $_nemoterm_directory ]] || return 0
+  local file=$_nemoterm_directory/traps.$$
+  { trap >| $file && [[ "$(<$file)" == *' INT'* ]] && _nemoterm_listed=1; zf_rm -f $file } 2>/dev/null
   return 0
 }
 
@@ -311,10 +315,13 @@ _nemoterm_disarm() {
 }
 
 _nemoterm_interrupted() {
+  if (( _nemoterm_busy )); then
+    # zle loses an interrupt that comes while it serves a descriptor, so this one has to come again.
+    ( sleep 0.02; kill -INT $$ ) &>/dev/null &!
+    return 0
+  fi
   # In the trap itself the line can't be changed.
   zle && zle _nemoterm_wipe
-  # zle forgets an interrupt that comes while it serves a descriptor, so it gets one as a key.
-  (( _nemoterm_busy )) && zle -U $_nemoterm_break
   if [[ -n $_nemoterm_trap ]]; then
     functions[_nemoterm_users_trap]=$_nemoterm_trap
     _nemoterm_users_trap "$@"
@@ -499,9 +506,6 @@ _nemoterm_bind_keys() {
   else
     bind _nemoterm_hotkey 'emacs viins' '^@'
   fi
-  # No terminal sends this.
-  typeset -g _nemoterm_break=$'\e[nemoterm-break~'
-  for map in emacs viins vicmd; do bindkey -M $map $_nemoterm_break send-break; done
   typeset -ga _nemoterm_escape_maps=()
   if (( ${+NEMOTERM_KEY_DISMISS} )); then
     bind _nemoterm_dismiss 'emacs viins' "${(@)NEMOTERM_KEY_DISMISS}"
@@ -536,7 +540,9 @@ _zsh_autosuggest_strategy_nemoterm() {
   [[ -n $NEMOTERM_OFF || $NEMOTERM_MODE == hotkey || -n $2 ]] && return 0
   [[ $1 == [[:space:]]#\#* ]] && return 0
   local line
-  line=$("$_nemoterm_program" complete --shell zsh --timeout 150 ${HISTFILE:+--history=$HISTFILE} -- "$1" </dev/null 2>/dev/null) || return 0
+  local -a history=()
+  [[ -r $HISTFILE ]] && history=(--history $HISTFILE)
+  line=$("$_nemoterm_program" complete --shell zsh --timeout 150 $history -- "$1" </dev/null 2>/dev/null) || return 0
   [[ $line == "$1"?* ]] && suggestion=$line
 }
 
