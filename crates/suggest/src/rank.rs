@@ -24,6 +24,10 @@ const CLEARLY: f32 = 1.25;
 /// about what a first word of the embedded model is worth, below a copy from the context.
 const UNKNOWN: f32 = 0.3;
 
+/// A model's suggestion that is less likely is nearly always wrong: on cut lines the embedded model is right
+/// about one time in a hundred below this, and one time in ten just above.
+const WORTH_SHOWING: f32 = 0.1;
+
 /// Where a suggestion comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +71,12 @@ impl Candidate {
     pub fn model(buffer: &Buffer, suffix: impl Into<String>, logprob: Option<f32>) -> Self {
         let score = logprob.map_or(UNKNOWN, |logprob| logprob.exp().min(1.0));
         Self { logprob, ..Self::new(buffer, suffix, Source::Model, score) }
+    }
+
+    /// Whether it is likely enough to appear unasked, while someone types. What was asked for, by a key or
+    /// by a command, is shown however unlikely it is.
+    pub fn is_worth_showing(&self) -> bool {
+        self.score >= WORTH_SHOWING
     }
 }
 
@@ -170,6 +180,13 @@ mod tests {
     fn a_line_is_listed_once() {
         assert_eq!(lines(candidates(0.5, "status", 0.9)), ["git status"]);
         assert!(lines(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn the_unlikely_is_not_shown_unasked() {
+        let model = |logprob| Candidate::model(&Buffer::at_end("git "), "push", logprob);
+        assert!(model(Some(-0.5)).is_worth_showing() && model(None).is_worth_showing());
+        assert!(!model(Some(-5.0)).is_worth_showing());
     }
 
     #[test]
