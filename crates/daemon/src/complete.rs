@@ -3,9 +3,12 @@
 //! [`answer`] is that path for the daemon's clients. [`Plan::new`] and [`Plan::conclude`] are its pure ends, which
 //! `once` and `eval` put around a model of their own.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
-use nemoterm_engine::{Finish, GenerateRequest, Generation, Output, Sampling};
+use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generation, Generator, Output, Sampling, Step};
 use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
@@ -55,7 +58,7 @@ pub struct Generate {
 
 impl Generate {
     /// As the engine takes it.
-    pub fn request(&self) -> GenerateRequest<'_> {
+    fn request(&self) -> GenerateRequest<'_> {
         GenerateRequest {
             heal: self.heal,
             max_tokens: self.max_tokens,
@@ -64,6 +67,40 @@ impl Generate {
             ..GenerateRequest::new(&self.prompt)
         }
     }
+}
+
+/// Runs a model on a request. A prompt that leaves the context no room for an answer loses its oldest half, again and
+/// again: what is left begins at the same line for many key strokes, so the cache keeps helping.
+///
+/// # Errors
+/// Those of the engine.
+pub fn generate(
+    generator: &mut Generator,
+    generate: &Generate,
+    on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+) -> Result<Output, EngineError> {
+    let mut request = generate.request();
+    let room = generator.model().info().context.saturating_sub(request.max_tokens);
+    // A token is at least a byte, but for the one that begins the text.
+    while request.prompt.len() >= room && generator.model().encode(request.prompt)?.len() > room {
+        match newer_half(request.prompt) {
+            "" => break,
+            half => request.prompt = half,
+        }
+    }
+    generator.generate(&request, on_token)
+}
+
+/// The newer half of a prompt's lines, or of its characters if it has but one. A description is one line with its
+/// line break.
+fn newer_half(prompt: &str) -> &str {
+    let lines = prompt.trim_end_matches('\n');
+    let middle = lines.len() / 2;
+    let line = lines.match_indices('\n').map(|(at, _)| at + 1).find(|&start| start >= middle);
+    let line = line.or_else(|| lines.rfind('\n').map(|at| at + 1));
+    let character = || prompt.char_indices().map(|(at, _)| at).find(|&at| at > 0 && at >= middle);
+    let start = line.or_else(character).unwrap_or(prompt.len());
+    &prompt[start..]
 }
 
 impl Plan {
@@ -295,6 +332,16 @@ mod tests {
         let generation = generation(&[(" sta", -0.1), ("tus", -0.2), (" -s", -4.0)]);
         assert!((first_word_logprob(&generation) - -0.3).abs() < 1e-6);
         assert!((sum_logprobs(&generation, generation.text.len()) - -4.3).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_prompt_is_halved_at_a_line() {
+        assert_eq!(newer_half("ls -l\ncd src\ngit st"), "git st");
+        assert_eq!(newer_half("a\nb\nc\nd\nls"), "c\nd\nls");
+        assert_eq!(newer_half("a\na very long last line"), "a very long last line");
+        assert_eq!(newer_half("ls\n# list files\n"), "# list files\n");
+        assert_eq!(newer_half("äöüß"), "üß");
+        assert_eq!(newer_half("x"), "");
     }
 
     #[test]

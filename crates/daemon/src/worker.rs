@@ -10,6 +10,7 @@ use std::{
 use nemoterm_engine::Generator;
 
 use crate::{
+    complete,
     failure::Failure,
     scheduler::{Answer, Generated, Job, Scheduler, Task},
 };
@@ -67,7 +68,7 @@ fn generate(generator: &mut Generator, name: &str, job: &Job) -> Answer {
         let late = job.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if late || job.reply.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    match generator.generate(&job.generate.request(), &mut on_token) {
+    match complete::generate(generator, &job.generate, &mut on_token) {
         Ok(output) => Ok(Generated { output, model: name.to_owned(), queue }),
         Err(error) => {
             tracing::warn!(%error, "generation failed");

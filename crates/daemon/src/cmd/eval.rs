@@ -17,7 +17,12 @@ use nemoterm_suggest::{
     score::{Aggregate, Case, Prediction, report},
 };
 
-use crate::{complete::Plan, config::Config, failure::Failure, models};
+use crate::{
+    complete::{self, Plan},
+    config::Config,
+    failure::Failure,
+    models,
+};
 
 /// Suggestions of its own a client sends along.
 const LOCAL: usize = 8;
@@ -106,7 +111,7 @@ fn read_cases(path: &PathBuf) -> anyhow::Result<Vec<Case>> {
 fn predict(generator: &mut Generator, case: &Case) -> anyhow::Result<Prediction> {
     let started = Instant::now();
     let plan = Plan::new(&request(case))?;
-    let output = generator.generate(&plan.generate().request(), &mut |_| ControlFlow::Continue(()))?;
+    let output = complete::generate(generator, plan.generate(), &mut |_| ControlFlow::Continue(()))?;
     let best = plan.conclude(&output).into_iter().next();
     Ok(Prediction {
         id: case.id.clone(),

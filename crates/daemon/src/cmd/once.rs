@@ -9,7 +9,12 @@ use std::{
 use nemoterm_engine::Generator;
 use nemoterm_protocol::{Complete, Completion, Reply, Request, frame};
 
-use crate::{complete::Plan, config::Config, failure::Failure, models};
+use crate::{
+    complete::{self, Plan},
+    config::Config,
+    failure::Failure,
+    models,
+};
 
 pub fn run() -> anyhow::Result<()> {
     let request = match frame::read(&mut io::stdin().lock())? {
@@ -35,7 +40,7 @@ fn answer(request: &Complete) -> Result<Completion, Failure> {
         _ => ControlFlow::Continue(()),
     };
     let output = Generator::new(model, 1)
-        .and_then(|mut generator| generator.generate(&plan.generate().request(), &mut on_token))
+        .and_then(|mut generator| complete::generate(&mut generator, plan.generate(), &mut on_token))
         .map_err(|error| Failure::new(error.to_string(), "nemoterm doctor checks the model"))?;
     Ok(plan.reply(&output, name, queue, arrived))
 }
