@@ -1,18 +1,19 @@
-//! Prints the figures of a model: `cargo run --release --example bench -- PATH [THREADS]`.
+//! Prints the figures of a model: `cargo run --release --example bench -- PATH [THREADS] [q8_0]`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nemoterm_engine::{GenerateRequest, Generator, LoadOptions, Model, Source, bench};
+use nemoterm_engine::{GenerateRequest, Generator, LoadOptions, Model, Quantisation, Source, bench};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let path = PathBuf::from(arguments.next().ok_or("usage: bench PATH [THREADS]")?);
+    let path = PathBuf::from(arguments.next().ok_or("usage: bench PATH [THREADS] [q8_0]")?);
     let threads = arguments.next().map(|n| n.parse()).transpose()?;
     let source = if path.is_dir() { Source::Directory(path) } else { Source::Gguf(path) };
+    let quantise = arguments.next().filter(|name| name == "q8_0").map(|_| Quantisation::Q8_0);
     let started = Instant::now();
-    let model = Model::load(&source, &LoadOptions { threads, ..LoadOptions::default() })?;
+    let model = Model::load(&source, &LoadOptions { threads, quantise, ..LoadOptions::default() })?;
     let load = started.elapsed();
     println!("{:?}", model.info());
     println!("load {load:?}");

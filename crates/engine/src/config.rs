@@ -304,7 +304,7 @@ impl Config {
                 format!("{} are not a multiple of {} key/value heads", attention.heads, attention.kv_heads),
             );
         }
-        if attention.rotary_dim % 2 != 0
+        if !attention.rotary_dim.is_multiple_of(2)
             || attention.rotary_dim > attention.head_dim
             || attention.rotary_dim == 0
         {

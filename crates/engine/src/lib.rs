@@ -17,6 +17,8 @@ mod family;
 mod generate;
 mod kernels;
 mod model;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod weights;
 
@@ -24,4 +26,4 @@ pub use bench::{Bench, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
 pub use generate::{Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Sampling, Step};
-pub use model::{LoadOptions, Model, ModelInfo, Source};
+pub use model::{LoadOptions, Model, ModelInfo, Quantisation, Source};

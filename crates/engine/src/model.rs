@@ -13,7 +13,7 @@ use crate::device::{self, DeviceChoice};
 use crate::error::{EngineError, LoadError};
 use crate::tokenizer::{Tokens, TokensConfig};
 use crate::weights::gguf::read_gguf;
-use crate::weights::{self, Bytes, Checkpoint};
+use crate::weights::{self, Bytes, Checkpoint, ElementType};
 
 /// Positions to run with when neither the model nor the caller asks for fewer.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -50,6 +50,32 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Positions at most; by default the model's context, at most 4096.
     pub max_context: Option<usize>,
+    /// Quantise weights that are not quantised yet; rows that are not whole blocks stay as they are.
+    pub quantise: Option<Quantisation>,
+}
+
+/// Block formats that weights can be quantised to while loading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantisation {
+    /// 8.5 bits a weight; indistinguishable from the original in use.
+    Q8_0,
+    /// 4.5 bits a weight.
+    Q4_0,
+    /// 4.5 bits a weight, rows in blocks of 256.
+    Q4K,
+    /// 6.6 bits a weight, rows in blocks of 256.
+    Q6K,
+}
+
+impl Quantisation {
+    fn element(self) -> ElementType {
+        match self {
+            Self::Q8_0 => ElementType::Q8_0,
+            Self::Q4_0 => ElementType::Q4_0,
+            Self::Q4K => ElementType::Q4K,
+            Self::Q6K => ElementType::Q6K,
+        }
+    }
 }
 
 /// Facts about a loaded model.
@@ -113,7 +139,14 @@ impl Model {
         device: Device,
         always_tensors: bool,
     ) -> Result<Self, LoadError> {
-        let Parts { config, checkpoint, tokens } = read(source)?;
+        let Parts { config, mut checkpoint, tokens } = read(source)?;
+        if let Some(quantisation) = options.quantise {
+            for tensor in checkpoint.tensors.values_mut() {
+                if let Some(quantised) = tensor.quantised(quantisation.element())? {
+                    *tensor = quantised;
+                }
+            }
+        }
         let context = options.max_context.unwrap_or(DEFAULT_CONTEXT).clamp(1, config.context);
         let weight_bytes = checkpoint.tensors.values().map(|tensor| tensor.bytes.len()).sum();
         let threads = options.threads.unwrap_or_else(|| default_threads(weight_bytes)).max(1);

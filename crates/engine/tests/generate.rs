@@ -11,7 +11,7 @@ use nemoterm_engine::{
 
 fn generator() -> Generator {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
-    let options = LoadOptions { device: DeviceChoice::Cpu, threads: Some(1), max_context: None };
+    let options = LoadOptions { device: DeviceChoice::Cpu, threads: Some(1), ..LoadOptions::default() };
     let model = Model::load(&Source::Directory(directory), &options).unwrap();
     Generator::new(model, 4).unwrap()
 }

@@ -25,7 +25,7 @@ fn mini() -> Model {
 }
 
 fn cpu(threads: usize) -> LoadOptions {
-    LoadOptions { device: DeviceChoice::Cpu, threads: Some(threads), max_context: None }
+    LoadOptions { device: DeviceChoice::Cpu, threads: Some(threads), ..LoadOptions::default() }
 }
 
 fn mini_cases() -> Vec<MiniCase> {

@@ -40,7 +40,7 @@ impl Tensors {
         // checks ask for; a vector of u64 has more than any block needs.
         let length: usize = raw.iter().map(|part| part.bytes.len()).sum();
         let mut aligned = vec![0u64; length.div_ceil(8)];
-        let bytes: &mut [u8] = bytemuck_cast(&mut aligned, length);
+        let bytes: &mut [u8] = first_bytes(&mut aligned, length);
         let mut at = 0;
         for part in raw {
             bytes[at..at + part.bytes.len()].copy_from_slice(&part.bytes);
@@ -54,7 +54,7 @@ impl Tensors {
 
 /// The first `length` bytes of `words`.
 #[allow(unsafe_code)]
-fn bytemuck_cast(words: &mut [u64], length: usize) -> &mut [u8] {
+fn first_bytes(words: &mut [u64], length: usize) -> &mut [u8] {
     debug_assert!(length <= words.len() * 8);
     // SAFETY: the words are initialised memory of at least `length` bytes, every byte is a valid u8, and the
     // borrow of `words` lasts as long as the result.
@@ -308,6 +308,7 @@ impl Tensors {
         if rotary == head {
             return Ok(turned);
         }
-        Tensor::cat(&[&turned, &x.narrow(2, rotary, head - rotary)?], 2)
+        // Concatenation along the last axis may return a transposed view.
+        Tensor::cat(&[&turned, &x.narrow(2, rotary, head - rotary)?], 2)?.contiguous()
     }
 }

@@ -14,6 +14,8 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::quantized::QTensor;
+use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
 use crate::error::LoadError;
@@ -103,6 +105,19 @@ impl RawTensor {
     /// Number of elements.
     pub(crate) fn elements(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// The same numbers in another type, as closely as it can hold them. `None` for tensors that are no matrices, are
+    /// quantised already, or whose rows are not whole blocks of that type.
+    pub(crate) fn quantised(&self, element: ElementType) -> candle_core::Result<Option<Self>> {
+        let &[rows, width] = self.shape.as_slice() else { return Ok(None) };
+        if self.element.is_quantised() || !width.is_multiple_of(element.block()) {
+            return Ok(None);
+        }
+        let source = Tensor::from_vec(self.to_f32(), (rows, width), &Device::Cpu)?;
+        let quantised = QTensor::quantize(&source, element.to_candle())?;
+        let bytes = Bytes::from_vec(quantised.data()?.into_owned());
+        Ok(Some(Self { element, shape: self.shape.clone(), bytes }))
     }
 
     /// The elements as f32; exact for f32, f16 and bf16.

@@ -1,0 +1,6 @@
+//! Tests that need the inside of the crate: made-up models in every file format, files that lie, and the
+//! accelerators' backend run on the processor.
+
+mod fabricate;
+mod families;
+mod hostile;
