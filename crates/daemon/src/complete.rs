@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_prompt_is_halved_at_a_line() {
         assert_eq!(newer_half("ls -l\ncd src\ngit st"), "git st");
-        assert_eq!(newer_half("a\nb\nc\nd\nls"), "c\nd\nls");
+        assert_eq!(newer_half("a\nb\nc\nd\nls"), "d\nls");
         assert_eq!(newer_half("a\na very long last line"), "a very long last line");
         assert_eq!(newer_half("ls\n# list files\n"), "# list files\n");
         assert_eq!(newer_half("äöüß"), "üß");
