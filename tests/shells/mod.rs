@@ -1,11 +1,20 @@
 //! The integrations in the real shells, in a terminal.
 
+mod bash;
+mod fish;
+mod hotkey;
 mod zsh;
 
 use crate::util::{
     fake::{Answer, Fake},
     home::Home,
 };
+
+const RIGHT: &str = "\x1b[C";
+const LEFT: &str = "\x1b[D";
+const ALT_RIGHT: &str = "\x1b[1;3C";
+const BACKSPACE: &str = "\x7f";
+const CTRL_SPACE: &str = "\0";
 
 /// Suffixes that would do something to a terminal, or hide something.
 const HOSTILE: &[&str] = &[
@@ -22,12 +31,13 @@ const HOSTILE: &[&str] = &[
     "x\x1fy",
 ];
 
+/// A suffix that is a program in each of the shells.
+const METACHARACTERS: &str = "$(touch ~/marker)`touch ~/marker`(touch ~/marker)%F{red}${(e)x};touch ~/marker#*?[";
+
 /// A daemon that knows how some lines go on.
 fn knowing(home: &Home, lines: &'static [&'static str]) -> Fake {
     Fake::start(home.runtime(), |request| {
         let fits = |line: &&&str| line.starts_with(&request.line) && line.len() > request.line.len();
-        Answer::Suffixes(
-            lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect(),
-        )
+        Answer::Suffixes(lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect())
     })
 }

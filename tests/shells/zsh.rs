@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use nemoterm_protocol::{Complete, HistoryLine};
 use rustix::process::{Pid, Signal};
 
-use super::{HOSTILE, knowing};
+use super::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, HOSTILE, LEFT, METACHARACTERS, RIGHT, knowing};
 use crate::util::{
     eventually,
     fake::{Answer, Fake},
@@ -14,11 +14,6 @@ use crate::util::{
     nemoterm,
     terminal::Terminal,
 };
-
-const RIGHT: &str = "\x1b[C";
-const LEFT: &str = "\x1b[D";
-const ALT_RIGHT: &str = "\x1b[1;3C";
-const BACKSPACE: &str = "\x7f";
 
 /// A zsh that has read nothing but these lines and the integration, at its first prompt. `None` where there is
 /// no zsh.
@@ -254,10 +249,10 @@ fn the_hotkey_asks_and_the_hotkey_mode_only_then() {
     let Some(terminal) = start(&home, "NEMOTERM_MODE=hotkey") else { return };
     terminal.send("make b");
     terminal.wait_row("> make b");
-    terminal.send("\0");
+    terminal.send(CTRL_SPACE);
     terminal.wait_ghost("uild");
     assert_eq!(daemon.requests().len(), 1);
-    terminal.send("\0");
+    terminal.send(CTRL_SPACE);
     terminal.wait_ghost("ench");
     terminal.send(RIGHT);
     wait_plain(&terminal, "> make bench");
@@ -500,7 +495,7 @@ fn control_characters_never_reach_the_screen() {
 #[test]
 fn metacharacters_are_only_text() {
     let home = Home::new();
-    let hostile = "$(touch ~/marker)`touch ~/marker`%F{red}${(e)x};touch ~/marker#*?[";
+    let hostile = METACHARACTERS;
     let _daemon = Fake::start(home.runtime(), move |request| match request.line.as_str() {
         "echo a" => Answer::suffix(hostile),
         _ => Answer::Silence,

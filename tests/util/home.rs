@@ -1,10 +1,12 @@
 //! A home, a runtime directory and a working directory that belong to one test.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use nemoterm_protocol::runtime::Runtime;
@@ -15,6 +17,7 @@ use tempfile::TempDir;
 pub struct Home {
     dir: TempDir,
     runtime: Runtime,
+    limit: Cell<Duration>,
 }
 
 impl Home {
@@ -24,7 +27,8 @@ impl Home {
         let runtime = Runtime::at(dir.path().join("run"));
         runtime.create().unwrap();
         fs::create_dir(dir.path().join("work")).unwrap();
-        Self { dir, runtime }
+        // A busy machine must not look like a daemon that hangs.
+        Self { dir, runtime, limit: Cell::new(Duration::from_secs(10)) }
     }
 
     /// `$HOME`.
@@ -40,6 +44,11 @@ impl Home {
     /// Where the socket lies.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// Lets what is started from now on wait for the daemon this long.
+    pub fn limit(&self, limit: Duration) {
+        self.limit.set(limit);
     }
 
     /// Writes a file below the home.
@@ -65,8 +74,7 @@ impl Home {
             .env("LANG", "C.UTF-8")
             .env("NEMOTERM_RUNTIME_DIR", self.runtime.dir())
             .env("NEMOTERM_AUTOSTART", "0")
-            // A busy machine must not look like a daemon that hangs.
-            .env("NEMOTERM_TIMEOUT_MS", "10000")
+            .env("NEMOTERM_TIMEOUT_MS", self.limit.get().as_millis().to_string())
             .current_dir(self.work());
         command
     }

@@ -10,6 +10,7 @@ mod daemon;
 mod daemon_process;
 mod doctor;
 mod failure;
+mod hotkey;
 mod init;
 mod switch;
 
@@ -33,6 +34,9 @@ enum Command {
     Ask(complete::AskArgs),
     /// Print what your shell evaluates to get suggestions
     Init(init::Args),
+    /// Suggest once, on the terminal; the shell's key handler runs it
+    #[command(hide = true)]
+    Hotkey(hotkey::Args),
     /// Serve one interactive shell, over pipes; the shell's integration starts it
     #[command(hide = true)]
     Attach(attach::Args),
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Complete(args) => complete::run(args),
         Command::Ask(args) => complete::ask(args),
         Command::Init(args) => init::run(args),
+        Command::Hotkey(args) => hotkey::run(args),
         Command::Attach(args) => attach::run(args),
         Command::Daemon(command) => daemon::run(&command),
         Command::On => switch::on(),
