@@ -31,9 +31,10 @@ pub struct PromptFormat {
 }
 
 impl Default for PromptFormat {
-    /// About 300 tokens, which leaves room for an answer in the 512 positions of the embedded model.
+    /// For the embedded model, which does best with six to ten commands; about 250 tokens of its 512. A larger
+    /// model makes use of more.
     fn default() -> Self {
-        Self { history_lines: 20, history_chars: 800, line_chars: 400 }
+        Self { history_lines: 10, history_chars: 600, line_chars: 400 }
     }
 }
 
