@@ -1,5 +1,7 @@
 //! Writing text with the embedded model: healing, alternatives, caches, stops.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail the test as the tests themselves do.
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;

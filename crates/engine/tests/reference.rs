@@ -1,10 +1,14 @@
 //! The engine against numbers computed elsewhere: a float64 implementation for the embedded model, llama.cpp for
 //! SmolLM2.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail the test as the tests themselves do.
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use nemoterm_engine::{DeviceChoice, GenerateRequest, Generator, LoadOptions, Model, Source, Step};
+use nemoterm_engine::{
+    DeviceChoice, GenerateRequest, Generator, LoadOptions, Model, Quantisation, Source, Step,
+};
 use serde::Deserialize;
 
 /// One text of `mini-logits.json`.
@@ -91,6 +95,24 @@ fn mini_is_the_same_token_by_token() {
             }
         }
     }
+}
+
+#[test]
+fn mini_quantised_at_load_stays_close() {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
+    let options = LoadOptions { quantise: Some(Quantisation::Q8_0), ..cpu(1) };
+    let model = Model::load(&Source::Directory(directory), &options).unwrap();
+    assert_eq!(model.info().quantisation, "Q8_0");
+    let (mut largest, mut agreeing, mut positions) = (0.0f32, 0, 0);
+    for case in mini_cases() {
+        for (row, top) in model.logits(&case.tokens).unwrap().iter().zip(&case.top) {
+            largest = top.iter().map(|&(id, x)| (row[id as usize] - x).abs()).fold(largest, f32::max);
+            agreeing += usize::from(argmax(row) == top[0].0);
+            positions += 1;
+        }
+    }
+    println!("largest difference {largest}, {agreeing} of {positions} top tokens agree");
+    assert!(largest < 0.5 && agreeing * 10 >= positions * 9);
 }
 
 /// One text of `smollm2-logits.json`: llama.cpp's log-probabilities after each token, best first.
