@@ -34,7 +34,7 @@ const TYPED_GAIN: f32 = 5.0;
 /// The vote of a part of a word (a path's component, an option's value) next to that of a whole word.
 const PART_WEIGHT: f32 = 0.3;
 
-/// What has a smaller share of the votes is right one time in four, and not worth the eye's attention.
+/// What has a smaller share of the votes is right one time in four at most, and not worth the eye's attention.
 const MIN_SHARE: f32 = 0.25;
 
 /// The estimate for a line of the history: with nothing typed, with each typed character, and at most. It
@@ -137,7 +137,8 @@ impl<'a> Typed<'a> {
     fn new(buffer: &'a Buffer, before: Option<&'a str>) -> Self {
         let mut earlier = tokens(buffer.before());
         let partial = match earlier.last() {
-            Some(last) if !buffer.at_word_start() && !last.operator => last.raw,
+            // In open quotes the word goes on after a blank.
+            Some(last) if last.end() == buffer.cursor() && !last.operator => last.raw,
             _ => "",
         };
         if !partial.is_empty() {
@@ -272,6 +273,13 @@ mod tests {
         let history = ["docker run --rm -it alpine sh", "ls"];
         assert_eq!(copied(&history, "sudo docker run --rm "), "-it alpine sh");
         assert_eq!(copied(&history, "sudo docker run --rm -"), "it alpine sh");
+    }
+
+    #[test]
+    fn quoted_words_are_whole() {
+        let history = ["git commit -m 'fix the parser' --amend", "ls"];
+        assert_eq!(copied(&history, "git tag -m 'fix the "), "parser' --amend");
+        assert_eq!(copied(&history, "echo 'fix the "), "parser'");
     }
 
     #[test]
