@@ -42,13 +42,33 @@ impl Shared {
 
 struct State {
     parser: vt100::Parser,
-    /// Every ghost that was ever on the screen, in order.
-    ghosts: Vec<String>,
+    /// What the screen showed after each piece of output.
+    moments: Vec<Moment>,
     /// Everything that was ever written.
     written: Vec<u8>,
-    /// When the last bytes arrived.
-    last: Instant,
     ended: bool,
+}
+
+/// The screen at one time, in short.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// When the bytes that made it so arrived.
+    pub at: Instant,
+    /// Row and column of the cursor.
+    pub cursor: (u16, u16),
+    /// The text drawn as a ghost.
+    pub ghost: String,
+}
+
+impl State {
+    fn ghosts(&self) -> Vec<String> {
+        let mut ghosts: Vec<String> = self.moments.iter().map(|moment| moment.ghost.clone()).collect();
+        ghosts.dedup();
+        if ghosts.first().is_some_and(String::is_empty) {
+            ghosts.remove(0);
+        }
+        ghosts
+    }
 }
 
 /// What is on a screen.
@@ -126,9 +146,8 @@ impl Terminal {
         let master = File::from(master);
         let state = State {
             parser: vt100::Parser::new(rows, columns, 200),
-            ghosts: Vec::new(),
+            moments: Vec::new(),
             written: Vec::new(),
-            last: Instant::now(),
             ended: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -183,24 +202,19 @@ impl Terminal {
         self.wait(&format!("a row {row:?}"), |screen| screen.rows.iter().any(|other| other == row))
     }
 
-    /// Every ghost that was ever on the screen.
+    /// Every ghost that was ever on the screen, in order; an empty one where it went away.
     pub fn ghosts(&self) -> Vec<String> {
-        self.state().ghosts.clone()
+        self.state().ghosts()
+    }
+
+    /// What the screen showed since the first so many moments.
+    pub fn moments(&self, since: usize) -> Vec<Moment> {
+        self.state().moments[since..].to_vec()
     }
 
     /// Everything the program has written.
     pub fn written(&self) -> Vec<u8> {
         self.state().written.clone()
-    }
-
-    /// When the program wrote last.
-    pub fn last_write(&self) -> Instant {
-        self.state().last
-    }
-
-    /// Waits until something is on the screen and tells when the bytes that brought it arrived.
-    pub fn arrival(&self, what: &str, is_there: impl Fn(&Screen) -> bool) -> Instant {
-        self.wait_until(what, |state| is_there(&Screen::of(state.parser.screen()))).last
     }
 
     /// Waits until the program ends.
@@ -230,7 +244,7 @@ impl Terminal {
                 "{what} never came. ghost {:?}, cursor {:?}, ghosts so far {:?}, screen:\n{}",
                 screen.ghost,
                 screen.cursor,
-                state.ghosts,
+                state.ghosts(),
                 screen.text()
             );
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
@@ -262,14 +276,12 @@ fn read(mut master: File, shared: &Shared) {
             Ok(length) if length > 0 => length,
             _ => break,
         };
+        let at = Instant::now();
         let mut state = shared.lock();
-        state.last = Instant::now();
         state.parser.process(&chunk[..length]);
         state.written.extend_from_slice(&chunk[..length]);
         let screen = Screen::of(state.parser.screen());
-        if state.ghosts.last().map_or("", String::as_str) != screen.ghost {
-            state.ghosts.push(screen.ghost.clone());
-        }
+        state.moments.push(Moment { at, cursor: screen.cursor, ghost: screen.ghost });
         let asks = |query: &[u8]| chunk[..length].windows(query.len()).any(|window| window == query);
         if asks(b"\x1b[6n") {
             let (row, column) = screen.cursor;

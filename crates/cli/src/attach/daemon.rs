@@ -394,7 +394,7 @@ fn request(id: u64, question: &Question, place: &Place, patience: Duration) -> O
         alternatives: if question.asked { ALTERNATIVES } else { 1 },
         // The way back takes a little as well.
         budget_ms: patience * 4 / 5,
-        wait_ms: if question.asked { patience / 2 } else { 0 },
+        wait_ms: patience / 2,
         ..Complete::default()
     })
 }

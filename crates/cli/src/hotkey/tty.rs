@@ -70,7 +70,8 @@ impl Tty {
 
     /// Columns of the screen.
     pub fn width(&self) -> usize {
-        tcgetwinsize(&self.file).map_or(80, |size| usize::from(size.ws_col).max(1))
+        // A terminal that does not know has no columns.
+        tcgetwinsize(&self.file).ok().map(|size| usize::from(size.ws_col)).filter(|&width| width > 0).unwrap_or(80)
     }
 
     /// The column of the cursor, from 0; nothing where the terminal does not say. Keys that come first are kept.
