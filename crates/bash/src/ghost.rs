@@ -1,0 +1,378 @@
+//! One shell's ghost: what is suggested, what of it is on the screen, and the client that finds it.
+
+use std::{
+    os::fd::{AsRawFd as _, RawFd},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::{Client, Ended},
+    draw,
+    keys::Keys,
+    readline::{Command, Readline, Snapshot},
+    session::{Edit, Request, Session},
+};
+
+/// After a client's first failure in a row this long passes before the next one is started, and longer each time.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How a ghost looks, in parameters of SGR: bright black, or underlined where the user wants no colours.
+const STYLE: &str = "90";
+const STYLE_WITHOUT_COLOUR: &str = "4";
+
+/// What precedes a command that takes the place of the line.
+const INSTEAD: &str = "  -> ";
+
+/// The bytes of the keys that are known here.
+const ESCAPE: u8 = 0x1b;
+const TAB: u8 = b'\t';
+
+/// What is on the screen.
+#[derive(Debug)]
+struct Shown {
+    /// The line it stands after.
+    line: String,
+    /// The text, which may have been clipped when it was drawn.
+    text: String,
+    /// Rows below the cursor's that it takes.
+    below: usize,
+    /// How many of its bytes have been typed since and are not drawn as part of the line yet.
+    typed: usize,
+    replaces: bool,
+}
+
+/// What to do with a key that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// Give it to readline.
+    Deliver,
+    /// It is an Esc: see whether more follows, and dismiss the ghost where not.
+    Await,
+}
+
+/// What an action did.
+#[derive(Debug, Clone, Copy)]
+pub enum Done {
+    /// What it is for.
+    Acted,
+    /// Nothing, there being no ghost: the key does what it did before.
+    Passed(Option<Command>),
+}
+
+/// One shell's ghost.
+pub struct Ghost {
+    process: u32,
+    program: PathBuf,
+    histfile: String,
+    client: Option<Client>,
+    started: Option<Instant>,
+    /// How often in a row a client ended.
+    failures: u32,
+    session: Session,
+    shown: Option<Shown>,
+    /// Whether there is a ghost the user can see, or could until the key that is being handled.
+    offered: bool,
+}
+
+impl Ghost {
+    /// The ghost of this process, without a client yet.
+    pub fn new(program: &str, histfile: &str) -> Self {
+        Self {
+            process: std::process::id(),
+            program: program.into(),
+            histfile: histfile.to_owned(),
+            client: None,
+            started: None,
+            failures: 0,
+            session: Session::default(),
+            shown: None,
+            offered: false,
+        }
+    }
+
+    /// Names another program or history file, for the next client.
+    pub fn use_program(&mut self, program: &str, histfile: &str) {
+        self.program = program.into();
+        histfile.clone_into(&mut self.histfile);
+    }
+
+    /// Whether it is this process's, and not that of a shell it was forked from.
+    pub fn is_here(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    // --- the client ---------------------------------------------------------------------------------------
+
+    /// A prompt appears.
+    pub fn event(&mut self, readline: &Readline, status: &str, cwd: &str, line: &str) {
+        self.session.begin();
+        self.shown = None;
+        self.offered = false;
+        let pause = PAUSE * self.failures * self.failures;
+        if self.client.is_none() && self.started.is_none_or(|started| started.elapsed() > pause) {
+            self.started = Some(Instant::now());
+            match Client::start(&self.program, &self.histfile, readline.environment()) {
+                Ok(client) => self.client = Some(client),
+                // `nemoterm doctor` is the one to say why.
+                Err(_) => self.failures += 1,
+            }
+        }
+        self.talk(|client| client.tell(status, cwd, line));
+    }
+
+    /// Says something to the client, which is given up when it is gone.
+    fn talk<T>(&mut self, say: impl FnOnce(&mut Client) -> Result<T, Ended>) -> Option<T> {
+        let answer = say(self.client.as_mut()?);
+        if answer.is_err() {
+            self.client = None;
+            self.failures += 1;
+        }
+        answer.ok()
+    }
+
+    fn send(&mut self, request: &Request) {
+        self.talk(|client| client.ask(request));
+    }
+
+    /// What becomes readable when the client answers.
+    pub fn descriptor(&mut self) -> Option<RawFd> {
+        self.talk(|client| client.descriptor().map(|fd| fd.as_raw_fd()))
+    }
+
+    /// Reads what the client has said and shows it, if it fits.
+    pub fn receive(&mut self, readline: &Readline) {
+        let Some(replies) = self.talk(Client::receive) else { return };
+        if !replies.is_empty() {
+            self.failures = 0;
+        }
+        let now = readline.snapshot();
+        let Some(line) = &now.line else { return };
+        for reply in replies {
+            self.session.reply(reply, line);
+        }
+        // In the middle of a key sequence the cursor may be anywhere; a redraw follows.
+        if now.reading {
+            self.paint(readline, &now);
+        }
+    }
+
+    /// Nothing is being typed: asks about the line, if there is anything to ask.
+    pub fn idle(&mut self, readline: &Readline) {
+        let now = readline.snapshot();
+        if !now.reading || !now.calm {
+            return;
+        }
+        let Some(line) = now.line.as_deref() else { return };
+        self.session.update(line);
+        let silent = now.commanding || !now.at_end || is_off(readline) || is_on_demand(readline);
+        if silent || !self.session.is_open(line) {
+            return;
+        }
+        // Pasted comments are no questions.
+        if now.pasted && line.trim_start().starts_with('#') {
+            self.session.settle(line);
+            return;
+        }
+        let request = self.session.ask(line, false);
+        self.send(&request);
+    }
+
+    // --- the screen ---------------------------------------------------------------------------------------
+
+    /// Before readline redraws the line: takes the ghost away, unless what was typed is part of it.
+    pub fn before_redisplay(&mut self, readline: &Readline) {
+        let Some(shown) = &mut self.shown else { return };
+        let now = readline.snapshot();
+        let follows = now.line.as_deref().is_some_and(|line| {
+            line.strip_prefix(&shown.line)
+                .is_some_and(|typed| shown.text.as_bytes().get(..shown.typed) == Some(typed.as_bytes()))
+        });
+        if follows && now.calm && now.at_end {
+            shown.text.drain(..shown.typed);
+            shown.typed = 0;
+            now.line.unwrap_or_default().clone_into(&mut shown.line);
+        } else {
+            self.erase(readline);
+        }
+    }
+
+    /// After readline has redrawn the line: draws the ghost that belongs to it.
+    pub fn after_redisplay(&mut self, readline: &Readline) {
+        let now = readline.snapshot();
+        if now.calm
+            && let Some(line) = &now.line
+        {
+            self.session.update(line);
+        }
+        self.paint(readline, &now);
+    }
+
+    /// Brings the screen in line with the suggestions.
+    fn paint(&mut self, readline: &Readline, now: &Snapshot) {
+        self.offered = false;
+        let drawing = self.drawing(readline, now);
+        let Some((shown, bytes)) = drawing else {
+            self.erase(readline);
+            return;
+        };
+        // Where the same text is there already, drawing over it does not flicker.
+        let over = self.shown.as_ref().is_some_and(|old| old.line == shown.line && old.text == shown.text);
+        let bytes = match &self.shown {
+            Some(old) if !over => format!("{}{bytes}", draw::erase(old.below)),
+            _ => bytes,
+        };
+        write(readline, &bytes);
+        let below = self.shown.as_ref().filter(|_| over).map_or(0, |old| old.below);
+        self.shown = Some(Shown { below: shown.below.max(below), ..shown });
+        self.offered = true;
+    }
+
+    fn drawing(&self, readline: &Readline, now: &Snapshot) -> Option<(Shown, String)> {
+        let place = now.place.filter(|_| now.calm && now.at_end && !now.commanding)?;
+        let line = now.line.as_deref()?;
+        let suggestion = self.session.suggestion(line)?;
+        if is_off(readline) {
+            return None;
+        }
+        let replaces = self.session.replaces();
+        let text = if replaces { format!("{INSTEAD}{suggestion}") } else { suggestion.to_owned() };
+        let drawing = draw::draw(&text, place, &style(readline))?;
+        let shown = Shown { line: line.to_owned(), text, below: drawing.below, typed: 0, replaces };
+        Some((shown, drawing.bytes))
+    }
+
+    /// Takes the ghost from the screen. It stays on offer until the line changes.
+    pub fn erase(&mut self, readline: &Readline) {
+        if let Some(shown) = self.shown.take() {
+            write(readline, draw::erase(shown.below));
+        }
+    }
+
+    // --- keys ---------------------------------------------------------------------------------------------
+
+    /// A key was read, or the end. The ghost goes, unless the key is the next one of it.
+    pub fn key(&mut self, readline: &Readline, keys: &Keys, key: Option<u8>) -> Key {
+        let Some(shown) = &mut self.shown else { return Key::Deliver };
+        if let Some(key) = key
+            && !shown.replaces
+            && shown.text.as_bytes().get(shown.typed) == Some(&key)
+            && readline.inserts(key)
+        {
+            shown.typed += 1;
+            return Key::Deliver;
+        }
+        self.erase(readline);
+        match key {
+            Some(ESCAPE) if keys.escape_dismisses() => {
+                let now = readline.snapshot();
+                if now.reading && now.emacs { Key::Await } else { Key::Deliver }
+            }
+            Some(TAB) => {
+                // What completion lists stands where the ghost stood.
+                self.dismiss_now(readline);
+                Key::Deliver
+            }
+            _ => Key::Deliver,
+        }
+    }
+
+    /// Takes the suggestions away until the line changes.
+    pub fn dismiss_now(&mut self, readline: &Readline) {
+        if let Some(line) = readline.snapshot().line {
+            self.session.dismiss(&line);
+        }
+        self.offered = false;
+    }
+
+    /// The line, where there is a ghost after it that the user can see.
+    fn visible(&self, readline: &Readline) -> Option<String> {
+        let now = readline.snapshot();
+        let line = now.line.filter(|_| self.offered && now.at_end)?;
+        self.session.suggestion(&line).is_some().then_some(line)
+    }
+
+    /// Accepts the suggestion, or its next word.
+    pub fn accept(&mut self, readline: &Readline, keys: &Keys, word: bool) -> Done {
+        if self.visible(readline).is_none() {
+            let before = keys.before(readline);
+            return Done::Passed(if word { before.or(Some(readline.forward_word())) } else { before });
+        }
+        self.erase(readline);
+        let edit = if word { self.session.accept_word() } else { self.session.accept() };
+        match edit {
+            Some(Edit::Insert(text)) => readline.insert(&text),
+            Some(Edit::Replace(text)) => readline.replace(&text),
+            None => {}
+        }
+        Done::Acted
+    }
+
+    /// Shows another suggestion.
+    pub fn step(&mut self, readline: &Readline, keys: &Keys, by: isize) -> Done {
+        if self.visible(readline).is_none() {
+            return Done::Passed(keys.before(readline));
+        }
+        if let Some(request) = self.session.step(by) {
+            self.send(&request);
+        }
+        Done::Acted
+    }
+
+    /// Asks for suggestions; shows the next one where they have been asked for.
+    pub fn ask(&mut self, readline: &Readline, keys: &Keys) -> Done {
+        let now = readline.snapshot();
+        let line = now.line.filter(|line| now.at_end && !line.trim().is_empty() && !is_off(readline));
+        let Some(line) = line.filter(|_| self.client.is_some()) else {
+            return Done::Passed(keys.before(readline));
+        };
+        if self.session.is_complete() && self.visible(readline).is_some() {
+            return self.step(readline, keys, 1);
+        }
+        let request = self.session.ask(&line, true);
+        self.send(&request);
+        Done::Acted
+    }
+
+    /// Takes the ghost away until the line changes.
+    pub fn dismiss(&mut self, readline: &Readline, keys: &Keys) -> Done {
+        if self.visible(readline).is_none() {
+            return Done::Passed(keys.before(readline));
+        }
+        self.dismiss_now(readline);
+        Done::Acted
+    }
+}
+
+fn is_off(readline: &Readline) -> bool {
+    readline.is_set(c"NEMOTERM_OFF")
+}
+
+fn is_on_demand(readline: &Readline) -> bool {
+    readline.variable(c"NEMOTERM_MODE").is_some_and(|mode| mode == "hotkey")
+}
+
+/// The user's style, where it can't be anything else.
+fn style(readline: &Readline) -> String {
+    let chosen = readline.variable(c"NEMOTERM_HIGHLIGHT").filter(|style| is_style(style));
+    let usual = if readline.is_set(c"NO_COLOR") { STYLE_WITHOUT_COLOUR } else { STYLE };
+    chosen.unwrap_or_else(|| usual.to_owned())
+}
+
+fn is_style(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b';')
+}
+
+/// Writes to the terminal in one piece where that is possible.
+fn write(readline: &Readline, text: &str) {
+    let Some(terminal) = readline.terminal() else { return };
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match rustix::io::write(terminal, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            // Readline will notice.
+            Err(_) => return,
+        }
+    }
+}
