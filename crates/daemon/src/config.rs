@@ -22,6 +22,12 @@ pub struct Config {
     /// The daemon ends after so many minutes without a client; 0 is never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_minutes: Option<u64>,
+    /// Address and port of the HTTP server, such as `127.0.0.1:8000`. There is none where nothing is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// A file that holds the token which HTTP clients must know. Without one, only this machine is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_token_file: Option<String>,
 }
 
 impl Config {
@@ -44,7 +50,7 @@ impl Config {
                     .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
                 Failure::new(
                     format!("{}, line {line}: {}", path.display(), error.message()),
-                    "known keys are model, threads and idle_minutes",
+                    "known keys are model, threads, idle_minutes, http and http_token_file",
                 )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),

@@ -8,6 +8,7 @@ mod complete;
 mod config;
 mod connection;
 mod failure;
+mod http;
 mod log;
 mod models;
 mod scheduler;

@@ -1,7 +1,9 @@
-//! Who gets the model next: one waiting job for each client, the newest of that client.
+//! Who gets the model next: one waiting job for each client, the newest of that client; and only then the texts of
+//! programs.
 //!
 //! Connections submit from the async side, one worker thread takes. A job whose receiver has been dropped is
-//! dead: the worker passes it over, and gives a running one up at the next token.
+//! dead: the worker passes it over, and gives a running one up at the next token. A program's text is written a token
+//! at a time, so a key stroke waits for one token at most.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +13,14 @@ use std::{
 use nemoterm_engine::{Generator, Output};
 use tokio::sync::oneshot;
 
-use crate::{complete::Generate, failure::Failure};
+use crate::{
+    complete::Generate,
+    failure::Failure,
+    http::{job::Job as Text, writer::MAX_WRITING},
+};
+
+/// Texts of programs that may wait.
+const MAX_TEXTS: usize = 1024;
 
 /// Names a client.
 pub type ClientId = u64;
@@ -44,6 +53,10 @@ pub struct Job {
 pub enum Task {
     /// Generate.
     Generate(Job),
+    /// Begin a program's text.
+    Begin(Text),
+    /// Write the next token of a text that was begun.
+    Write,
     /// Use this model from now on.
     Install { name: String, generator: Box<Generator>, installed: oneshot::Sender<()> },
     /// End.
@@ -60,6 +73,7 @@ pub struct Scheduler {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(ClientId, Job)>,
+    texts: VecDeque<Text>,
     install: Option<(String, Box<Generator>, oneshot::Sender<()>)>,
     quit: bool,
 }
@@ -75,6 +89,23 @@ impl Scheduler {
         self.changed.notify_one();
     }
 
+    /// Queues the texts of one request behind all key strokes; false where too many wait already.
+    pub fn submit_texts(&self, texts: Vec<Text>) -> bool {
+        let mut state = self.lock();
+        if state.quit || state.texts.len() + texts.len() > MAX_TEXTS {
+            return false;
+        }
+        state.texts.extend(texts);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Whether the text that is being written should let something more urgent go first.
+    pub fn is_urgent(&self) -> bool {
+        let state = self.lock();
+        state.quit || state.install.is_some() || !state.waiting.is_empty()
+    }
+
     /// Hands the worker another model. It is installed before the next job; the receiver is told.
     pub fn install(&self, name: String, generator: Box<Generator>) -> oneshot::Receiver<()> {
         let (installed, receiver) = oneshot::channel();
@@ -88,11 +119,12 @@ impl Scheduler {
         let mut state = self.lock();
         state.quit = true;
         state.waiting.clear();
+        state.texts.clear();
         self.changed.notify_one();
     }
 
-    /// Waits for something to do.
-    pub fn next(&self) -> Task {
+    /// What to do next, where so many texts are being written; waits for something where none is.
+    pub fn next(&self, writing: usize) -> Task {
         let mut state = self.lock();
         loop {
             if state.quit {
@@ -102,10 +134,19 @@ impl Scheduler {
                 return Task::Install { name, generator, installed };
             }
             match state.waiting.pop_front() {
-                Some((_, job)) if job.reply.is_closed() => {}
+                Some((_, job)) if job.reply.is_closed() => continue,
                 Some((_, job)) => return Task::Generate(job),
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => {}
             }
+            if writing < MAX_WRITING
+                && let Some(text) = state.texts.pop_front()
+            {
+                return Task::Begin(text);
+            }
+            if writing > 0 {
+                return Task::Write;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -117,7 +158,10 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::http::{job::Prompt, metrics::Metrics};
 
     fn job(prompt: &str) -> (Job, oneshot::Receiver<Answer>) {
         let (reply, receiver) = oneshot::channel();
@@ -125,8 +169,14 @@ mod tests {
         (Job { generate, arrived: std::time::Instant::now(), deadline: None, reply }, receiver)
     }
 
+    fn text(index: usize) -> Text {
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        let prompt = Arc::new(Prompt::Text(String::new()));
+        Text::new(index, prompt, Arc::default(), 0, events, Arc::new(Metrics::new()))
+    }
+
     fn next_prompt(scheduler: &Scheduler) -> String {
-        match scheduler.next() {
+        match scheduler.next(0) {
             Task::Generate(job) => job.generate.prompt,
             _ => panic!("not a job"),
         }
@@ -159,12 +209,40 @@ mod tests {
     }
 
     #[test]
+    fn key_strokes_go_before_texts_and_texts_take_turns() {
+        let scheduler = Scheduler::default();
+        assert!(scheduler.submit_texts((0..=MAX_WRITING).map(text).collect()));
+        assert!(!scheduler.is_urgent());
+        let (stroke, _reply) = job("ls");
+        scheduler.submit(1, stroke);
+        assert!(scheduler.is_urgent());
+        assert_eq!(next_prompt(&scheduler), "ls");
+        for writing in 0..MAX_WRITING {
+            assert!(matches!(scheduler.next(writing), Task::Begin(text) if text.index == writing));
+        }
+        assert!(matches!(scheduler.next(MAX_WRITING), Task::Write));
+        let (stroke, _reply) = job("cd");
+        scheduler.submit(1, stroke);
+        assert!(matches!(scheduler.next(MAX_WRITING), Task::Generate(_)));
+        assert!(matches!(scheduler.next(MAX_WRITING - 1), Task::Begin(text) if text.index == MAX_WRITING));
+        assert!(matches!(scheduler.next(1), Task::Write));
+    }
+
+    #[test]
+    fn more_texts_than_can_wait_are_refused_together() {
+        let scheduler = Scheduler::default();
+        assert!(scheduler.submit_texts((1..MAX_TEXTS).map(text).collect()));
+        assert!(!scheduler.submit_texts(vec![text(0), text(1)]));
+        assert!(scheduler.submit_texts(vec![text(0)]));
+    }
+
+    #[test]
     fn quitting_drops_what_waits() {
         let scheduler = Scheduler::default();
         let (waiting, mut reply) = job("x");
         scheduler.submit(1, waiting);
         scheduler.quit();
-        assert!(matches!(scheduler.next(), Task::Quit));
+        assert!(matches!(scheduler.next(1), Task::Quit));
         assert!(reply.try_recv().is_err());
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -29,7 +30,7 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 
-use crate::{config::Config, connection, failure::Failure, log, models, scheduler::Scheduler, worker};
+use crate::{config::Config, connection, failure::Failure, http, log, models, scheduler::Scheduler, worker};
 
 /// Connections that are served at a time; more than this many shells means that something is broken.
 const MAX_CONNECTIONS: usize = 256;
@@ -55,6 +56,9 @@ pub struct Args {
     /// A model in place of the configured one
     #[arg(long)]
     model: Option<String>,
+    /// Serve OpenAI's API on this address and port, such as 127.0.0.1:8000 [default: as configured]
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<String>,
 }
 
 /// What the tasks of the daemon share.
@@ -71,6 +75,8 @@ pub struct Daemon {
     log: Option<PathBuf>,
     /// The name of the model that was last installed or asked for, as it was given.
     name: Mutex<String>,
+    /// Where the HTTP server listens, or why it does not; nothing where none was asked for.
+    http: Option<Result<SocketAddr, Failure>>,
     reload: Notify,
     stop: Notify,
 }
@@ -99,7 +105,17 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Config::load()?;
     let name =
         args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
-    let idle = Duration::from_secs(60 * config.idle_minutes.unwrap_or(IDLE_MINUTES));
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let http = args.http.as_ref().or(config.http.as_ref()).map(|address| {
+        let _context = tokio.enter();
+        // Shells are served in any case.
+        http::Settings::new(address, &config).and_then(http::Settings::bind).inspect_err(|failure| {
+            tracing::error!(hint = failure.hint, "no HTTP server: {failure}");
+        })
+    });
+    // Programs come and go without holding a connection, so there is no telling when the last one has gone.
+    let minutes = if http.is_some() { 0 } else { config.idle_minutes.unwrap_or(IDLE_MINUTES) };
+    let idle = Duration::from_secs(60 * minutes);
     let daemon = Arc::new(Daemon {
         scheduler: Arc::new(Scheduler::default()),
         config,
@@ -112,10 +128,10 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
         started: Instant::now(),
         log,
         name: Mutex::new(name),
+        http: http.as_ref().map(|http| http.as_ref().map(http::Server::address).map_err(Clone::clone)),
         reload: Notify::new(),
         stop: Notify::new(),
     });
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let socket = runtime_dir.socket();
     let listener = {
         let _context = tokio.enter();
@@ -128,6 +144,10 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
     })?;
     tokio.block_on(async {
         daemon.reload.notify_one();
+        if let Some(Ok(server)) = http {
+            tracing::info!(address = %server.address(), "listening for HTTP");
+            tokio::spawn(server.serve(Arc::clone(&daemon)));
+        }
         accept(listener, &socket, Arc::clone(&daemon), idle).await
     })?;
     // The tasks go first, and with them the receivers of what the worker still does.
@@ -308,6 +328,8 @@ impl Daemon {
             cancelled: self.cancelled.load(Ordering::Relaxed),
             rss_mib: rss_mib(),
             log: self.log.as_ref().map(|path| path.display().to_string()),
+            http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
+            http_error: self.http.as_ref().and_then(|http| http.clone().err()).map(|failure| failure.reply(None)),
         }
     }
 

@@ -12,6 +12,7 @@ use nemoterm_engine::Generator;
 use crate::{
     complete,
     failure::Failure,
+    http::{error::ApiError, writer::Writer},
     scheduler::{Answer, Generated, Job, Scheduler, Task},
 };
 
@@ -28,10 +29,12 @@ pub trait Observer: Send + 'static {
 /// Works until the scheduler says to quit.
 pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
     let mut model: Option<(String, Box<Generator>)> = None;
+    let mut writer = Writer::default();
     loop {
-        match scheduler.next() {
+        match scheduler.next(writer.len()) {
             Task::Quit => return,
             Task::Install { name, generator, installed } => {
+                writer.fail(&ApiError::unavailable("another model took over"));
                 observer.installed(&name, &generator);
                 model = Some((name, generator));
                 // Whoever asked may be gone; the model is installed all the same.
@@ -49,9 +52,23 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                     Err(_) => {
                         // What the panic left in the cache is unknown, so the generator goes with it.
                         model = None;
+                        writer.fail(&gone().into());
                         observer.lost();
                         let _ = job.reply.send(Err(gone()));
                     }
+                }
+            }
+            Task::Begin(text) => writer.begin(text),
+            Task::Write => {
+                let Some((_, generator)) = &mut model else {
+                    writer.fail(&gone().into());
+                    continue;
+                };
+                let step = || writer.step(generator, &|| scheduler.is_urgent());
+                if catch_unwind(AssertUnwindSafe(step)).is_err() {
+                    model = None;
+                    writer.fail(&gone().into());
+                    observer.lost();
                 }
             }
         }
