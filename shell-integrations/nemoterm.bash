@@ -18,7 +18,7 @@
 # `nemoterm hotkey` draws and reads keys. The second is what the handler binds it to: the key that was not for us.
 
 # Needs a readline of its own: not a script, not ble.sh, and a bash that can expand its prompt (4.4).
-if [[ $- == *i* && :$SHELLOPTS: =~ :(emacs|vi): && -z ${BLE_VERSION-} && -n ${PS1@P} ]] 2>/dev/null; then
+if [[ $- == *i* && $TERM != dumb && :$SHELLOPTS: =~ :(emacs|vi): && -z ${BLE_VERSION-} && -n ${PS1@P} ]] 2>/dev/null; then
 
 __nemoterm_program=@NEMOTERM@
 

@@ -14,7 +14,7 @@
 #   NEMOTERM_OFF       anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 
-if status is-interactive
+if status is-interactive; and test "$TERM" != dumb
 
 set -g _nemoterm_program @NEMOTERM@
 

@@ -20,7 +20,7 @@
 # How it works: one `nemoterm attach` a shell (see its source for the records) does everything that could take time. A redraw
 # of the line writes the line to it without waiting, and its answers are drawn when they arrive, if they still fit.
 
-[[ -o interactive && -o zle ]] || return 0
+[[ -o interactive && -o zle && $TERM != dumb ]] || return 0
 zmodload zsh/system zsh/datetime 2>/dev/null || return 0
 zmodload -F zsh/files b:zf_rm 2>/dev/null || return 0
 zmodload -F zsh/parameter p:functions 2>/dev/null && zmodload -F zsh/zleparameter p:widgets 2>/dev/null || return 0
@@ -78,8 +78,8 @@ _nemoterm_stop() {
 _nemoterm_send() {
   [[ -n $_nemoterm_to ]] || return 1
   local record="${(pj:\x1f:)@}"$'\0'
-  local LC_ALL=C
-  (( $#record <= 4096 )) || return 1
+  # Characters, of up to four bytes.
+  (( $#record <= 1024 )) || return 1
   syswrite -o $_nemoterm_to -- "$record" 2>/dev/null
 }
 
@@ -172,28 +172,35 @@ _nemoterm_visible() {
   [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost && $CURSOR -eq $#BUFFER && $BUFFER == $_nemoterm_for ]]
 }
 
-# Brings the screen in line with the suggestions.
+# Brings the screen in line with the suggestions. Runs for every key, before the key is echoed.
 _nemoterm_paint() {
   local ghost=
-  if (( CURSOR == $#BUFFER && $#_nemoterm_suggestions )) && [[ $BUFFER == $_nemoterm_for && -n $BUFFER && $KEYMAP != vicmd ]]; then
+  if (( $#_nemoterm_suggestions && CURSOR == $#BUFFER )) && [[ -n $BUFFER && $BUFFER == $_nemoterm_for && $KEYMAP != vicmd ]]; then
     ghost=$_nemoterm_suggestions[$_nemoterm_index]
     (( _nemoterm_replaces )) && ghost="  -> $ghost"
+  elif [[ -z $_nemoterm_ghost ]]; then
+    return 0
   fi
   # Another plugin's text after the line is not ours to take away.
-  if [[ -n $ghost || ( -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost ) ]]; then
-    POSTDISPLAY=$ghost
-  fi
+  [[ -n $ghost || $POSTDISPLAY == $_nemoterm_ghost ]] && POSTDISPLAY=$ghost
   _nemoterm_ghost=$ghost
-  region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
-  _nemoterm_colour
-  if [[ -n $ghost ]]; then _nemoterm_arm; else _nemoterm_disarm; fi
+  if [[ -n $ghost ]]; then
+    local colour
+    _nemoterm_colour
+    region_highlight=("${(@)region_highlight:#*memo=nemoterm}" "$colour")
+    (( _nemoterm_trapped )) || _nemoterm_arm
+  else
+    region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
+    _nemoterm_disarm
+  fi
+  return 0
 }
 
+# Sets `colour` to what makes the ghost look like one.
 _nemoterm_colour() {
-  [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost ]] || return 0
   local look=fg=8
   [[ -n $NO_COLOR ]] && look=underline
-  region_highlight+=("$#BUFFER $(( $#BUFFER + $#_nemoterm_ghost )) ${NEMOTERM_HIGHLIGHT:-$look} memo=nemoterm")
+  colour="$#BUFFER $(( $#BUFFER + $#_nemoterm_ghost )) ${NEMOTERM_HIGHLIGHT:-$look} memo=nemoterm"
 }
 
 _nemoterm_hide() {
@@ -217,8 +224,8 @@ _nemoterm_ask() {
 _nemoterm_redraw() {
   emulate -L zsh
   setopt extendedglob
-  # Only at the prompt: not where `vared` or a function reads something else.
-  [[ $CONTEXT == (start|cont) ]] || return 0
+  # Only a command from its beginning: not where `vared` reads something else, nor the later lines of a loop.
+  [[ $CONTEXT == start ]] || return 0
   if ! _nemoterm_fit; then
     # The screen must not show what does not belong to the line, however long the next answer takes.
     _nemoterm_forget
@@ -407,7 +414,7 @@ _nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_f
 _nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
 
 _nemoterm_hotkey() {
-  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != (start|cont) ]] || (( CURSOR != $#BUFFER )); then
+  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != start ]] || (( CURSOR != $#BUFFER )); then
     _nemoterm_fall_through
     return
   fi
@@ -553,7 +560,12 @@ _nemoterm_join_highlighting() {
   ZSH_HIGHLIGHT_HIGHLIGHTERS=(${ZSH_HIGHLIGHT_HIGHLIGHTERS:#nemoterm} nemoterm)
 }
 _zsh_highlight_highlighter_nemoterm_predicate() { true }
-_zsh_highlight_highlighter_nemoterm_paint() { _nemoterm_colour }
+_zsh_highlight_highlighter_nemoterm_paint() {
+  [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost ]] || return 0
+  local colour
+  _nemoterm_colour
+  region_highlight+=("$colour")
+}
 
 # Other plugins may be loaded after this one, and from the prompt too.
 _nemoterm_meet_others() {

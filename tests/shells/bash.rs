@@ -50,7 +50,8 @@ fn a_line_that_wraps_at_the_bottom_of_the_screen() {
     let screen = terminal.wait_ghost(" bb cc");
     assert_eq!(screen.rows[1..3], line[..2]);
     terminal.send("x");
-    let screen = terminal.wait("the line and a key", |screen| screen.ghost.is_empty() && screen.last_row() == "ax");
+    let screen =
+        terminal.wait("the line and a key", |screen| screen.ghost.is_empty() && screen.last_row() == "ax");
     assert_eq!(screen.rows[1..3], line[..2]);
 }
 

@@ -15,7 +15,9 @@ pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Ter
     let mut command = home.command(fish);
     command.arg("-i");
     let terminal = Terminal::spawn_sized(command, rows, columns);
-    terminal.wait("the first prompt", |screen| screen.rows.iter().any(|row| row == "ready") && screen.cursor.1 > 0);
+    terminal.wait("the first prompt", |screen| {
+        screen.rows.iter().any(|row| row == "ready") && screen.cursor.1 > 0
+    });
     Some(terminal)
 }
 
@@ -31,7 +33,10 @@ fn a_right_prompt_stays() {
     terminal.wait_ghost("bc");
     terminal.send(RIGHT);
     let screen = terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.cursor.1 == 10);
-    assert!(screen.last_row().starts_with("> echo abc ") && screen.last_row().ends_with(" side"), "{screen:?}");
+    assert!(
+        screen.last_row().starts_with("> echo abc ") && screen.last_row().ends_with(" side"),
+        "{screen:?}"
+    );
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The integrations in the real shells, in a terminal.
 
+mod attach;
 mod bash;
 mod fish;
 mod hotkey;
+mod real;
 mod zsh;
 
 use crate::util::{
@@ -32,12 +34,15 @@ const HOSTILE: &[&str] = &[
 ];
 
 /// A suffix that is a program in each of the shells.
-const METACHARACTERS: &str = "$(touch ~/marker)`touch ~/marker`(touch ~/marker)%F{red}${(e)x};touch ~/marker#*?[";
+const METACHARACTERS: &str =
+    "$(touch ~/marker)`touch ~/marker`(touch ~/marker)%F{red}${(e)x};touch ~/marker#*?[";
 
 /// A daemon that knows how some lines go on.
 fn knowing(home: &Home, lines: &'static [&'static str]) -> Fake {
     Fake::start(home.runtime(), |request| {
         let fits = |line: &&&str| line.starts_with(&request.line) && line.len() > request.line.len();
-        Answer::Suffixes(lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect())
+        Answer::Suffixes(
+            lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect(),
+        )
     })
 }

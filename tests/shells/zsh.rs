@@ -506,7 +506,8 @@ fn metacharacters_are_only_text() {
     terminal.type_slowly("$(to");
     terminal.wait_ghost(&hostile["$(to".len()..]);
     terminal.send(RIGHT);
-    wait_plain(&terminal, &format!("> echo a{hostile}"));
+    let line = format!("> echo a{hostile}");
+    terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.rows[1..].concat() == line);
     terminal.send("\x15echo done\r");
     terminal.wait_output("done");
     assert!(!home.path().join("marker").exists(), "accepting ran something");
@@ -548,6 +549,22 @@ fn a_line_and_a_ghost_that_wrap() {
     );
     terminal.send("\x15");
     terminal.wait("an empty line", |screen| screen.last_row() == ">");
+}
+
+#[test]
+fn a_resize_draws_the_ghost_again() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdefghijklmnopqrstuvwxyz"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("echo abc");
+    terminal.wait_ghost("defghijklmnopqrstuvwxyz");
+    terminal.resize(24, 20);
+    terminal.wait("the ghost over two rows", |screen| {
+        screen.rows.ends_with(&["> echo abcdefghijklm".to_owned(), "nopqrstuvwxyz".to_owned()])
+            && screen.ghost == "defghijklmnopqrstuvwxyz"
+    });
+    terminal.send(RIGHT);
+    terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.last_row() == "nopqrstuvwxyz");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nemoterm_protocol::runtime::Runtime;
+use nemoterm_protocol::{Request, client::Client, runtime::Runtime};
 use tempfile::TempDir;
 
 /// The directories, which go away with it, and what runs in them.
@@ -77,5 +77,15 @@ impl Home {
             .env("NEMOTERM_TIMEOUT_MS", self.limit.get().as_millis().to_string())
             .current_dir(self.work());
         command
+    }
+}
+
+impl Drop for Home {
+    /// Ends the daemon that something here has started.
+    fn drop(&mut self) {
+        let limit = Duration::from_secs(5);
+        if let Ok(client) = Client::connect(&self.runtime, limit) {
+            let _ = client.ask(&Request::Stop, limit);
+        }
     }
 }
