@@ -177,3 +177,88 @@ fn add_special_tokens(metadata: &Metadata, tokenizer: &mut Tokenizer) -> Result<
     tokenizer.add_tokens(of_type(&[token_type::USER_DEFINED], false)).map_err(|e| refused(metadata, e))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Metadata, Spelling, Value, build};
+
+    const PIECES: [&str; 12] = [
+        "\u{2581}",
+        "g",
+        "i",
+        "t",
+        "\u{2581}g",
+        "it",
+        "\u{2581}git",
+        "s",
+        "st",
+        "is",
+        "\u{2581}s",
+        "\u{2581}st",
+    ];
+
+    /// `<unk>`, `<s>`, `</s>`, 256 bytes, then pieces whose scores fall with their number.
+    fn sentence_piece(space_prefix: bool) -> Metadata {
+        let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
+        tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+        tokens.extend(PIECES.map(str::to_owned));
+        let scores = (0..tokens.len()).map(|i| if i < 259 { 0.0 } else { 259.0 - i as f32 }).collect();
+        let types =
+            (0..tokens.len()).map(|i| [2, 3, 3].get(i).copied().unwrap_or(if i < 259 { 6 } else { 1 }));
+        Metadata::from_values([
+            ("tokenizer.ggml.model", Value::Text("llama".into())),
+            ("tokenizer.ggml.token_type", Value::Integers(types.collect())),
+            ("tokenizer.ggml.tokens", Value::Texts(tokens)),
+            ("tokenizer.ggml.scores", Value::Floats(scores)),
+            ("tokenizer.ggml.add_space_prefix", Value::Bool(space_prefix)),
+        ])
+    }
+
+    fn ids(metadata: &Metadata, text: &str) -> Vec<u32> {
+        build(metadata).unwrap().0.encode(text, false).unwrap().get_ids().to_vec()
+    }
+
+    #[test]
+    fn sentence_piece_merges_by_score() {
+        let piece = |name: &str| 259 + PIECES.iter().position(|&piece| piece == name).unwrap() as u32;
+        let metadata = sentence_piece(true);
+        assert_eq!(build(&metadata).unwrap().1, Spelling::SentencePiece);
+        // "\u{2581}g" has a better score than "it", but both are made before "\u{2581}git".
+        assert_eq!(ids(&metadata, "git"), [piece("\u{2581}git")]);
+        // "st" has a better score than "is" and "\u{2581}s".
+        assert_eq!(ids(&metadata, "git st"), [piece("\u{2581}git"), piece("\u{2581}st")]);
+        assert_eq!(ids(&metadata, "gist"), ["\u{2581}g", "i", "st"].map(piece));
+        // What has no piece is spelled in bytes; control tokens are recognised.
+        let spelled: Vec<u32> = "é".bytes().map(|byte| 3 + u32::from(byte)).collect();
+        assert_eq!(ids(&metadata, "é"), [&[piece("\u{2581}")], spelled.as_slice()].concat());
+        assert_eq!(ids(&metadata, "<s>")[0], 1);
+        assert_eq!(ids(&sentence_piece(false), "git"), ["g", "it"].map(piece));
+    }
+
+    #[test]
+    fn byte_level_cuts_follow_the_name() {
+        let tokens: Vec<String> = ["1", "2", "Ġ", "a", "Ċ", "12", "Ġa", "aa", "ĊĊ"].map(str::to_owned).into();
+        let merges: Vec<String> = ["1 2", "Ġ a", "a a", "Ċ Ċ"].map(str::to_owned).into();
+        let with = |pre: &str| {
+            Metadata::from_values([
+                ("tokenizer.ggml.model", Value::Text("gpt2".into())),
+                ("tokenizer.ggml.pre", Value::Text(pre.into())),
+                ("tokenizer.ggml.tokens", Value::Texts(tokens.clone())),
+                ("tokenizer.ggml.merges", Value::Texts(merges.clone())),
+            ])
+        };
+        for (pre, numbers) in [
+            ("gpt-2", &[5][..]),
+            ("default", &[5]),
+            ("smollm", &[0, 1]),
+            ("llama-bpe", &[5]),
+            ("qwen2", &[0, 1]),
+        ] {
+            assert_eq!(ids(&with(pre), "12"), numbers, "{pre}");
+            assert_eq!(ids(&with(pre), "aa a"), [7, 6], "{pre}");
+            // No space appears in front of the text.
+            assert_eq!(ids(&with(pre), "a"), [3], "{pre}");
+        }
+        assert!(build(&with("something else")).is_err());
+    }
+}

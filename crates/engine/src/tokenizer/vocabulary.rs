@@ -112,3 +112,49 @@ fn char_bytes() -> [Option<u8>; 512] {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::PathBuf;
+
+    use tokenizers::Tokenizer;
+
+    use super::{Spelling, Vocabulary};
+
+    fn mini() -> (Tokenizer, Vocabulary) {
+        let path =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini/tokenizer.json");
+        let tokenizer = Tokenizer::from_file(path).unwrap();
+        let vocabulary = Vocabulary::new(&tokenizer, Spelling::ByteLevel, 4096);
+        (tokenizer, vocabulary)
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_text() {
+        let (tokenizer, vocabulary) = mini();
+        let text = "git commit -m 'größe 漢字 🚀'\n\ttail -n 5";
+        let encoding = tokenizer.encode(text, false).unwrap();
+        let bytes: Vec<u8> =
+            encoding.get_ids().iter().flat_map(|&id| vocabulary.bytes(id)).copied().collect();
+        assert_eq!(String::from_utf8(bytes).unwrap(), text);
+        assert!(vocabulary.is_control(1) && vocabulary.bytes(1).is_empty());
+    }
+
+    #[test]
+    fn agreeing_tokens_are_exactly_those_that_agree() {
+        let (_, vocabulary) = mini();
+        for wanted in [" ", " co", "-", " --na", "é", "\u{1F680}x", "q"] {
+            let wanted = wanted.as_bytes();
+            let have: HashSet<u32> = vocabulary.agreeing(wanted).into_iter().collect();
+            let want: HashSet<u32> = (0..4096)
+                .filter(|&id| {
+                    let bytes = vocabulary.bytes(id);
+                    !bytes.is_empty() && (bytes.starts_with(wanted) || wanted.starts_with(bytes))
+                })
+                .collect();
+            assert_eq!(have, want, "{wanted:?}");
+            assert!(!have.is_empty(), "{wanted:?}");
+        }
+    }
+}

@@ -43,6 +43,13 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
+    /// Metadata without a file.
+    #[cfg(test)]
+    pub(crate) fn from_values(values: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        let values = values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        Self { file: "made up".to_owned(), values }
+    }
+
     fn wrong(&self, key: &str, expected: &str) -> LoadError {
         let reason = if self.values.contains_key(key) { "is not" } else { "is missing, expected" };
         LoadError::Malformed {
