@@ -49,3 +49,24 @@ fn to_raw(tensor: &Tensor) -> candle_core::Result<RawTensor> {
     };
     RawTensor::new(element, tensor.dims().to_vec(), Bytes::from_vec(bytes)).map_err(candle_core::Error::Msg)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{ElementType, read_pickle};
+
+    #[test]
+    fn tensors_keep_their_type_and_shape() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.bin");
+        let checkpoint = read_pickle(&path).unwrap();
+        for (name, element, shape, numbers) in [
+            ("plain", ElementType::F32, &[2, 3][..], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0][..]),
+            ("half", ElementType::F16, &[4], &[0.5, -1.0, 2.0, 0.25]),
+            ("brain", ElementType::BF16, &[2, 2], &[1.0, -2.0, 0.5, 3.0]),
+        ] {
+            let tensor = checkpoint.get(name, shape).unwrap();
+            assert_eq!((tensor.element, tensor.to_f32().as_slice()), (element, numbers), "{name}");
+        }
+    }
+}
