@@ -127,6 +127,7 @@ fn request(line: String, options: &Options) -> anyhow::Result<Complete> {
         cursor: buffer.cursor(),
         context: seen.context,
         candidates: seen.candidates,
+        unasked: false,
         alternatives: options.alternatives as usize,
         max_tokens: options.max_tokens,
         budget_ms: options.timeout,

@@ -43,6 +43,7 @@ pub struct Plan {
     buffer: Buffer,
     local: Vec<Candidate>,
     wanted: usize,
+    unasked: bool,
     generate: Generate,
 }
 
@@ -143,7 +144,7 @@ impl Plan {
             sampling,
         };
         let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
-        Ok(Self { id: request.id, buffer, local, wanted, generate })
+        Ok(Self { id: request.id, buffer, local, wanted, unasked: request.unasked, generate })
     }
 
     /// What the model has to do.
@@ -161,7 +162,9 @@ impl Plan {
             candidates.push(Candidate::model(&self.buffer, suffix, Some(first_word_logprob(generation))));
         }
         candidates.retain(|candidate| {
-            clean::is_displayable(&candidate.line) && safety::check(&candidate.line) == safety::Verdict::Plain
+            clean::is_displayable(&candidate.line)
+                && safety::check(&candidate.line) == safety::Verdict::Plain
+                && (candidate.is_worth_showing() || !self.unasked)
         });
         let alternative = |ranked: Candidate| {
             let logprob =
@@ -362,6 +365,13 @@ mod tests {
         let destructive = generation(&[(" -rf /", -0.1)]);
         let fine = generation(&[(" -i x", -0.1)]);
         assert_eq!(lines(&request("rm"), vec![hostile, destructive, fine]), ["rm -i x"]);
+    }
+
+    #[test]
+    fn the_unlikely_appears_only_when_asked_for() {
+        let unlikely = || vec![generation(&[("chown", -6.0)])];
+        assert_eq!(lines(&request("git "), unlikely()), ["git chown"]);
+        assert!(lines(&Complete { unasked: true, ..request("git ") }, unlikely()).is_empty());
     }
 
     #[test]

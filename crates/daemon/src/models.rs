@@ -83,7 +83,8 @@ pub fn absolute(name: &str) -> String {
 /// Where the name is unknown or the files are no model; the message names the file.
 pub fn load(name: &str, config: &Config) -> Result<(String, Model), Failure> {
     let choice = resolve(name)?;
-    let options = LoadOptions { device: DeviceChoice::Auto, threads: config.threads, ..LoadOptions::default() };
+    let options =
+        LoadOptions { device: DeviceChoice::Auto, threads: config.threads, ..LoadOptions::default() };
     let model = Model::load(&choice.source, &options).map_err(|error| {
         Failure::new(error.to_string(), "nemoterm model list names models that work here")
     })?;

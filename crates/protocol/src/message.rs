@@ -93,6 +93,9 @@ pub struct Complete {
     /// What the client would suggest without a model, from the history and the context, best first.
     #[serde(default)]
     pub candidates: Vec<Candidate>,
+    /// Nobody asked for it, it would only appear: leave out what is hardly likely to be right.
+    #[serde(default)]
+    pub unasked: bool,
     /// How many different completions are wanted, 1 to [`MAX_ALTERNATIVES`].
     #[serde(default = "one")]
     pub alternatives: usize,
@@ -244,6 +247,12 @@ pub struct Status {
     pub rss_mib: Option<f64>,
     /// Where the daemon writes its log.
     pub log: Option<String>,
+    /// Address and port where the daemon serves HTTP, where it does.
+    #[serde(default)]
+    pub http: Option<String>,
+    /// Why it does not, where it was asked to.
+    #[serde(default)]
+    pub http_error: Option<ErrorReply>,
 }
 
 /// What the model is doing.

@@ -67,7 +67,7 @@ enum Event {
     Complete(Box<Question>),
     Look(PathBuf),
     /// The reader of the conversation with that number has received something, or ends.
-    Received(u64, Result<Reply, ClientError>),
+    Received(u64, Box<Result<Reply, ClientError>>),
     /// The attempt to start a daemon is over.
     Started(Option<Client>),
 }
@@ -163,7 +163,7 @@ impl Talk {
                                 newest = None;
                                 self.look(cwd);
                             }
-                            Event::Received(conversation, reply) => self.received(conversation, reply),
+                            Event::Received(conversation, reply) => self.received(conversation, *reply),
                             Event::Started(client) => self.has_started(client),
                         }
                     }
@@ -272,7 +272,7 @@ impl Talk {
             loop {
                 let reply = reader.receive(None);
                 let ends = reply.is_err();
-                if events.send(Event::Received(number, reply)).is_err() || ends {
+                if events.send(Event::Received(number, Box::new(reply))).is_err() || ends {
                     return;
                 }
             }
@@ -392,6 +392,7 @@ fn request(id: u64, question: &Question, place: &Place, patience: Duration) -> O
         context,
         candidates: question.candidates.clone(),
         alternatives: if question.asked { ALTERNATIVES } else { 1 },
+        unasked: !question.asked,
         // The way back takes a little as well.
         budget_ms: patience * 4 / 5,
         wait_ms: patience / 2,
