@@ -9,6 +9,8 @@
 //!
 //! A key to which there is no suggestion counts in the share of keys with one, not in the times.
 
+#![allow(clippy::unwrap_used, reason = "a measurement that fails has nothing to save")]
+
 #[allow(dead_code, reason = "the terminal tests use the rest")]
 #[path = "../tests/util/mod.rs"]
 mod util;
@@ -37,7 +39,8 @@ const LINES: &[&str] = &[
 ];
 
 /// What was run before.
-const HISTORY: &str = "cd src\ncargo build\ngit pull\nls -la\nmake test\ndocker compose up -d\nvim Cargo.toml\n";
+const HISTORY: &str =
+    "cd src\ncargo build\ngit pull\nls -la\nmake test\ndocker compose up -d\nvim Cargo.toml\n";
 
 /// Milliseconds of each key.
 #[derive(Debug, Default)]
@@ -95,21 +98,24 @@ fn main() {
 
 /// Types a line at that speed, takes the times, and empties the line again.
 fn type_line(terminal: &Terminal, line: &str, pause: Duration, times: &mut Times) {
-    let mut column = 2;
-    for key in line.chars() {
+    // After the prompt and the key.
+    for (column, key) in (3..).zip(line.chars()) {
         let seen = terminal.moments(0).len();
         let typed = Instant::now();
         terminal.send(key.to_string());
         thread::sleep(pause);
-        column += 1;
         let moments = terminal.moments(seen);
         let since = |at: Instant| at.duration_since(typed).as_secs_f64() * 1e3;
         times.keys += 1;
-        times.echo.extend(moments.iter().find(|moment| moment.cursor.1 == column).map(|moment| since(moment.at)));
-        let mut ghosts = moments.iter().filter(|moment| moment.cursor.1 == column && !moment.ghost.is_empty());
+        times
+            .echo
+            .extend(moments.iter().find(|moment| moment.cursor.1 == column).map(|moment| since(moment.at)));
+        let mut ghosts =
+            moments.iter().filter(|moment| moment.cursor.1 == column && !moment.ghost.is_empty());
         if let Some(first) = ghosts.next() {
             let ghost = &moments[moments.len() - 1].ghost;
-            let last = moments.iter().rev().take_while(|moment| moment.ghost == *ghost).last().unwrap_or(first);
+            let last =
+                moments.iter().rev().take_while(|moment| moment.ghost == *ghost).last().unwrap_or(first);
             times.first_ghost.push(since(first.at));
             times.last_ghost.push(since(last.at.max(first.at)));
         }
@@ -140,7 +146,8 @@ fn report(bare: &Times, nemoterm: &Times, json: bool) {
     if json {
         let mut object = serde_json::Map::new();
         for (name, times) in rows {
-            let values = shares.iter().map(|(label, share)| ((*label).to_owned(), percentile(times, *share).into()));
+            let values =
+                shares.iter().map(|(label, share)| ((*label).to_owned(), percentile(times, *share).into()));
             object.insert(format!("{name}_ms"), serde_json::Value::Object(values.collect()));
         }
         object.insert("echo_added_p99_ms".to_owned(), added.into());
@@ -154,7 +161,11 @@ fn report(bare: &Times, nemoterm: &Times, json: bool) {
         let [p50, p95, p99] = shares.map(|(_, share)| percentile(times, share));
         println!("{name:<16}{:>8}{p50:>9.2}{p95:>9.2}{p99:>9.2}", times.len());
     }
-    println!("echo added at p99: {added:.2} ms; a ghost for {:.0} % of {} keys", with_ghost * 100.0, nemoterm.keys);
+    println!(
+        "echo added at p99: {added:.2} ms; a ghost for {:.0} % of {} keys",
+        with_ghost * 100.0,
+        nemoterm.keys
+    );
 }
 
 /// Ends the daemon that the shell's client has started.

@@ -17,13 +17,16 @@
 #   NEMOTERM_OFF            anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #
-# How it works: one `nemoterm attach` a shell (see its source for the records) does everything that could take time. A redraw
-# of the line writes the line to it without waiting, and its answers are drawn when they arrive, if they still fit.
+# How it works: one `nemoterm attach` a shell (see its source for the records) does everything that could take
+# time. A redraw of the line writes the line to it without waiting, and its answers are drawn when they arrive, if
+# they still fit.
 
+autoload -Uz is-at-least && is-at-least 5.3 || return 0
 [[ -o interactive && -o zle && $TERM != dumb ]] || return 0
 zmodload zsh/system zsh/datetime 2>/dev/null || return 0
 zmodload -F zsh/files b:zf_rm 2>/dev/null || return 0
-zmodload -F zsh/parameter p:functions 2>/dev/null && zmodload -F zsh/zleparameter p:widgets 2>/dev/null || return 0
+zmodload -F zsh/parameter p:functions 2>/dev/null || return 0
+zmodload -F zsh/zleparameter p:widgets 2>/dev/null || return 0
 autoload -Uz add-zle-hook-widget add-zsh-hook
 
 typeset -g _nemoterm_program=@NEMOTERM@
@@ -31,7 +34,7 @@ typeset -g _nemoterm_program=@NEMOTERM@
 # Evaluated once more: the functions below are renewed, what is connected and shown stays.
 if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_sequence=0     # number of the last request
-  typeset -g  _nemoterm_from= _nemoterm_to= # descriptors: answers come from one, requests go to the other
+  typeset -g  _nemoterm_from= _nemoterm_to=   # descriptors: answers come from one, requests go to the other
   typeset -g  _nemoterm_unread=        # the beginning of a record of which the end has not arrived
   typeset -gF _nemoterm_started=0      # when the client was started last
   typeset -gi _nemoterm_failures=0     # how often in a row it ended
@@ -42,6 +45,9 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_index=1        # which of them is shown
   typeset -gi _nemoterm_replaces=0     # whether they replace the line (a `# description`)
   typeset -g  _nemoterm_ghost=         # what is on the screen after the line
+  typeset -g  _nemoterm_mark='*memo=nemoterm' # which of the colours in the line are ours
+  typeset -gi _nemoterm_memos=0        # whether they can carry our name
+  is-at-least 5.9 && _nemoterm_memos=1
   typeset -gi _nemoterm_step=0         # where to go in the suggestions when more arrive
   typeset -gi _nemoterm_chosen=0       # whether the user has stepped to the one that is shown
   typeset -gi _nemoterm_complete=0     # whether more than one was asked for
@@ -51,7 +57,8 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_trapped=0      # whether ours is set
   typeset -gi _nemoterm_listed=0       # whether there is one that is no function
   typeset -g  _nemoterm_directory=     # closed to others, for a file
-  typeset -gi _nemoterm_busy=0         # whether an answer is being drawn
+  typeset -gF _nemoterm_drawn=0        # when an answer was drawn last
+  typeset -gi _nemoterm_elsewhere=0    # whether another plugin draws
   typeset -gA _nemoterm_before=()      # widget -> what its key did before
 fi
 
@@ -87,7 +94,7 @@ _nemoterm_send() {
 _nemoterm_receive() {
   emulate -L zsh
   local chunk record
-  _nemoterm_busy=1
+  _nemoterm_drawn=$EPOCHREALTIME
   {
     if ! sysread -i $1 -t 0 chunk 2>/dev/null; then
       # The client has ended. It is started again when a prompt appears, less and less often.
@@ -102,7 +109,7 @@ _nemoterm_receive() {
       _nemoterm_record "${(@ps:\x1f:)record}"
     done
   } always {
-    _nemoterm_busy=0
+    _nemoterm_drawn=$EPOCHREALTIME
   }
 }
 
@@ -119,7 +126,8 @@ _nemoterm_record() {
   fi
   [[ $1 == $_nemoterm_sequence && -n $_nemoterm_asked ]] || return 0
   local shown=
-  [[ $_nemoterm_for == $_nemoterm_asked ]] && (( _nemoterm_chosen )) && shown=$_nemoterm_suggestions[$_nemoterm_index]
+  [[ $_nemoterm_for == "$_nemoterm_asked" ]] && (( _nemoterm_chosen )) &&
+    shown=$_nemoterm_suggestions[$_nemoterm_index]
   _nemoterm_for=$_nemoterm_asked
   _nemoterm_suggestions=("${(@)argv[4,-1]}")
   [[ $2 == replace ]] && _nemoterm_replaces=1 || _nemoterm_replaces=0
@@ -139,7 +147,7 @@ _nemoterm_record() {
 
 # Makes the suggestions continue the buffer as it is now, where that is part of them; else fails.
 _nemoterm_fit() {
-  [[ $BUFFER == $_nemoterm_for ]] && return 0
+  [[ $BUFFER == "$_nemoterm_for" ]] && return 0
   (( _nemoterm_replaces )) && return 1
   [[ -n $_nemoterm_for && $BUFFER == "$_nemoterm_for"?* ]] || return 1
   local typed=${BUFFER[$#_nemoterm_for+1,-1]} shown=$_nemoterm_suggestions[$_nemoterm_index] suggestion
@@ -169,28 +177,29 @@ _nemoterm_move() {
 
 # Whether there is a ghost the user can see and accept.
 _nemoterm_visible() {
-  [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost && $CURSOR -eq $#BUFFER && $BUFFER == $_nemoterm_for ]]
+  [[ -n $_nemoterm_ghost && $POSTDISPLAY == "$_nemoterm_ghost" && $CURSOR -eq $#BUFFER && $BUFFER == "$_nemoterm_for" ]]
 }
 
 # Brings the screen in line with the suggestions. Runs for every key, before the key is echoed.
 _nemoterm_paint() {
   local ghost=
-  if (( $#_nemoterm_suggestions && CURSOR == $#BUFFER )) && [[ -n $BUFFER && $BUFFER == $_nemoterm_for && $KEYMAP != vicmd ]]; then
+  if (( $#_nemoterm_suggestions && CURSOR == $#BUFFER )) &&
+    [[ -n $BUFFER && $BUFFER == "$_nemoterm_for" && $KEYMAP != vicmd ]]; then
     ghost=$_nemoterm_suggestions[$_nemoterm_index]
     (( _nemoterm_replaces )) && ghost="  -> $ghost"
   elif [[ -z $_nemoterm_ghost ]]; then
     return 0
   fi
   # Another plugin's text after the line is not ours to take away.
-  [[ -n $ghost || $POSTDISPLAY == $_nemoterm_ghost ]] && POSTDISPLAY=$ghost
+  [[ -n $ghost || $POSTDISPLAY == "$_nemoterm_ghost" ]] && POSTDISPLAY=$ghost
   _nemoterm_ghost=$ghost
   if [[ -n $ghost ]]; then
-    local colour
+    local colour mark=$_nemoterm_mark
     _nemoterm_colour
-    region_highlight=("${(@)region_highlight:#*memo=nemoterm}" "$colour")
+    region_highlight=("${(@)region_highlight:#$~mark}" "$colour")
     (( _nemoterm_trapped )) || _nemoterm_arm
   else
-    region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
+    region_highlight=("${(@)region_highlight:#$~_nemoterm_mark}")
     _nemoterm_disarm
   fi
   return 0
@@ -200,7 +209,10 @@ _nemoterm_paint() {
 _nemoterm_colour() {
   local look=fg=8
   [[ -n $NO_COLOR ]] && look=underline
-  colour="$#BUFFER $(( $#BUFFER + $#_nemoterm_ghost )) ${NEMOTERM_HIGHLIGHT:-$look} memo=nemoterm"
+  local place="$#BUFFER $(( $#BUFFER + $#_nemoterm_ghost ))"
+  colour="$place ${NEMOTERM_HIGHLIGHT:-$look} memo=nemoterm"
+  # Before zsh 5.9 a memo was lost. No other plugin colours what lies after the line, so the place says whose it is.
+  (( _nemoterm_memos )) || _nemoterm_mark="$place *"
 }
 
 _nemoterm_hide() {
@@ -231,14 +243,14 @@ _nemoterm_redraw() {
     _nemoterm_forget
   fi
   _nemoterm_paint
-  [[ $BUFFER == $_nemoterm_settled ]] || _nemoterm_settled=
+  [[ $BUFFER == "$_nemoterm_settled" ]] || _nemoterm_settled=
   # A key that waits already makes an answer to this one useless. This also makes one request of a paste.
   (( PENDING || KEYS_QUEUED_COUNT )) && return 0
   if [[ -n $NEMOTERM_OFF ]]; then
     _nemoterm_hide
     return 0
   fi
-  [[ $BUFFER == $_nemoterm_settled || $BUFFER == $_nemoterm_for ]] && return 0
+  [[ $BUFFER == "$_nemoterm_settled" || $BUFFER == "$_nemoterm_for" ]] && return 0
   [[ $NEMOTERM_MODE == hotkey ]] && return 0
   (( _nemoterm_elsewhere )) && return 0
   (( CURSOR == $#BUFFER )) || return 0
@@ -322,7 +334,7 @@ _nemoterm_disarm() {
 }
 
 _nemoterm_interrupted() {
-  if (( _nemoterm_busy )); then
+  if (( EPOCHREALTIME - _nemoterm_drawn < 0.01 )); then
     # zle loses an interrupt that comes while it serves a descriptor, so this one has to come again.
     ( sleep 0.02; kill -INT $$ ) &>/dev/null &!
     return 0
@@ -341,7 +353,7 @@ _nemoterm_wipe() {
   emulate -L zsh
   _nemoterm_forget
   POSTDISPLAY= _nemoterm_ghost=
-  region_highlight=("${(@)region_highlight:#*memo=nemoterm}")
+  region_highlight=("${(@)region_highlight:#$~_nemoterm_mark}")
   zle -R
 }
 
@@ -414,7 +426,7 @@ _nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_f
 _nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
 
 _nemoterm_hotkey() {
-  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != start ]] || (( CURSOR != $#BUFFER )); then
+  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != start || $CURSOR -ne $#BUFFER ]]; then
     _nemoterm_fall_through
     return
   fi
@@ -532,8 +544,7 @@ _nemoterm_bind_keys() {
 # zsh-autosuggestions draws after the line too, and two writers fight. Where it is, it draws, and asks us.
 _nemoterm_yield() {
   emulate -L zsh
-  typeset -gi _nemoterm_elsewhere=0
-  (( ${+functions[_zsh_autosuggest_start]} )) || return 0
+  (( ! _nemoterm_elsewhere && ${+functions[_zsh_autosuggest_start]} )) || return 0
   _nemoterm_elsewhere=1
   typeset -ga ZSH_AUTOSUGGEST_STRATEGY
   ZSH_AUTOSUGGEST_STRATEGY=(nemoterm ${ZSH_AUTOSUGGEST_STRATEGY:#nemoterm})
@@ -550,6 +561,7 @@ _zsh_autosuggest_strategy_nemoterm() {
   local -a history=()
   [[ -r $HISTFILE ]] && history=(--history $HISTFILE)
   line=$("$_nemoterm_program" complete --shell zsh --timeout 150 $history -- "$1" </dev/null 2>/dev/null) || return 0
+  line=${line%%$'\n'*}
   [[ $line == "$1"?* ]] && suggestion=$line
 }
 
@@ -561,7 +573,7 @@ _nemoterm_join_highlighting() {
 }
 _zsh_highlight_highlighter_nemoterm_predicate() { true }
 _zsh_highlight_highlighter_nemoterm_paint() {
-  [[ -n $_nemoterm_ghost && $POSTDISPLAY == $_nemoterm_ghost ]] || return 0
+  [[ -n $_nemoterm_ghost && $POSTDISPLAY == "$_nemoterm_ghost" ]] || return 0
   local colour
   _nemoterm_colour
   region_highlight+=("$colour")
@@ -576,7 +588,6 @@ _nemoterm_meet_others() {
 () {
   emulate -L zsh
   local widget
-  typeset -gi _nemoterm_elsewhere
   for widget in receive redraw line_init line_finish wipe; do zle -N _nemoterm_$widget; done
   # For keys of one's own.
   zle -N nemoterm-accept _nemoterm_accept_char

@@ -1,4 +1,8 @@
 //! Whole-program tests. One binary, so that everything is linked once.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what the tests share may fail a test as well as the tests themselves"
+)]
 
 mod cli;
 mod daemon;

@@ -51,6 +51,7 @@ struct State {
 
 /// The screen at one time, in short.
 #[derive(Debug, Clone)]
+#[allow(dead_code, reason = "only the measurements ask when")]
 pub struct Moment {
     /// When the bytes that made it so arrived.
     pub at: Instant,
@@ -208,6 +209,7 @@ impl Terminal {
     }
 
     /// What the screen showed since the first so many moments.
+    #[allow(dead_code, reason = "only the measurements ask when")]
     pub fn moments(&self, since: usize) -> Vec<Moment> {
         self.state().moments[since..].to_vec()
     }

@@ -169,7 +169,8 @@ fn ask_daemon(
     let client = match Client::connect(runtime, patience) {
         Ok(client) => client,
         Err(ClientError::NotRunning) => {
-            if env::var_os("NEMOTERM_AUTOSTART").is_none_or(|value| value != "0") && runtime.create().is_ok() {
+            if env::var_os("NEMOTERM_AUTOSTART").is_none_or(|value| value != "0") && runtime.create().is_ok()
+            {
                 // For the next time.
                 let _ = daemon_process::ensure_started(runtime);
             }
@@ -197,12 +198,7 @@ fn ask_daemon(
 }
 
 /// Shows the suggestions and takes keys until the user has decided. The line grows by the words that are accepted.
-fn choose(
-    tty: &mut Tty,
-    line: &mut Line,
-    buffer: &Buffer,
-    suggestions: &[String],
-) -> io::Result<Outcome> {
+fn choose(tty: &mut Tty, line: &mut Line, buffer: &Buffer, suggestions: &[String]) -> io::Result<Outcome> {
     let replaces = matches!(buffer.kind(), Kind::Description(_));
     let mut outcome = Outcome { replaces, ..Outcome::default() };
     let mut fitting: Vec<String> = suggestions.to_vec();

@@ -38,8 +38,8 @@ impl Key {
     pub fn action(&self) -> Option<Action> {
         match self.0.as_slice() {
             // Right, End, Ctrl-F and Ctrl-E; what ends in `u` is the same in the kitty keyboard protocol, here and below.
-            b"\x1b[C" | b"\x1bOC" | b"\x1b[F" | b"\x1bOF" | b"\x1b[4~" | b"\x06" | b"\x05" | b"\x1b[102;5u"
-            | b"\x1b[101;5u" => Some(Action::Accept),
+            b"\x1b[C" | b"\x1bOC" | b"\x1b[F" | b"\x1bOF" | b"\x1b[4~" | b"\x06" | b"\x05"
+            | b"\x1b[102;5u" | b"\x1b[101;5u" => Some(Action::Accept),
             // Alt-Right, as two kinds of terminals send it, and Alt-F
             b"\x1b[1;3C" | b"\x1b\x1b[C" | b"\x1bf" | b"\x1b[102;3u" => Some(Action::AcceptWord),
             // Alt-] and Ctrl-Space
@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn bytes_are_split_into_keys() {
-        let mut bytes = "a\x1b[C\x1bOFé日\x1bf\x1b\x1b[C\x1b[1;3C\x1b[200~two\nlines\x1b[201~\r".as_bytes().to_vec();
+        let mut bytes =
+            "a\x1b[C\x1bOFé日\x1bf\x1b\x1b[C\x1b[1;3C\x1b[200~two\nlines\x1b[201~\r".as_bytes().to_vec();
         let keys: Vec<_> = std::iter::from_fn(|| Key::take(&mut bytes)).map(|key| key.0).collect();
         let expected: Vec<&[u8]> = vec![
             b"a",

@@ -11,7 +11,8 @@ use crossterm::style::{Attribute, Print, SetAttribute};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     termios::{
-        InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+        InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
+        tcsetattr,
     },
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -71,7 +72,11 @@ impl Tty {
     /// Columns of the screen.
     pub fn width(&self) -> usize {
         // A terminal that does not know has no columns.
-        tcgetwinsize(&self.file).ok().map(|size| usize::from(size.ws_col)).filter(|&width| width > 0).unwrap_or(80)
+        tcgetwinsize(&self.file)
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            .filter(|&width| width > 0)
+            .unwrap_or(80)
     }
 
     /// The column of the cursor, from 0; nothing where the terminal does not say. Keys that come first are kept.
