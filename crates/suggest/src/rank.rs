@@ -89,8 +89,13 @@ pub fn rank(mut candidates: Vec<Candidate>, n: usize) -> Vec<Candidate> {
     candidates.sort_by(compare);
     let mut ranked: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        if !ranked.iter().any(|earlier| earlier.line == candidate.line) {
-            ranked.push(candidate);
+        match ranked.iter_mut().find(|earlier| earlier.line == candidate.line) {
+            None => ranked.push(candidate),
+            // Its words may be likely for another reason, but to a person it is that line of the history.
+            Some(earlier) if candidate.source == Source::History && earlier.source == Source::Context => {
+                earlier.source = Source::History;
+            }
+            Some(_) => {}
         }
     }
     if let Some(position) = ranked.first().and_then(|best| ranked.iter().position(|c| extends(c, best))) {
@@ -174,6 +179,14 @@ mod tests {
         };
         assert!(local("export A").is_empty() && local("deploy").is_empty());
         assert_eq!(local("rm -r"), ["rm -rf build"]);
+    }
+
+    #[test]
+    fn a_line_of_the_history_is_called_that() {
+        let buffer = Buffer::at_end("git ");
+        let of = |source, score| Candidate::new(&buffer, "status", source, score);
+        let ranked = rank(vec![of(Source::Context, 0.9), of(Source::History, 0.5)], 2);
+        assert_eq!((ranked.len(), ranked[0].source, ranked[0].score), (1, Source::History, 0.9));
     }
 
     #[test]
