@@ -173,8 +173,10 @@ fn a_model_is_listed_described_and_used() {
     // A copy of the embedded model in a directory of its own is as good as any other.
     sandbox.copy_of_model("my model");
     assert_eq!(sandbox.nemoterm(&["daemon", "start"]).code, Some(0));
-    let used = sandbox.nemoterm(&["model", "use", "my model"]);
+    let used = sandbox.nemoterm(&["model", "use", "my model", "--quantize", "q8_0"]);
     assert_eq!(used.code, Some(0), "{}", used.stderr);
+    let status = json(&sandbox.nemoterm(&["daemon", "status", "--json"]));
+    assert_eq!(status["model"]["quantisation"], "Q8_0");
     let value = json(&sandbox.nemoterm(&["complete", "--json", "find . -name"]));
     assert_eq!(value["model"], "my model", "the running daemon has switched");
     sandbox.nemoterm(&["daemon", "restart"]);

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, models::Quantize};
 
 /// What can be set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct Config {
     /// A preset name, a directory or a GGUF file. The embedded model where nothing is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// How the model's weights are quantised when it is loaded. As they are in its files where nothing is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<Quantize>,
     /// Threads the model runs on. As many as the engine sees fit where nothing is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
+use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Quantisation, Source};
 
 use nemoterm_protocol::ModelStatus;
+use serde::{Deserialize, Serialize};
 
 use crate::{config::Config, failure::Failure};
 
@@ -23,6 +24,38 @@ pub const PRESETS: &[Preset] = &[Preset {
     name: EMBEDDED,
     description: "embedded: Minitron architecture, 3.9 M parameters, trained on shell commands",
 }];
+
+/// What weights can be quantised to while they are loaded, by its name in the GGUF format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Quantize {
+    /// 8.5 bits a weight
+    #[serde(rename = "q8_0")]
+    #[value(name = "q8_0")]
+    Q80,
+    /// 4.5 bits a weight
+    #[serde(rename = "q4_0")]
+    #[value(name = "q4_0")]
+    Q40,
+    /// 4.5 bits a weight, better than q4_0
+    #[serde(rename = "q4_k")]
+    #[value(name = "q4_k")]
+    Q4K,
+    /// 6.6 bits a weight
+    #[serde(rename = "q6_k")]
+    #[value(name = "q6_k")]
+    Q6K,
+}
+
+impl Quantize {
+    fn engine(self) -> Quantisation {
+        match self {
+            Self::Q80 => Quantisation::Q8_0,
+            Self::Q40 => Quantisation::Q4_0,
+            Self::Q4K => Quantisation::Q4K,
+            Self::Q6K => Quantisation::Q6K,
+        }
+    }
+}
 
 /// A name made into a place.
 #[derive(Debug)]
@@ -83,8 +116,12 @@ pub fn absolute(name: &str) -> String {
 /// Where the name is unknown or the files are no model; the message names the file.
 pub fn load(name: &str, config: &Config) -> Result<(String, Model), Failure> {
     let choice = resolve(name)?;
-    let options =
-        LoadOptions { device: DeviceChoice::Auto, threads: config.threads, ..LoadOptions::default() };
+    let options = LoadOptions {
+        device: DeviceChoice::Auto,
+        threads: config.threads,
+        quantise: config.quantize.map(Quantize::engine),
+        ..LoadOptions::default()
+    };
     let model = Model::load(&choice.source, &options).map_err(|error| {
         Failure::new(error.to_string(), "nemoterm model list names models that work here")
     })?;

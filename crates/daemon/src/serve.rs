@@ -64,7 +64,6 @@ pub struct Args {
 /// What the tasks of the daemon share.
 pub struct Daemon {
     pub scheduler: Arc<Scheduler>,
-    config: Config,
     state: watch::Sender<State>,
     model: Mutex<Option<ModelStatus>>,
     connections: watch::Sender<usize>,
@@ -118,7 +117,6 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
     let idle = Duration::from_secs(60 * minutes);
     let daemon = Arc::new(Daemon {
         scheduler: Arc::new(Scheduler::default()),
-        config,
         state: watch::Sender::new(State::Loading),
         model: Mutex::new(None),
         connections: watch::Sender::new(0),
@@ -329,7 +327,11 @@ impl Daemon {
             rss_mib: rss_mib(),
             log: self.log.as_ref().map(|path| path.display().to_string()),
             http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
-            http_error: self.http.as_ref().and_then(|http| http.clone().err()).map(|failure| failure.reply(None)),
+            http_error: self
+                .http
+                .as_ref()
+                .and_then(|http| http.clone().err())
+                .map(|failure| failure.reply(None)),
         }
     }
 
@@ -339,7 +341,8 @@ impl Daemon {
     /// Where it can't be loaded; then the present one stays.
     pub async fn use_model(&self, name: &str) -> Result<(), Failure> {
         let (loaded, receiver) = oneshot::channel();
-        let config = self.config.clone();
+        // How it is to be loaded may have been written since we started.
+        let config = Config::load()?;
         let given = name.to_owned();
         let load = move || {
             let started = Instant::now();

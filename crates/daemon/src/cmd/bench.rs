@@ -17,6 +17,9 @@ pub struct Args {
     /// Threads the model runs on [default: as in the configuration]
     #[arg(long)]
     threads: Option<usize>,
+    /// Quantise the weights while loading
+    #[arg(long)]
+    quantize: Option<models::Quantize>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -43,6 +46,7 @@ struct Figures {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut config = Config::load()?;
     config.threads = args.threads.or(config.threads);
+    config.quantize = args.quantize.or(config.quantize);
     let name =
         args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
     let started = Instant::now();

@@ -34,6 +34,9 @@ pub struct Args {
     /// A name from nemoterm model list, a directory or a .gguf file [default: the one in use]
     #[arg(long)]
     model: Option<String>,
+    /// Quantise the weights while loading
+    #[arg(long)]
+    quantize: Option<models::Quantize>,
     /// Write the completions here, one JSON object a line
     #[arg(long)]
     predictions: Option<PathBuf>,
@@ -44,7 +47,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let cases = read_cases(&args.file)?;
-    let config = Config::load()?;
+    let mut config = Config::load()?;
+    config.quantize = args.quantize.or(config.quantize);
     let name =
         args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
     let (_, model) = models::load(&name, &config)?;

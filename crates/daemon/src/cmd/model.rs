@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     config::Config,
     failure::Failure,
-    models::{self, EMBEDDED, PRESETS},
+    models::{self, EMBEDDED, PRESETS, Quantize},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -29,6 +29,9 @@ pub enum Command {
     Use {
         /// A name from the list, a directory with config.json, or a .gguf file
         model: String,
+        /// Quantise its weights while loading
+        #[arg(long)]
+        quantize: Option<Quantize>,
     },
     /// Describe a model
     Info {
@@ -54,7 +57,7 @@ pub enum Command {
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::List { json } => list(*json),
-        Command::Use { model } => take(model),
+        Command::Use { model, quantize } => take(model, *quantize),
         Command::Info { model, json } => info(model.as_deref(), *json),
         Command::Logits { model, tokens, json } => logits(model, tokens, *json),
     }
@@ -92,9 +95,10 @@ fn list(json: bool) -> anyhow::Result<()> {
 }
 
 /// Takes a model: it is loaded once here, so that a name that does not work changes nothing.
-fn take(name: &str) -> anyhow::Result<()> {
+fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()> {
     let name = models::absolute(name);
     let mut config = Config::load()?;
+    config.quantize = quantize;
     let (short, model) = models::load(&name, &config)?;
     drop(model);
     config.model = (name != EMBEDDED).then(|| name.clone());
