@@ -7,13 +7,13 @@ use std::{
 };
 
 use nemoterm_protocol::{
-    Reply, Request, State, Status,
+    ErrorReply, Reply, Request, State, Status,
     client::{Client, ClientError},
     runtime::Runtime,
 };
 
 use crate::{
-    daemon_process::{connect_or_start, explain, is_locked, stop},
+    daemon_process::{connect_or_start_with, explain, is_locked, stop},
     failure::Failure,
 };
 
@@ -25,11 +25,11 @@ const NOT_RUNNING: u8 = 3;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Start the daemon, if it does not run, and wait for its model
-    Start,
+    Start(StartArgs),
     /// Stop the daemon
     Stop,
     /// Stop the daemon and start it again
-    Restart,
+    Restart(StartArgs),
     /// Say how the daemon is; exits with 3 where none runs
     Status {
         /// As JSON
@@ -44,10 +44,17 @@ pub enum Command {
     },
 }
 
+#[derive(Debug, clap::Args)]
+pub struct StartArgs {
+    /// Serve OpenAI's API on this address and port, such as 127.0.0.1:8000
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<String>,
+}
+
 pub fn run(command: &Command) -> anyhow::Result<()> {
     let runtime = locate()?;
     match command {
-        Command::Start => start(&runtime),
+        Command::Start(args) => start(&runtime, args),
         Command::Stop => {
             if end(&runtime)? {
                 eprintln!("stopped");
@@ -56,9 +63,9 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Restart => {
+        Command::Restart(args) => {
             end(&runtime)?;
-            start(&runtime)
+            start(&runtime, args)
         }
         Command::Status { json } => status(&runtime, *json),
         Command::Logs { lines } => logs(*lines),
@@ -70,8 +77,8 @@ pub fn locate() -> Result<Runtime, Failure> {
     Runtime::locate().map_err(|error| Failure::new(error.to_string(), error.hint()))
 }
 
-fn start(runtime: &Runtime) -> anyhow::Result<()> {
-    let client = connect_or_start(runtime)?;
+fn start(runtime: &Runtime, args: &StartArgs) -> anyhow::Result<()> {
+    let client = connect_or_start_with(runtime, args.http.as_deref())?;
     let deadline = Instant::now() + Duration::from_secs(600);
     loop {
         let status = ask_status(&client)?;
@@ -79,7 +86,7 @@ fn start(runtime: &Runtime) -> anyhow::Result<()> {
             State::Ready => {
                 let model = status.model.map(|model| model.name).unwrap_or_default();
                 eprintln!("running (pid {}) with model {model}", status.pid);
-                return Ok(());
+                return check_http(args, status.http, status.http_error);
             }
             State::Failed { error, hint } => return Err(Failure::new(error, hint).into()),
             State::Loading if Instant::now() > deadline => {
@@ -88,6 +95,23 @@ fn start(runtime: &Runtime) -> anyhow::Result<()> {
             State::Loading => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Says where HTTP is served, and fails where it was asked for and is not.
+fn check_http(args: &StartArgs, served: Option<String>, error: Option<ErrorReply>) -> anyhow::Result<()> {
+    match (&args.http, served, error) {
+        (_, Some(address), _) => eprintln!("serving HTTP on http://{address}/v1"),
+        (Some(_), None, Some(error)) => return Err(Failure::of_daemon(error).into()),
+        (Some(asked), None, None) => {
+            return Err(Failure::new(
+                "the daemon was running already, without HTTP",
+                format!("nemoterm daemon restart --http {asked}"),
+            )
+            .into());
+        }
+        (None, None, _) => {}
+    }
+    Ok(())
 }
 
 /// Ends the daemon, whether it answers or not; false where none runs.
@@ -187,6 +211,13 @@ fn describe(status: &Status) -> String {
     row("completions", format!("{} answered, {} given up", status.completions, status.cancelled));
     if let Some(rss) = status.rss_mib {
         row("memory", format!("{rss:.1} MiB"));
+    }
+    match (&status.http, &status.http_error) {
+        (Some(address), _) => row("http", format!("http://{address}/v1")),
+        (None, Some(error)) => {
+            row("http", format!("none: {} ({})", error.message, error.hint.as_deref().unwrap_or("no hint")));
+        }
+        (None, None) => {}
     }
     if let Some(log) = &status.log {
         row("log", log.clone());

@@ -84,9 +84,15 @@ pub fn cuda_driver() -> bool {
 /// # Errors
 /// Where there is no program or the system does not start it.
 pub fn ensure_started(runtime: &Runtime) -> anyhow::Result<()> {
+    start(runtime, None)
+}
+
+/// As [`ensure_started`], with an HTTP server at this address.
+fn start(runtime: &Runtime, http: Option<&str>) -> anyhow::Result<()> {
     let program = Program::find()?;
     let mut child = Command::new(&program.path)
         .args(["serve", "--background"])
+        .args(http.iter().flat_map(|address| ["--http", address]))
         .env("NEMOTERM_RUNTIME_DIR", runtime.dir())
         .current_dir("/")
         .stdin(Stdio::null())
@@ -104,6 +110,14 @@ pub fn ensure_started(runtime: &Runtime) -> anyhow::Result<()> {
 /// # Errors
 /// Where none can be started, or the running one can't be used.
 pub fn connect_or_start(runtime: &Runtime) -> anyhow::Result<Client> {
+    connect_or_start_with(runtime, None)
+}
+
+/// As [`connect_or_start`]; a daemon that is started serves HTTP at this address.
+///
+/// # Errors
+/// Where none can be started, or the running one can't be used.
+pub fn connect_or_start_with(runtime: &Runtime, http: Option<&str>) -> anyhow::Result<Client> {
     match Client::connect(runtime, CONNECT) {
         Ok(client) => match skew(client.welcome()) {
             Skew::None => return Ok(client),
@@ -124,7 +138,7 @@ pub fn connect_or_start(runtime: &Runtime) -> anyhow::Result<Client> {
         Err(error) => return Err(explain(error).into()),
     }
     runtime.create().map_err(|error| Failure::new(error.to_string(), error.hint()))?;
-    ensure_started(runtime)?;
+    start(runtime, http)?;
     let deadline = Instant::now() + START;
     loop {
         match Client::connect(runtime, CONNECT) {
