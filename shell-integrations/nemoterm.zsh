@@ -21,12 +21,15 @@
 # time. A redraw of the line writes the line to it without waiting, and its answers are drawn when they arrive, if
 # they still fit.
 
-autoload -Uz is-at-least && is-at-least 5.3 || return 0
-[[ -o interactive && -o zle && $TERM != dumb ]] || return 0
-zmodload zsh/system zsh/datetime 2>/dev/null || return 0
-zmodload -F zsh/files b:zf_rm 2>/dev/null || return 0
-zmodload -F zsh/parameter p:functions 2>/dev/null || return 0
-zmodload -F zsh/zleparameter p:widgets 2>/dev/null || return 0
+# A `return` here would end the file this is evaluated in.
+autoload -Uz is-at-least
+if [[ -o interactive && -o zle && $TERM != dumb ]] && is-at-least 5.3 && {
+  zmodload zsh/system zsh/datetime
+  zmodload -F zsh/files b:zf_rm
+  zmodload -F zsh/parameter p:functions
+  zmodload -F zsh/zleparameter p:widgets
+} 2>/dev/null; then
+
 autoload -Uz add-zle-hook-widget add-zsh-hook
 
 typeset -g _nemoterm_program=@NEMOTERM@
@@ -605,3 +608,5 @@ _nemoterm_meet_others() {
   add-zsh-hook -d precmd _nemoterm_precmd
   precmd_functions=(_nemoterm_precmd ${precmd_functions})
 }
+
+fi

@@ -4,6 +4,7 @@ mod attach;
 mod bash;
 mod fish;
 mod hotkey;
+mod init;
 mod real;
 mod zsh;
 

@@ -552,6 +552,38 @@ fn a_line_and_a_ghost_that_wrap() {
 }
 
 #[test]
+fn inside_tmux() {
+    let (Some(tmux), Some(zsh)) = (find("tmux"), find("zsh")) else { return };
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc def"]);
+    home.write(
+        ".tmux.conf",
+        "set -g status off\nset -g escape-time 0\nset -g default-terminal screen-256color\n",
+    );
+    home.write(
+        ".zshrc",
+        &format!("PS1='> '\nunsetopt promptsp\neval \"$({} init zsh)\"\n", nemoterm().display()),
+    );
+    let mut command = home.command(tmux);
+    command
+        .arg("-S")
+        .arg(home.path().join("tmux"))
+        .arg("new-session")
+        .arg(format!("{} -d -i", zsh.display()));
+    let mut terminal = Terminal::spawn(command);
+    terminal.wait_row(">");
+    terminal.send("echo ab");
+    terminal.wait_ghost("c def");
+    terminal.send(ALT_RIGHT);
+    terminal.wait_ghost(" def");
+    terminal.send("\r");
+    terminal
+        .wait("the output", |screen| screen.rows.starts_with(&["> echo abc", "abc", ">"].map(str::to_owned)));
+    terminal.send("exit\r");
+    terminal.wait_end();
+}
+
+#[test]
 fn a_resize_draws_the_ghost_again() {
     let home = Home::new();
     let _daemon = knowing(&home, &["echo abcdefghijklmnopqrstuvwxyz"]);

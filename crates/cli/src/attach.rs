@@ -87,7 +87,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // Only now: who opens a pipe that nobody reads is refused.
     replies.hello(path.as_deref());
 
-    let mut session = Session::new(&args.shell, cwd, args.histfile, runtime, replies);
+    let history = args.histfile.map(|file| cwd.join(file));
+    let mut session = Session::new(&args.shell, cwd, history, runtime, replies);
     while let Some(batch) = requests.wait()? {
         session.answer(batch);
     }
