@@ -69,6 +69,10 @@ pub struct Ghost {
     started: Option<Instant>,
     /// How often in a row a client ended.
     failures: u32,
+    /// The line that was entered last, or its last part.
+    entered: Option<String>,
+    /// The number of the newest command in the history when the last prompt appeared.
+    commands: Option<i32>,
     session: Session,
     shown: Option<Shown>,
     /// Whether there is a ghost the user can see, or could until the key that is being handled.
@@ -85,6 +89,8 @@ impl Ghost {
             client: None,
             started: None,
             failures: 0,
+            entered: None,
+            commands: None,
             session: Session::default(),
             shown: None,
             offered: false,
@@ -105,7 +111,8 @@ impl Ghost {
     // --- the client ---------------------------------------------------------------------------------------
 
     /// A prompt appears.
-    pub fn event(&mut self, readline: &Readline, status: &str, cwd: &str, line: &str) {
+    pub fn event(&mut self, readline: &Readline, status: &str, cwd: &str) {
+        let ran = self.ran(readline);
         self.session.begin();
         self.shown = None;
         self.offered = false;
@@ -118,7 +125,17 @@ impl Ghost {
                 Err(_) => self.failures += 1,
             }
         }
-        self.talk(|client| client.tell(status, cwd, line));
+        self.talk(|client| client.tell(status, cwd, &ran));
+    }
+
+    /// The command that ran last; empty where none did, and where the user keeps it from the history.
+    fn ran(&mut self, readline: &Readline) -> String {
+        let (number, command) = readline.last_command();
+        let before = self.commands.replace(number);
+        let entered = self.entered.take().filter(|line| !line.trim().is_empty());
+        let (Some(entered), Some(command)) = (entered, command) else { return String::new() };
+        // What is entered twice may be in the history once.
+        if before != Some(number) || command == entered { command } else { String::new() }
     }
 
     /// Says something to the client, which is given up when it is gone.
@@ -180,31 +197,31 @@ impl Ghost {
 
     // --- the screen ---------------------------------------------------------------------------------------
 
-    /// Before readline redraws the line: takes the ghost away, unless what was typed is part of it.
-    pub fn before_redisplay(&mut self, readline: &Readline) {
-        let Some(shown) = &mut self.shown else { return };
+    /// Readline has redrawn the line and reads the next key: draws the ghost that belongs to the line.
+    pub fn redrawn(&mut self, readline: &Readline) {
         let now = readline.snapshot();
-        let follows = now.line.as_deref().is_some_and(|line| {
-            line.strip_prefix(&shown.line)
-                .is_some_and(|typed| shown.text.as_bytes().get(..shown.typed) == Some(typed.as_bytes()))
-        });
-        if follows && now.calm && now.at_end {
-            shown.text.drain(..shown.typed);
-            shown.typed = 0;
-            now.line.unwrap_or_default().clone_into(&mut shown.line);
-        } else {
-            self.erase(readline);
+        if !now.reading || !now.calm {
+            return;
         }
-    }
-
-    /// After readline has redrawn the line: draws the ghost that belongs to it.
-    pub fn after_redisplay(&mut self, readline: &Readline) {
-        let now = readline.snapshot();
-        if now.calm
-            && let Some(line) = &now.line
-        {
-            self.session.update(line);
+        let line = now.line.as_deref().unwrap_or_default();
+        if let Some(shown) = &mut self.shown {
+            let added = line.strip_prefix(shown.line.as_str()).filter(|_| now.at_end);
+            match added.filter(|added| shown.text.as_bytes()[..shown.typed].starts_with(added.as_bytes())) {
+                Some(added) => {
+                    // What was typed of the ghost is part of the line now, in its place.
+                    shown.typed -= added.len();
+                    shown.text.drain(..added.len());
+                    line.clone_into(&mut shown.line);
+                    if !shown.text.is_char_boundary(shown.typed) {
+                        // The rest of a character follows.
+                        return;
+                    }
+                    shown.typed = 0;
+                }
+                None => self.erase(readline),
+            }
         }
+        self.session.update(line);
         self.paint(readline, &now);
     }
 
@@ -253,6 +270,9 @@ impl Ghost {
 
     /// A key was read, or the end. The ghost goes, unless the key is the next one of it.
     pub fn key(&mut self, readline: &Readline, keys: &Keys, key: Option<u8>) -> Key {
+        if matches!(key, Some(b'\r' | b'\n')) {
+            self.entered = readline.snapshot().line;
+        }
         let Some(shown) = &mut self.shown else { return Key::Deliver };
         if let Some(key) = key
             && !shown.replaces

@@ -1,4 +1,8 @@
-//! What readline calls: reading a key, redrawing the line, and the commands of our keys.
+//! What readline calls: reading a key, and the commands of our keys.
+//!
+//! Reading a key is all it takes to draw: readline has redrawn the line whenever it begins to read the key of the
+//! next command. Its hook for redrawing is of no use, since readline takes a terminal that somebody else draws on
+//! for a simple one.
 //!
 //! Each hook looks after the ghost with the state locked, and calls readline with nothing locked and nothing
 //! waiting to be dropped, because bash may leave readline by `longjmp`. A panic of ours poisons the lock, and
@@ -48,14 +52,14 @@ pub fn start(program: &str, histfile: &str) {
         Some(ghost) if ghost.is_here() => ghost.use_program(program, histfile),
         ghost => *ghost = Some(Ghost::new(program, histfile)),
     }
-    readline.install(redisplay, getc);
+    readline.install(getc);
 }
 
 /// Takes the hooks back and ends the client. Our keys do what they did before.
 pub fn stop() {
     let (Some(readline), Ok(mut state)) = (Readline::get(), STATE.try_lock()) else { return };
     state.ghost = None;
-    readline.uninstall(redisplay, getc);
+    readline.uninstall(getc);
 }
 
 /// Chooses the keys of an action.
@@ -65,33 +69,27 @@ pub fn choose_keys(action: Action, sequences: &[&str]) {
     }
 }
 
-extern "C" fn redisplay() {
-    let Some(readline) = Readline::get() else { return };
-    if !readline.is_at_prompt() {
-        return readline.redisplay();
-    }
-    with(|ghost, keys, readline| {
-        keys.bind(readline);
-        ghost.before_redisplay(readline);
-    });
-    readline.redisplay();
-    with(|ghost, _, readline| ghost.after_redisplay(readline));
-}
-
 /// Reads a key. While there is none, the client's answers are shown as they come.
 pub extern "C" fn getc(stream: *mut FILE) -> c_int {
     let Some(readline) = Readline::get() else { return readline::END_OF_FILE };
     if !readline.is_at_prompt() {
         return readline.getc(stream);
     }
+    // `None` is a panic, or a shell that was forked from ours.
+    if with(|ghost, keys, readline| {
+        keys.bind(readline);
+        ghost.redrawn(readline);
+    })
+    .is_none()
+    {
+        return readline.getc(stream);
+    }
     loop {
-        if readline.is_signalled() {
-            with(|ghost, _, readline| ghost.erase(readline));
-            if let Some(end) = readline.handle_signals() {
-                return end;
-            }
+        if readline.is_signalled()
+            && let Some(end) = handle_signals(readline)
+        {
+            return end;
         }
-        // `None` is a panic, or a shell that was forked from ours.
         let Some(client) = with(|ghost, _, _| ghost.descriptor()) else { return readline.getc(stream) };
         let mut ready = readline.wait(stream, client, Some(Duration::ZERO));
         if ready == Ready::Nothing {
@@ -111,16 +109,23 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
                 with(|ghost, _, readline| ghost.receive(readline));
             }
             Ready::Interrupted => {
-                if readline.is_signalled() {
-                    with(|ghost, _, readline| ghost.erase(readline));
-                }
-                if let Some(end) = readline.handle_signals() {
+                if let Some(end) = handle_signals(readline) {
                     return end;
                 }
             }
             Ready::Nothing => {}
         }
     }
+}
+
+/// Lets readline and bash do what signals ask for, on a screen without a ghost. May be left by `longjmp`.
+fn handle_signals(readline: &Readline) -> Option<c_int> {
+    with(|ghost, _, readline| ghost.erase(readline));
+    let end = readline.handle_signals();
+    if end.is_none() {
+        with(|ghost, _, readline| ghost.redrawn(readline));
+    }
+    end
 }
 
 /// Whether more of a key sequence follows an Esc.

@@ -33,9 +33,7 @@ pub use libc::FILE;
 pub type Command = extern "C" fn(c_int, c_int) -> c_int;
 /// Reads a key from a stream.
 type Getc = extern "C" fn(*mut FILE) -> c_int;
-/// A hook without arguments.
-type Hook = extern "C" fn();
-/// A hook that returns something.
+/// A function without arguments.
 type IntHook = extern "C" fn() -> c_int;
 
 /// An entry of a keymap, as `keymaps.h` has it.
@@ -43,6 +41,14 @@ type IntHook = extern "C" fn() -> c_int;
 struct KeymapEntry {
     kind: c_char,
     function: *mut c_void,
+}
+
+/// A line of the history, as `history.h` has it.
+#[repr(C)]
+struct HistoryEntry {
+    line: *const c_char,
+    timestamp: *const c_char,
+    data: *const c_void,
 }
 
 /// The kinds of an entry.
@@ -84,7 +90,6 @@ symbols! {
     last_function: *mut Option<Command> = c"rl_last_func";
     executing_keyseq: *mut *mut c_char = c"rl_executing_keyseq";
     keyseq_length: *mut c_int = c"rl_key_sequence_length";
-    redisplay_function: *mut Option<Hook> = c"rl_redisplay_function";
     getc_function: *mut Option<Getc> = c"rl_getc_function";
     signal_event_hook: *mut Option<IntHook> = c"rl_signal_event_hook";
     screen_row: *mut c_int = c"_rl_last_v_pos";
@@ -109,6 +114,9 @@ symbols! {
     add_command: extern "C" fn(*const c_char, Command, c_int) -> c_int = c"rl_add_defun";
     pending_signal: IntHook = c"rl_pending_signal";
     handle_signal: extern "C" fn(c_int) = c"_rl_signal_handler";
+    history_base: *mut c_int = c"history_base";
+    history_length: *mut c_int = c"history_length";
+    history_get: extern "C" fn(c_int) -> *const HistoryEntry = c"history_get";
     variable: extern "C" fn(*const c_char) -> *const c_char = c"get_string_value";
     make_export_env: extern "C" fn() = c"maybe_make_export_env";
 }
@@ -137,17 +145,11 @@ unsafe fn symbol<T: Copy>(name: &'static CStr) -> Result<T, Missing> {
     Ok(unsafe { std::mem::transmute_copy(&address) })
 }
 
-/// What was there before [`Readline::install`].
-#[derive(Clone, Copy)]
-struct Before {
-    redisplay: Hook,
-    getc: Getc,
-}
-
 /// The readline of this process.
 pub struct Readline {
     symbols: Symbols,
-    before: OnceLock<Before>,
+    /// What read keys before [`Readline::install`].
+    before: OnceLock<Getc>,
 }
 
 static READLINE: OnceLock<Readline> = OnceLock::new();
@@ -209,48 +211,34 @@ impl Readline {
         READLINE.get()
     }
 
-    /// Puts our functions in the place of readline's.
-    pub fn install(&self, redisplay: Hook, getc: Getc) {
-        let (redisplay_function, getc_function) =
-            (self.symbols.redisplay_function, self.symbols.getc_function);
-        // SAFETY: both are variables of readline, which hold functions of these types from the beginning.
+    /// Puts our function in the place of the one that reads keys.
+    pub fn install(&self, getc: Getc) {
+        // SAFETY: a variable of readline, which holds a function of this type from the beginning.
         unsafe {
-            if let (Some(old_redisplay), Some(old_getc)) = (*redisplay_function, *getc_function)
-                && !ptr::fn_addr_eq(old_redisplay, redisplay)
+            if let Some(before) = *self.symbols.getc_function
+                && !ptr::fn_addr_eq(before, getc)
             {
-                let _ = self.before.set(Before { redisplay: old_redisplay, getc: old_getc });
-                *redisplay_function = Some(redisplay);
-                *getc_function = Some(getc);
+                let _ = self.before.set(before);
+                *self.symbols.getc_function = Some(getc);
             }
         }
     }
 
-    /// Takes our functions back, where they are still there.
-    pub fn uninstall(&self, redisplay: Hook, getc: Getc) {
-        let Some(before) = self.before.get() else { return };
-        let (redisplay_function, getc_function) =
-            (self.symbols.redisplay_function, self.symbols.getc_function);
+    /// Takes our function back, where it is still there.
+    pub fn uninstall(&self, getc: Getc) {
         // SAFETY: as in `install`.
         unsafe {
-            if (*redisplay_function).is_some_and(|current| ptr::fn_addr_eq(current, redisplay)) {
-                *redisplay_function = Some(before.redisplay);
+            if let Some(before) = self.before.get()
+                && (*self.symbols.getc_function).is_some_and(|current| ptr::fn_addr_eq(current, getc))
+            {
+                *self.symbols.getc_function = Some(*before);
             }
-            if (*getc_function).is_some_and(|current| ptr::fn_addr_eq(current, getc)) {
-                *getc_function = Some(before.getc);
-            }
-        }
-    }
-
-    /// Redraws the line as readline does. May be left by `longjmp`.
-    pub fn redisplay(&self) {
-        if let Some(before) = self.before.get() {
-            (before.redisplay)();
         }
     }
 
     /// Reads a key as readline does. May be left by `longjmp`.
     pub fn getc(&self, stream: *mut FILE) -> c_int {
-        self.before.get().map_or(END_OF_FILE, |before| (before.getc)(stream))
+        self.before.get().map_or(END_OF_FILE, |before| before(stream))
     }
 
     /// Waits for a key or for the client, for so long or for ever. May be left by `longjmp`.
@@ -501,6 +489,19 @@ impl Readline {
         self.symbols.forward_word
     }
 
+    /// The newest command of the history, and a number that changes when there is a newer one.
+    pub fn last_command(&self) -> (c_int, Option<String>) {
+        // SAFETY: variables of the history, and its newest entry, which holds a C string.
+        unsafe {
+            let number = *self.symbols.history_base + *self.symbols.history_length - 1;
+            let entry = (self.symbols.history_get)(number);
+            if entry.is_null() || (*entry).line.is_null() {
+                return (number, None);
+            }
+            (number, CStr::from_ptr((*entry).line).to_str().ok().map(str::to_owned))
+        }
+    }
+
     /// Whether a variable of the shell has a value that is not empty.
     pub fn is_set(&self, name: &CStr) -> bool {
         self.value(name).is_some_and(|value| !value.is_empty())
@@ -558,14 +559,12 @@ fn lookup(mut keymap: *mut KeymapEntry, bytes: &[u8]) -> Binding {
                     (entry.kind, entry.function)
                 };
             }
-            return match kind {
-                FUNCTION if function.is_null() => Binding::Nothing,
-                // SAFETY: what an entry of that kind points to is a command.
-                FUNCTION => {
-                    Binding::Command(unsafe { std::mem::transmute::<*mut c_void, Command>(function) })
-                }
-                _ => Binding::Other,
-            };
+            if kind != FUNCTION {
+                return Binding::Other;
+            }
+            // SAFETY: what an entry of that kind points to is a command, or nothing.
+            let command = unsafe { std::mem::transmute::<*mut c_void, Option<Command>>(function) };
+            return command.map_or(Binding::Nothing, Binding::Command);
         }
         if kind != KEYMAP {
             return Binding::Nothing;
