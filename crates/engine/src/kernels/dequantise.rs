@@ -103,7 +103,7 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
 
 /// The six-bit scale and offset of group `j` of 8, packed into 12 bytes.
 #[inline(always)]
-pub(super) fn scale_and_offset(packed: &[u8], j: usize) -> (u8, u8) {
+fn scale_and_offset(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {
