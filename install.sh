@@ -5,11 +5,13 @@
 #   ./install.sh --no-hooks     build and install only
 #   ./install.sh --uninstall    take everything back
 #
-# PREFIX (default ~/.local) is where bin/ lies. Running it again changes nothing that is already right.
+# PREFIX (default ~/.local) is where bin/ and lib/nemoterm/ lie. Running it again changes nothing that is already right.
 set -eu
 
 prefix=${PREFIX:-$HOME/.local}
 bin=$prefix/bin
+lib=$prefix/lib/nemoterm
+case $(uname -s) in Darwin) builtin=libnemoterm_bash.dylib ;; *) builtin=libnemoterm_bash.so ;; esac
 begin='# >>> nemoterm >>>'
 end='# <<< nemoterm <<<'
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -71,6 +73,11 @@ uninstall() {
     for program in nemoterm nemotermd nemotermd-cuda; do
         if [ -e "$bin/$program" ]; then rm -f "$bin/$program"; say "removed       $bin/$program"; fi
     done
+    if [ -e "$lib/$builtin" ]; then
+        rm -f "$lib/$builtin"
+        rmdir "$lib" 2>/dev/null || true
+        say "removed       $lib/$builtin"
+    fi
     say 'Settings and logs are left: nemoterm/ in the configuration and the state directory.'
 }
 
@@ -107,6 +114,10 @@ build() {
     mkdir -p "$bin"
     place target/release/nemoterm "$bin/nemoterm"
     place target/release/nemotermd "$bin/nemotermd"
+    # What shows suggestions in bash while one types. Without it bash shows them on a key.
+    cargo build --release --locked -p nemoterm-bash
+    mkdir -p "$lib"
+    place "target/release/$builtin" "$lib/$builtin"
     if have nvidia-smi && nvidia-smi >/dev/null 2>&1 && have nvcc; then
         # The CUDA daemon is a program of its own: it does not start where there is no driver.
         cargo build --release --locked -p nemotermd --features cuda --target-dir target/cuda

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bash;
+mod bash_ghost;
 mod fish;
 mod hotkey;
 mod init;

@@ -93,7 +93,7 @@ impl Client {
     ///
     /// # Errors
     /// Where there is no client any more.
-    pub fn tell(&self, status: &str, cwd: &str, line: &str) -> Result<(), Ended> {
+    pub fn tell(&self, status: i32, cwd: &str, line: &str) -> Result<(), Ended> {
         self.send(&format!("0{SEPARATOR}event{SEPARATOR}{status}{SEPARATOR}{cwd}{SEPARATOR}{line}\0"))
     }
 

@@ -72,7 +72,9 @@ pub struct Ghost {
     /// The line that was entered last, or its last part.
     entered: Option<String>,
     /// The number of the newest command in the history when the last prompt appeared.
-    commands: Option<i32>,
+    remembered: Option<i32>,
+    /// The number of the command that is being entered.
+    command: Option<i32>,
     session: Session,
     shown: Option<Shown>,
     /// Whether there is a ghost the user can see, or could until the key that is being handled.
@@ -90,7 +92,8 @@ impl Ghost {
             started: None,
             failures: 0,
             entered: None,
-            commands: None,
+            remembered: None,
+            command: None,
             session: Session::default(),
             shown: None,
             offered: false,
@@ -110,12 +113,14 @@ impl Ghost {
 
     // --- the client ---------------------------------------------------------------------------------------
 
-    /// A prompt appears.
-    pub fn event(&mut self, readline: &Readline, status: &str, cwd: &str) {
-        let ran = self.ran(readline);
+    /// A key is about to be read. Where that is the first one of a command, tells the client what ran before, and
+    /// starts one where there is none.
+    pub fn prompt(&mut self, readline: &Readline) {
+        let Some(command) = readline.command_number().filter(|&command| self.command != Some(command)) else {
+            return;
+        };
+        self.command = Some(command);
         self.session.begin();
-        self.shown = None;
-        self.offered = false;
         let pause = PAUSE * self.failures * self.failures;
         if self.client.is_none() && self.started.is_none_or(|started| started.elapsed() > pause) {
             self.started = Some(Instant::now());
@@ -125,13 +130,15 @@ impl Ghost {
                 Err(_) => self.failures += 1,
             }
         }
-        self.talk(|client| client.tell(status, cwd, &ran));
+        let ran = self.ran(readline);
+        let (status, cwd) = (readline.exit_status(), readline.variable(c"PWD").unwrap_or_default());
+        self.talk(|client| client.tell(status, &cwd, &ran));
     }
 
     /// The command that ran last; empty where none did, and where the user keeps it from the history.
     fn ran(&mut self, readline: &Readline) -> String {
         let (number, command) = readline.last_command();
-        let before = self.commands.replace(number);
+        let before = self.remembered.replace(number);
         let entered = self.entered.take().filter(|line| !line.trim().is_empty());
         let (Some(entered), Some(command)) = (entered, command) else { return String::new() };
         // What is entered twice may be in the history once.

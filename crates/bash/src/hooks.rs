@@ -78,6 +78,7 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
     // `None` is a panic, or a shell that was forked from ours.
     if with(|ghost, keys, readline| {
         keys.bind(readline);
+        ghost.prompt(readline);
         ghost.redrawn(readline);
     })
     .is_none()

@@ -6,7 +6,6 @@
 //! | --- | --- |
 //! | `nemoterm_ghost keys ACTION [KEYSEQ...]` | the keys for `accept`, `word`, `next`, `previous`, `ask` or `dismiss`, as `bind` takes them, instead of the usual ones |
 //! | `nemoterm_ghost start PROGRAM HISTFILE` | hooks into readline; PROGRAM is the path of `nemoterm` |
-//! | `nemoterm_ghost event STATUS CWD` | a prompt appears; starts the client where there is none |
 //! | `nemoterm_ghost stop` | takes the hooks back and ends the client |
 //!
 //! and the user sets `NEMOTERM_OFF`, `NEMOTERM_MODE` and `NEMOTERM_HIGHLIGHT` at any time.
@@ -61,11 +60,6 @@ fn call(arguments: Option<Vec<String>>) -> c_int {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         match arguments.as_slice() {
             ["start", program, histfile] => hooks::start(program, histfile),
-            ["event", status, cwd] => {
-                if hooks::with(|ghost, _, readline| ghost.event(readline, status, cwd)).is_none() {
-                    return FAILURE;
-                }
-            }
             ["keys", action, sequences @ ..] => {
                 let Some(action) = Action::from_name(action) else {
                     complain(&format!("there is no action {action}"));
@@ -75,7 +69,7 @@ fn call(arguments: Option<Vec<String>>) -> c_int {
             }
             ["stop"] => hooks::stop(),
             _ => {
-                complain("usage: nemoterm_ghost start PROGRAM HISTFILE | event STATUS CWD | keys ACTION [KEYSEQ...] | stop");
+                complain("usage: nemoterm_ghost start PROGRAM HISTFILE | keys ACTION [KEYSEQ...] | stop");
                 return WRONG_USAGE;
             }
         }

@@ -98,6 +98,10 @@ symbols! {
     horizontal_scroll: *mut c_int = c"_rl_horizontal_scroll_mode";
     echoing: *mut c_int = c"_rl_echoing_p";
     executing_builtin: *mut c_int = c"executing_builtin";
+    command_number: *mut c_int = c"current_command_number";
+    exit_status: *mut c_int = c"last_command_exit_value";
+    current_prompt: *mut *mut c_char = c"current_prompt_string";
+    first_prompt: *mut *mut c_char = c"ps1_prompt";
     export_env: *mut *mut *mut c_char = c"export_env";
     screen_size: extern "C" fn(*mut c_int, *mut c_int) = c"rl_get_screen_size";
     insert: Command = c"rl_insert";
@@ -265,9 +269,10 @@ impl Readline {
         }
     }
 
-    /// Whether a signal waits to be handled.
+    /// Whether a signal waits to be handled by readline, or by bash, which sets its hook then.
     pub fn is_signalled(&self) -> bool {
-        (self.symbols.pending_signal)() != 0
+        // SAFETY: a variable of readline.
+        (self.symbols.pending_signal)() != 0 || unsafe { *self.symbols.signal_event_hook }.is_some()
     }
 
     /// Does about signals what readline does when they interrupt its reading. Returns what reading a key has to
@@ -489,6 +494,21 @@ impl Readline {
         self.symbols.forward_word
     }
 
+    /// The number of the command that is being entered, where it is at its first line.
+    pub fn command_number(&self) -> Option<c_int> {
+        // SAFETY: variables of bash.
+        unsafe {
+            (*self.symbols.current_prompt == *self.symbols.first_prompt)
+                .then_some(*self.symbols.command_number)
+        }
+    }
+
+    /// The exit status of the last command.
+    pub fn exit_status(&self) -> c_int {
+        // SAFETY: a variable of bash.
+        unsafe { *self.symbols.exit_status }
+    }
+
     /// The newest command of the history, and a number that changes when there is a newer one.
     pub fn last_command(&self) -> (c_int, Option<String>) {
         // SAFETY: variables of the history, and its newest entry, which holds a C string.
@@ -655,7 +675,7 @@ pub static nemoterm_ghost_struct: Shared = Shared(UnsafeCell::new(Builtin {
     function: builtin,
     flags: ENABLED,
     long_doc: LONG_DOC.0.as_ptr(),
-    short_doc: c"nemoterm_ghost start|stop|keys|event [ARGUMENT...]".as_ptr(),
+    short_doc: c"nemoterm_ghost start|keys|stop [ARGUMENT...]".as_ptr(),
     handle: ptr::null_mut(),
 }));
 

@@ -117,8 +117,9 @@ fn walk(dir: &Path, name: &str) -> Option<PathBuf> {
 }
 
 fn test() -> anyhow::Result<()> {
-    // The tests of the root package start the daemon, which is another package's program.
+    // The tests of the root package start the daemon, which is another package's program, and load bash's builtin.
     cargo(&["build", "--workspace", "--bins", "--locked"])?;
+    cargo(&["build", "--package", "nemoterm-bash", "--locked"])?;
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--workspace", "--locked"]).args(PROFILE);
     let gguf = weights_dir().join(GGUF);
