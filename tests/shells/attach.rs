@@ -213,6 +213,21 @@ fn a_daemon_that_hangs_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn turned_off_everywhere_it_says_nothing() {
+    let home = Home::new();
+    home.write(".zsh_history", HISTORY);
+    let daemon = knowing(&home, &["cargo test"]);
+    fs::write(home.runtime().off_switch(), "").unwrap();
+    let mut attach = Attach::start(&home, &[]);
+    attach.send(&["1", "type", "5", "cargo"]);
+    attach.send(&["2", "ask", "6", "cargo "]);
+    // It reads to the end before it ends.
+    drop(attach.input.take());
+    attach.wait_end();
+    assert!(attach.replies.recv().is_err() && daemon.requests().is_empty());
+}
+
+#[test]
 fn it_ends_with_its_input_and_with_its_shell() {
     let home = Home::new();
     let _daemon = knowing(&home, &[]);

@@ -198,9 +198,12 @@ impl Terminal {
         self.wait(&format!("the row {row:?}"), |screen| screen.last_row() == row)
     }
 
-    /// Waits until a row of the screen is this.
+    /// Waits until a row of the screen is this and the prompt `>` follows: what is typed before the shell reads would
+    /// be echoed by the terminal.
     pub fn wait_output(&self, row: &str) -> Screen {
-        self.wait(&format!("a row {row:?}"), |screen| screen.rows.iter().any(|other| other == row))
+        self.wait(&format!("a row {row:?} and a prompt"), |screen| {
+            screen.rows.iter().any(|other| other == row) && screen.last_row() == ">" && screen.cursor.1 == 2
+        })
     }
 
     /// Every ghost that was ever on the screen, in order; an empty one where it went away.
