@@ -219,6 +219,7 @@ _nemoterm_colour() {
 }
 
 _nemoterm_hide() {
+  emulate -L zsh
   _nemoterm_forget
   _nemoterm_paint
 }
@@ -362,11 +363,14 @@ _nemoterm_wipe() {
 
 # --- keys ---------------------------------------------------------------------------------------------------
 
+# A widget of the user's that one of these falls through to runs with the user's options, so they are not changed
+# before that.
+
 # What the key did before it was ours.
 _nemoterm_fall_through() {
-  local before=${_nemoterm_before[$WIDGET]:-$1}
+  local before=${_nemoterm_before[$WIDGET]:-${1-}}
   [[ -n $before && $before != undefined-key ]] || return 0
-  zle $before
+  zle "$before"
 }
 
 # Puts text into the line as typing it would, and never runs it.
@@ -381,7 +385,7 @@ _nemoterm_take() {
 
 _nemoterm_accept() {
   if ! _nemoterm_visible; then
-    _nemoterm_fall_through $1
+    _nemoterm_fall_through "$1"
     return
   fi
   emulate -L zsh
@@ -429,7 +433,7 @@ _nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_f
 _nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
 
 _nemoterm_hotkey() {
-  if [[ -n $NEMOTERM_OFF || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != start || $CURSOR -ne $#BUFFER ]]; then
+  if [[ -n ${NEMOTERM_OFF-} || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != start || $CURSOR -ne $#BUFFER ]]; then
     _nemoterm_fall_through
     return
   fi

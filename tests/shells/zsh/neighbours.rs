@@ -1,7 +1,7 @@
 //! What lives in the same shell: vi mode, completion, other plugins, the integration itself.
 
 use super::{start, wait_plain};
-use crate::shells::{ALT_RIGHT, LEFT, RIGHT, knowing};
+use crate::shells::{ALT_RIGHT, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{find_file, home::Home, nemoterm};
 
 #[test]
@@ -104,6 +104,40 @@ fn with_zsh_autosuggestions_that_plugin_draws() {
         terminal.send("\r");
         terminal.wait("the next prompt", |screen| screen.rows == ["ready", "> echo x", "x", ">"]);
     }
+}
+
+#[test]
+fn options_of_all_kinds() {
+    // Not those that zsh's own hooks do not survive, such as shglob.
+    let options = "setopt ksharrays shwordsplit globsubst warncreateglobal nounset noclobber nullglob extendedglob \
+                   localtraps rcquotes ignorebraces";
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc def", "echo abx *"]);
+    // Set when everything is evaluated, so that only the widgets see them.
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send(format!("{options}; clear; echo ready\r"));
+    terminal.wait("a prompt", |screen| screen.rows == ["ready", ">"]);
+    terminal.send("echo ab");
+    terminal.wait_ghost("c def");
+    terminal.send("\x1b]");
+    terminal.wait_ghost("x *");
+    terminal.send("\x1b[");
+    terminal.wait_ghost("c def");
+    terminal.send(ALT_RIGHT);
+    terminal.wait_ghost(" def");
+    // Nothing to complete: the ghost comes back.
+    terminal.send("\t");
+    terminal.wait_ghost(" def");
+    terminal.send("\x1b");
+    wait_plain(&terminal, "> echo abc");
+    terminal.send(format!("{LEFT}{RIGHT}{ALT_RIGHT}{CTRL_SPACE}"));
+    terminal.wait_ghost(" def");
+    terminal.send("\x03");
+    terminal.wait("a new prompt", |screen| screen.rows == ["ready", "> echo abc", ">"]);
+    terminal.send(format!("{CTRL_SPACE}{RIGHT}echo ab"));
+    terminal.wait_ghost("c def");
+    terminal.send(format!("{RIGHT}\r"));
+    terminal.wait("the output", |screen| screen.rows[3..] == ["abc def", ">"]);
 }
 
 #[test]

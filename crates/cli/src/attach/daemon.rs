@@ -142,6 +142,7 @@ struct Waiting {
     /// Its id in the conversation, once it is sent.
     id: Option<u64>,
     question: Box<Question>,
+    patience: Duration,
     deadline: Instant,
 }
 
@@ -194,35 +195,27 @@ impl Talk {
         if self.quiet_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        let patience = self.patience_for(&question);
-        self.waiting = Some(Waiting { id: None, question, deadline: Instant::now() + patience });
+        let patience = if question.asked { self.patience.max(PATIENCE_WHEN_ASKED) } else { self.patience };
+        self.waiting = Some(Waiting { id: None, question, patience, deadline: Instant::now() + patience });
         if self.conversation.is_some() || self.connect() {
             self.send();
         }
     }
 
-    fn patience_for(&self, question: &Question) -> Duration {
-        if question.asked { self.patience.max(PATIENCE_WHEN_ASKED) } else { self.patience }
-    }
-
     /// Sends the waiting question; once more over a new conversation where the daemon has hung up.
     fn send(&mut self) {
         for _ in 0..2 {
-            let Some((client, _)) = &self.conversation else { return };
-            let Some(patience) = self.waiting.as_ref().map(|waiting| self.patience_for(&waiting.question))
-            else {
-                return;
-            };
-            let Some(waiting) = &mut self.waiting else { return };
+            let (Some((client, _)), Some(waiting)) = (&self.conversation, &mut self.waiting) else { return };
             self.last_id += 1;
             waiting.id = Some(self.last_id);
-            let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(request) = request(self.last_id, &waiting.question, &place, patience) else {
-                drop(place);
+            let request = {
+                let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+                request(self.last_id, &waiting.question, &place, waiting.patience)
+            };
+            let Some(request) = request else {
                 self.waiting = None;
                 return;
             };
-            drop(place);
             match client.send(&Request::Complete(Box::new(request))) {
                 Ok(()) => return,
                 Err(ClientError::Unresponsive) => {

@@ -5,12 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nemoterm_protocol::{Context, HistoryLine, Source, runtime::Runtime};
+use nemoterm_protocol::{Candidate, Context, HistoryLine, Source, runtime::Runtime};
 use nemoterm_suggest::{
     buffer::{Buffer, Kind},
     clean::is_displayable,
     context::Shell,
     history::Index,
+    rank,
     redact::redact,
 };
 
@@ -130,6 +131,7 @@ impl Session {
         let shown: Vec<(String, Source)> = candidates
             .iter()
             .filter(|candidate| is_displayable(&candidate.suffix) && !candidate.suffix.is_empty())
+            .filter(|candidate| asked || is_worth_showing(&buffer, candidate))
             .map(|candidate| (candidate.suffix.clone(), candidate.source))
             .collect();
         if let Some((_, source)) = shown.first() {
@@ -139,4 +141,9 @@ impl Session {
         }
         self.daemon.complete(Question { seq, asked, buffer, context, candidates, shown });
     }
+}
+
+/// Whether a suggestion may appear to somebody who only types.
+fn is_worth_showing(buffer: &Buffer, found: &Candidate) -> bool {
+    rank::Candidate::new(buffer, found.suffix.as_str(), rank::Source::History, found.score).is_worth_showing()
 }
