@@ -206,21 +206,48 @@ fn read_short(path: &Path) -> Option<String> {
 
 /// Commands on the PATH that begin with the first word of a line, while that word is being typed.
 pub fn commands(before: &str) -> Vec<String> {
-    let word = before.trim_start();
-    if word.is_empty() || word.contains(char::is_whitespace) || word.contains('/') {
+    if command_word(before).is_none() {
         return Vec::new();
     }
-    let Some(path) = env::var_os("PATH") else { return Vec::new() };
-    let mut found: Vec<String> = env::split_paths(&path)
-        .filter_map(|dir| fs::read_dir(dir).ok())
-        .flat_map(|entries| entries.take(MAX_ENTRIES).filter_map(Result::ok))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.starts_with(word))
-        .collect();
-    found.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-    found.dedup();
-    found.truncate(MAX_COMMANDS);
-    found
+    Commands::look().beginning(before)
+}
+
+/// The word that is being typed where it names a command on the PATH.
+fn command_word(before: &str) -> Option<&str> {
+    let word = before.trim_start();
+    (!word.is_empty() && !word.contains(char::is_whitespace) && !word.contains('/')).then_some(word)
+}
+
+/// The commands on the PATH, as they were when it was looked at. That may take long: not every directory on a PATH
+/// lies on a local disk.
+#[derive(Debug, Default)]
+pub struct Commands {
+    sorted: Vec<String>,
+}
+
+impl Commands {
+    /// Reads every directory on the PATH.
+    pub fn look() -> Self {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut sorted: Vec<String> = env::split_paths(&path)
+            .filter_map(|dir| fs::read_dir(dir).ok())
+            .flat_map(|entries| entries.take(MAX_ENTRIES).filter_map(Result::ok))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        Self { sorted }
+    }
+
+    /// Those that begin with the first word of a line, while that word is being typed; short ones first.
+    pub fn beginning(&self, before: &str) -> Vec<String> {
+        let Some(word) = command_word(before) else { return Vec::new() };
+        let start = self.sorted.partition_point(|name| name.as_str() < word);
+        let mut found: Vec<&String> =
+            self.sorted[start..].iter().take_while(|name| name.starts_with(word)).collect();
+        found.sort_by_key(|name| name.len());
+        found.into_iter().take(MAX_COMMANDS).cloned().collect()
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ use nemoterm_suggest::{
 };
 
 use super::{pipe::Replies, session::Place};
-use crate::{context, daemon_process};
+use crate::{
+    context::{self, Commands},
+    daemon_process,
+};
 
 /// How long an answer to a key stroke is worth waiting for, from connecting to the last byte. Who reaches a
 /// daemon through a long wire sets `NEMOTERM_TIMEOUT_MS`.
@@ -38,6 +41,9 @@ const PATIENCE_WHEN_ASKED: Duration = Duration::from_secs(2);
 
 /// How many answers in a row may be missing before the daemon is left alone.
 const MAX_TIMEOUTS: u32 = 3;
+
+/// How long the commands on the PATH count as known.
+const COMMANDS: Duration = Duration::from_secs(60);
 
 /// How long it is left alone then, and how often it is started at most.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -70,6 +76,8 @@ enum Event {
     Received(u64, Box<Result<Reply, ClientError>>),
     /// The attempt to start a daemon is over.
     Started(Option<Client>),
+    /// The commands on the PATH.
+    Commands(Commands),
 }
 
 /// The way to the thread that talks with the daemon.
@@ -95,6 +103,8 @@ impl Daemon {
             quiet_until: None,
             starting: false,
             started: None,
+            commands: Commands::default(),
+            looked: None,
             patience: patience(env::var("NEMOTERM_TIMEOUT_MS").ok().as_deref()),
         };
         thread::spawn(move || talk.run(&inbox));
@@ -128,6 +138,9 @@ struct Talk {
     quiet_until: Option<Instant>,
     starting: bool,
     started: Option<Instant>,
+    commands: Commands,
+    /// When it was begun to look for the commands.
+    looked: Option<Instant>,
     /// How long an answer to a key stroke is waited for.
     patience: Duration,
 }
@@ -166,6 +179,7 @@ impl Talk {
                             }
                             Event::Received(conversation, reply) => self.received(conversation, *reply),
                             Event::Started(client) => self.has_started(client),
+                            Event::Commands(commands) => self.commands = commands,
                         }
                     }
                     if let Some(question) = newest {
@@ -185,6 +199,11 @@ impl Talk {
             && client.send(&Request::Cancel).is_err()
         {
             self.hang_up();
+        }
+        if self.looked.is_none_or(|looked| looked.elapsed() > COMMANDS) {
+            self.looked = Some(Instant::now());
+            let events = self.events.clone();
+            thread::spawn(move || drop(events.send(Event::Commands(Commands::look()))));
         }
         let seen = Place { names: context::names(&cwd), branch: context::branch(&cwd), cwd };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = seen;
@@ -210,7 +229,7 @@ impl Talk {
             waiting.id = Some(self.last_id);
             let request = {
                 let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-                request(self.last_id, &waiting.question, &place, waiting.patience)
+                request(self.last_id, waiting, &place, &self.commands)
             };
             let Some(request) = request else {
                 self.waiting = None;
@@ -366,7 +385,8 @@ impl Talk {
 }
 
 /// What is sent for a question; nothing where a secret is being typed.
-fn request(id: u64, question: &Question, place: &Place, patience: Duration) -> Option<Complete> {
+fn request(id: u64, waiting: &Waiting, place: &Place, commands: &Commands) -> Option<Complete> {
+    let question = &waiting.question;
     let before = redact(question.buffer.before());
     if before.ends_with(MARKER) && before != question.buffer.before() {
         return None;
@@ -376,8 +396,8 @@ fn request(id: u64, question: &Question, place: &Place, patience: Duration) -> O
         context.names.clone_from(&place.names);
         context.branch.clone_from(&place.branch);
     }
-    context.commands = context::commands(question.buffer.before());
-    let patience = patience.as_millis() as u64;
+    context.commands = commands.beginning(question.buffer.before());
+    let patience = waiting.patience.as_millis() as u64;
     Some(Complete {
         id,
         cursor: before.len(),
@@ -397,21 +417,32 @@ fn request(id: u64, question: &Question, place: &Place, patience: Duration) -> O
 mod tests {
     use super::*;
 
-    fn question(line: &str) -> Question {
-        Question {
+    fn waiting(line: &str) -> Waiting {
+        let question = Box::new(Question {
             seq: 1,
             asked: false,
             buffer: Buffer::at_end(line),
             context: Context::default(),
             candidates: Vec::new(),
             shown: Vec::new(),
-        }
+        });
+        Waiting { id: None, question, patience: PATIENCE, deadline: Instant::now() }
     }
 
     #[test]
     fn a_request_fits_its_patience() {
-        let request = request(3, &question("git ch"), &Place::default(), PATIENCE).unwrap();
+        let request = request(3, &waiting("git ch"), &Place::default(), &Commands::default()).unwrap();
         assert_eq!((request.id, request.cursor, request.alternatives), (3, 6, 1));
         assert!(request.budget_ms < PATIENCE.as_millis() as u64);
+    }
+
+    #[test]
+    fn a_line_in_which_a_secret_is_being_typed_is_not_sent() {
+        let secret = "export GITHUB_TOKEN=ghp_0123456789abcdefghijABCDEFGHIJ012345";
+        assert!(request(1, &waiting(secret), &Place::default(), &Commands::default()).is_none());
+        let line = format!("{secret} && git push ");
+        let request = request(2, &waiting(&line), &Place::default(), &Commands::default()).unwrap();
+        assert!(!request.line.contains("ghp_") && request.line.ends_with(" && git push "));
+        assert_eq!(request.cursor, request.line.len());
     }
 }
