@@ -4,6 +4,7 @@
 //! ask becomes jobs for the model's thread, behind all key strokes; see [`writer`].
 
 mod body;
+mod chat;
 mod completions;
 pub mod error;
 mod fill_in;
@@ -15,6 +16,7 @@ mod sampling;
 mod sequence;
 mod service;
 mod stream;
+mod template;
 mod text;
 mod texts;
 pub mod writer;
@@ -40,7 +42,7 @@ use guard::Policy;
 const MAX_CONNECTIONS: usize = 128;
 
 /// The head of a request must be there after this long; a connection that is kept open is closed after it.
-const HEAD: Duration = Duration::from_secs(30);
+const HEAD: Duration = Duration::from_secs(10);
 
 /// A client that does not read is given up after this long.
 const UNREAD: Duration = Duration::from_secs(30);

@@ -310,6 +310,11 @@ impl Daemon {
         self.state.borrow().clone()
     }
 
+    /// The name of the model that was last installed or asked for, as it was given.
+    pub fn model_name(&self) -> String {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn count_completion(&self) {
         self.completions.fetch_add(1, Ordering::Relaxed);
     }

@@ -10,6 +10,8 @@ use super::{error::ApiError, metrics::Metrics, sampling::Adjustments};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
     Text(String),
+    /// A text that begins as the model wants texts to begin: nothing is put in front of it once more.
+    Whole(String),
     /// Token ids, taken as they are: nothing is put in front.
     Tokens(Vec<u32>),
     /// What stands between two texts is wanted.

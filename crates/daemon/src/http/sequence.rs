@@ -89,15 +89,15 @@ impl Sequence {
             None => writing.insert(Writing::new(job, generator.model())?),
         };
         if writing.most == 0 {
-            job.tell(Event::Read(writing.read(job, generator.model(), 0)?));
-            job.tell(Event::End(writing.end(true)));
+            let read = writing.read(job, generator.model(), 0)?;
+            job.tell(Event::Read(read));
+            job.tell(Event::End(writing.end(false)));
             return Ok(Progress::Done);
         }
         let Some(chosen) = writing.choose(job, generator, pause)? else { return Ok(Progress::GoesOn) };
         if !writing.told {
             writing.told = true;
             let read = writing.read(job, generator.model(), chosen.cached)?;
-            job.metrics.read(read.count, read.cached);
             job.tell(Event::Read(read));
         }
         Ok(writing.take(job, generator.model(), &chosen))
@@ -108,6 +108,16 @@ impl Writing {
     fn new(job: &Job, model: &Model) -> Result<Self, ApiError> {
         let tokens = match &*job.prompt {
             Prompt::Text(text) => model.encode(text).map_err(|error| refused(&error))?,
+            Prompt::Whole(text) => {
+                let mut tokens = model.encode(text).map_err(|error| refused(&error))?;
+                if tokens.len() > 1
+                    && tokens[0] == tokens[1]
+                    && model.encode("").is_ok_and(|b| b == tokens[..1])
+                {
+                    tokens.remove(0);
+                }
+                tokens
+            }
             Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Gap { before, after } => {
                 let text = fill_in::prompt(model, before, after).ok_or_else(|| {
@@ -153,7 +163,7 @@ impl Writing {
         pause: &dyn Fn() -> bool,
     ) -> Result<Option<Chosen>, ApiError> {
         let settings = &job.settings;
-        if settings.adjustments.is_none() && settings.logprobs.unwrap_or(0) == 0 {
+        if settings.adjustments.is_none() && settings.logprobs.is_none() {
             return self.choose_with_caches(job, generator, pause);
         }
         let rows = generator.model().logits(&self.tokens).map_err(|error| refused(&error))?;
@@ -209,13 +219,20 @@ impl Writing {
 
     /// Appends a chosen token and tells it.
     fn take(&mut self, job: &Job, model: &Model, chosen: &Chosen) -> Progress {
-        let Some(token) = chosen.token.filter(|&token| !ends_text(model, token)) else {
-            job.tell(Event::End(self.end(true)));
-            return Progress::Done;
-        };
         let now = Instant::now();
         job.metrics.wrote(self.written().is_empty(), now - self.last);
         self.last = now;
+        let Some(token) = chosen.token.filter(|&token| !ends_text(model, token)) else {
+            // The token that ends a text is one of the tokens that were written, if one without a text.
+            if chosen.token.is_some() {
+                let likeliest = named(model, &chosen.likeliest);
+                let token = Token { text: String::new(), logprob: Some(chosen.logprob), likeliest };
+                job.tell(Event::Piece(Piece { text: String::new(), token }));
+            }
+            let end = self.end(true);
+            job.tell(Event::End(End { tokens: end.tokens + 1, ..end }));
+            return Progress::Done;
+        };
         self.tokens.push(token);
         let text = self.detokenizer.push(token, |tokens| model.decode(tokens));
         let token = Token { logprob: Some(chosen.logprob), likeliest: named(model, &chosen.likeliest), text };
@@ -235,9 +252,10 @@ impl Writing {
     /// What is to be told of the prompt.
     fn read(&self, job: &Job, model: &Model, cached: usize) -> Result<Read, ApiError> {
         let tokens = &self.tokens[..self.prompt];
+        job.metrics.read(tokens.len(), cached);
         let read = Read { count: tokens.len(), cached, ..Read::default() };
         let text = match &*job.prompt {
-            Prompt::Text(text) => text.clone(),
+            Prompt::Text(text) | Prompt::Whole(text) => text.clone(),
             Prompt::Tokens(tokens) => model.decode(tokens),
             Prompt::Gap { before, .. } => before.clone(),
         };

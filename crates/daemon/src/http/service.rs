@@ -18,14 +18,16 @@ use axum::{
 };
 use nemoterm_protocol::{ModelStatus, State as ModelState};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::{
-    body, completions,
+    body, chat, completions,
     error::ApiError,
     guard::{Policy, guard},
     metrics::{KeyStrokes, Metrics},
+    template::Template,
 };
-use crate::serve::Daemon;
+use crate::{models, serve::Daemon};
 
 /// How long a request waits for a model that is being loaded.
 const LOADING: Duration = Duration::from_secs(60);
@@ -37,6 +39,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     started: u64,
     ids: Arc<AtomicU64>,
+    /// The template of the model of this name.
+    template: Arc<Mutex<Option<(String, Option<Arc<Template>>)>>>,
 }
 
 impl Api {
@@ -57,13 +61,41 @@ impl Api {
             _ => Err(ApiError::unavailable("the model is being loaded")),
         }
     }
+
+    /// The model's chat template; `None` where it has none.
+    ///
+    /// # Errors
+    /// Where it has one that can't be used.
+    pub async fn template(&self) -> Result<Option<Arc<Template>>, ApiError> {
+        let name = self.daemon.model_name();
+        let mut known = self.template.lock().await;
+        if let Some((of, template)) = &*known
+            && *of == name
+        {
+            return Ok(template.clone());
+        }
+        let unusable =
+            |message: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "chat_template", message);
+        let source = models::resolve(&name)?.source;
+        let read = tokio::task::spawn_blocking(move || Template::of(&source)).await;
+        let template = read.map_err(|error| unusable(error.to_string()))?.map_err(unusable)?;
+        *known = Some((name, template.clone()));
+        Ok(template)
+    }
 }
 
 /// The whole server.
 pub fn router(daemon: Arc<Daemon>, policy: Policy) -> Router {
-    let api = Api { daemon, metrics: Arc::new(Metrics::new()), started: now(), ids: Arc::default() };
+    let api = Api {
+        daemon,
+        metrics: Arc::new(Metrics::new()),
+        started: now(),
+        ids: Arc::default(),
+        template: Arc::default(),
+    };
     Router::new()
         .route("/v1/completions", post(completions::complete))
+        .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/models", get(models))
         .route("/v1/models/{*model}", get(model))
         .route("/health", get(health))
