@@ -459,9 +459,11 @@ _nemoterm_dismiss() {
   _nemoterm_hide
 }
 
-# Menu completion draws the line itself, with whatever stands after it.
+# Menu completion draws the line itself, with whatever stands after it, now or when an answer comes.
 _nemoterm_tab() {
-  _nemoterm_visible && { (( ++_nemoterm_sequence )); _nemoterm_hide }
+  (( ++_nemoterm_sequence ))
+  _nemoterm_settled=$BUFFER
+  _nemoterm_visible && _nemoterm_hide
   _nemoterm_fall_through expand-or-complete
 }
 

@@ -1,8 +1,15 @@
 //! What lives in the same shell: vi mode, completion, other plugins, the integration itself.
 
+use std::time::Duration;
+
 use super::{start, wait_plain};
 use crate::shells::{ALT_RIGHT, CTRL_SPACE, LEFT, RIGHT, knowing};
-use crate::util::{find_file, home::Home, nemoterm};
+use crate::util::{
+    fake::{Answer, Fake},
+    find_file,
+    home::Home,
+    nemoterm,
+};
 
 #[test]
 fn vi_mode_keeps_its_escape() {
@@ -50,6 +57,29 @@ fn completion_menus_and_history_search_show_no_ghost() {
     let screen = terminal.wait("the search", |screen| screen.text().contains("bck-i-search: sea"));
     assert!(screen.ghost.is_empty(), "{screen:?}");
     assert!(screen.rows.contains(&"> echo searchable".to_owned()), "{screen:?}");
+}
+
+#[test]
+fn an_answer_that_comes_while_a_menu_is_open_is_not_shown() {
+    let home = Home::new();
+    home.write("work/documents/x", "");
+    home.write("work/downloads/x", "");
+    let daemon = Fake::start(home.runtime(), |request| match request.line.as_str() {
+        "ls do" => Answer::Late(Duration::from_millis(200), vec!["zens".to_owned()]),
+        "ls documents/x" => Answer::Late(Duration::from_millis(400), vec![" last".to_owned()]),
+        _ => Answer::Silence,
+    });
+    let rc = "autoload -Uz compinit; compinit -u -D; zstyle ':completion:*' menu yes select";
+    let Some(terminal) = start(&home, rc) else { return };
+    terminal.send("ls do");
+    daemon.wait_line("ls do");
+    terminal.send("\t");
+    terminal.wait("a menu", |screen| screen.rows[1] == "> ls documents/" && screen.text().contains("downloads/"));
+    terminal.send("\t\t");
+    terminal.wait("the menu", |screen| screen.rows[1] == "> ls documents/");
+    terminal.send("\rx");
+    terminal.wait_ghost(" last");
+    assert!(!terminal.ghosts().iter().any(|ghost| ghost == "zens"), "{:?}", terminal.ghosts());
 }
 
 #[test]
