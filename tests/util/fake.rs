@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -44,6 +44,7 @@ impl Answer {
 pub struct Fake {
     socket: PathBuf,
     requests: Arc<Mutex<Vec<Complete>>>,
+    answered: Arc<AtomicUsize>,
     streams: Arc<Mutex<Vec<UnixStream>>>,
     ended: Arc<AtomicBool>,
 }
@@ -57,11 +58,12 @@ impl Fake {
         let fake = Self {
             socket: runtime.socket(),
             requests: Arc::default(),
+            answered: Arc::default(),
             streams: Arc::default(),
             ended: Arc::default(),
         };
-        let (requests, streams, ended) =
-            (Arc::clone(&fake.requests), Arc::clone(&fake.streams), Arc::clone(&fake.ended));
+        let (requests, answered) = (Arc::clone(&fake.requests), Arc::clone(&fake.answered));
+        let (streams, ended) = (Arc::clone(&fake.streams), Arc::clone(&fake.ended));
         let answer = Arc::new(answer);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -70,8 +72,9 @@ impl Fake {
                     return;
                 }
                 streams.lock().unwrap().push(stream.try_clone().unwrap());
-                let (requests, answer) = (Arc::clone(&requests), Arc::clone(&answer));
-                thread::spawn(move || serve(stream, &requests, &*answer));
+                let (requests, answered) = (Arc::clone(&requests), Arc::clone(&answered));
+                let answer = Arc::clone(&answer);
+                thread::spawn(move || serve(stream, &requests, &answered, &*answer));
             }
         });
         fake
@@ -80,6 +83,11 @@ impl Fake {
     /// What it was asked so far.
     pub fn requests(&self) -> Vec<Complete> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// How many requests it has answered with suffixes.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Waits until a line was asked about.
@@ -105,7 +113,12 @@ impl Drop for Fake {
     }
 }
 
-fn serve(mut stream: UnixStream, requests: &Mutex<Vec<Complete>>, answer: &dyn Fn(&Complete) -> Answer) {
+fn serve(
+    mut stream: UnixStream,
+    requests: &Mutex<Vec<Complete>>,
+    answered: &Arc<AtomicUsize>,
+    answer: &dyn Fn(&Complete) -> Answer,
+) {
     while let Ok(Some(request)) = frame::read::<Request>(&mut stream) {
         match request {
             Request::Hello(_) => {
@@ -117,12 +130,16 @@ fn serve(mut stream: UnixStream, requests: &Mutex<Vec<Complete>>, answer: &dyn F
                 let answer = answer(&request);
                 requests.lock().unwrap().push((*request).clone());
                 match answer {
-                    Answer::Suffixes(suffixes) => reply(&mut stream, &request, suffixes),
+                    Answer::Suffixes(suffixes) => {
+                        reply(&mut stream, &request, suffixes);
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
                     Answer::Late(delay, suffixes) => {
-                        let mut stream = stream.try_clone().unwrap();
+                        let (mut stream, answered) = (stream.try_clone().unwrap(), Arc::clone(answered));
                         thread::spawn(move || {
                             thread::sleep(delay);
                             reply(&mut stream, &request, suffixes);
+                            answered.fetch_add(1, Ordering::SeqCst);
                         });
                     }
                     Answer::Silence => {}
