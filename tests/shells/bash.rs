@@ -1,13 +1,13 @@
-//! bash: the hotkey, and what is bash's own about it.
+//! bash without the builtin: the hotkey, and what is bash's own about it.
 
 use super::{CTRL_SPACE, RIGHT, hotkey::Shell, knowing};
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
-/// bash with nothing but the integration.
+/// bash with nothing but the integration, which is told to load no builtin.
 pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
     let bash = find("bash")?;
     let rc = format!(
-        "PS1='> '; HISTFILE=~/.bash_history\n{settings}\neval \"$({} init bash)\"\necho ready\n",
+        "PS1='> '; HISTFILE=~/.bash_history NEMOTERM_BASH_BUILTIN=\n{settings}\neval \"$({} init bash)\"\necho ready\n",
         nemoterm().display()
     );
     let rc = home.write("rc", &rc);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -19,16 +19,16 @@ use crate::util::{
     terminal::Terminal,
 };
 
-/// The builtin, which another package builds beside our program.
-fn builtin() -> PathBuf {
-    let builtin = nemoterm().with_file_name("libnemoterm_bash.so");
+/// Fails where the builtin is missing, which another package builds beside our program.
+fn look_for_builtin() {
+    let name = if cfg!(target_vendor = "apple") { "libnemoterm_bash.dylib" } else { "libnemoterm_bash.so" };
+    let builtin = nemoterm().with_file_name(name);
     assert!(
         builtin.is_file(),
         "{} is missing: build it first with cargo build --profile {} -p nemoterm-bash",
         builtin.display(),
-        nemoterm().parent().and_then(std::path::Path::file_name).unwrap_or_default().display(),
+        nemoterm().parent().and_then(Path::file_name).unwrap_or_default().display(),
     );
-    builtin
 }
 
 /// A bash that has read nothing but these lines and the integration, at its first prompt. `None` where there is
@@ -39,9 +39,9 @@ fn start(home: &Home, rc: &str) -> Option<Terminal> {
 
 fn start_sized(home: &Home, rc: &str, rows: u16, columns: u16) -> Option<Terminal> {
     let bash = find("bash")?;
+    look_for_builtin();
     let rc = format!(
-        "PS1='> '\nHISTFILE=~/.bash_history\n{rc}\nenable -f {} nemoterm_ghost\nnemoterm_ghost start {} \"$HISTFILE\"\necho ready\n",
-        builtin().display(),
+        "PS1='> '\nHISTFILE=~/.bash_history\n{rc}\neval \"$({} init bash)\"\necho ready\n",
         nemoterm().display()
     );
     home.write(".bashrc", &rc);
@@ -745,4 +745,89 @@ fn turned_off_here_or_everywhere() {
     terminal.wait_ghost("p");
     let lines: Vec<_> = daemon.requests().into_iter().map(|request| request.line).collect();
     assert!(!lines.contains(&"echo a".to_owned()) && !lines.contains(&"echo n".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn keys_can_be_chosen() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc def", "echo abd"]);
+    let rc = r"NEMOTERM_KEY_ACCEPT=('\C-g' '\e[C') NEMOTERM_KEY_WORD='\C-t' NEMOTERM_KEY_NEXT=() NEMOTERM_KEY_DISMISS=('\C-b')";
+    let Some(terminal) = start(&home, rc) else { return };
+    terminal.send("echo a");
+    terminal.wait_ghost("bc def");
+    terminal.send("\x02");
+    wait_plain(&terminal, "> echo a");
+    terminal.send("b");
+    terminal.wait_ghost("c def");
+    terminal.send("\x14");
+    terminal.wait_ghost(" def");
+    // Not a key any more, and what it did before.
+    terminal.send("\x05");
+    terminal.wait_ghost(" def");
+    terminal.send("\x07");
+    wait_plain(&terminal, "> echo abc def");
+    terminal.send("\x15bind '\"\\C-xa\": nemoterm-accept'\r");
+    terminal.wait("a prompt", |screen| screen.cursor == (2, 2));
+    terminal.send("echo a");
+    terminal.wait_ghost("bc def");
+    terminal.send("\x18a");
+    wait_plain(&terminal, "> echo abc def");
+}
+
+#[test]
+fn the_look_can_be_chosen_and_is_nothing_else() {
+    for (setting, drawn) in [("2", "\x1b[0;2mbc"), ("'90mevil'", "\x1b[0;90mbc"), ("", "\x1b[0;4mbc")] {
+        let home = Home::new();
+        let _daemon = knowing(&home, &["echo abc"]);
+        let rc = format!("NEMOTERM_HIGHLIGHT={setting}; [[ $NEMOTERM_HIGHLIGHT ]] || NO_COLOR=1");
+        let Some(terminal) = start(&home, &rc) else { return };
+        terminal.send("echo a");
+        terminal.wait("the ghost", |screen| screen.last_row() == "> echo abc");
+        let written = String::from_utf8(terminal.written()).unwrap();
+        assert!(written.contains(drawn), "{written:?}");
+    }
+}
+
+#[test]
+fn evaluating_it_twice_changes_nothing() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc def"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send(format!("eval \"$({} init bash)\"; clear\r", nemoterm().display()));
+    terminal.wait("a prompt", |screen| screen.rows == [">"] && screen.cursor == (0, 2));
+    terminal.send("echo ab");
+    terminal.wait_ghost("c def");
+    terminal.send(ALT_RIGHT);
+    terminal.wait_ghost(" def");
+    terminal.send(format!("{LEFT}{RIGHT}{RIGHT}"));
+    wait_plain(&terminal, "> echo abc def");
+}
+
+#[test]
+fn a_builtin_that_is_none_leaves_the_hotkey() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let none = home.write("none.so", "no library");
+    let Some(terminal) = start(&home, &format!("NEMOTERM_BASH_BUILTIN={}", none.display())) else { return };
+    terminal.send("echo a");
+    wait_plain(&terminal, "> echo a");
+    terminal.send(CTRL_SPACE);
+    terminal.wait_ghost("bc");
+}
+
+#[test]
+fn another_terminal_may_be_named_and_the_builtin_given_back() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("TERM=xterm; printf -v PS1 'new> '\r");
+    terminal.wait_row("new>");
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    terminal.send("\x15nemoterm_ghost stop; enable -d nemoterm_ghost\r");
+    terminal.wait("a prompt", |screen| screen.last_row() == "new>" && screen.cursor.0 == 3);
+    terminal.send(format!("echo ab{LEFT}{RIGHT}\x05c"));
+    wait_plain(&terminal, "new> echo abc");
+    terminal.send("\r");
+    terminal.wait("the output", |screen| screen.rows.ends_with(&["abc".to_owned(), "new>".to_owned()]));
 }

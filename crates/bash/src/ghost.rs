@@ -9,8 +9,7 @@ use std::{
 use crate::{
     client::{Client, Ended},
     draw,
-    keys::Keys,
-    readline::{Command, Readline, Snapshot},
+    readline::{Readline, Snapshot},
     session::{Edit, Request, Session},
 };
 
@@ -47,17 +46,17 @@ struct Shown {
 pub enum Key {
     /// Give it to readline.
     Deliver,
-    /// It is an Esc: see whether more follows, and dismiss the ghost where not.
-    Await,
+    /// Give it to readline where it is the beginning of a key sequence; by itself it dismisses the ghost.
+    Escape,
 }
 
 /// What an action did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     /// What it is for.
     Acted,
-    /// Nothing, there being no ghost: the key does what it did before.
-    Passed(Option<Command>),
+    /// Nothing, there being no ghost.
+    Passed,
 }
 
 /// One shell's ghost.
@@ -225,7 +224,9 @@ impl Ghost {
                     }
                     shown.typed = 0;
                 }
-                None => self.erase(readline),
+                None if now.at_end => self.erase(readline),
+                // The rest of the line stands there.
+                None => self.shown = None,
             }
         }
         self.session.update(line);
@@ -276,7 +277,7 @@ impl Ghost {
     // --- keys ---------------------------------------------------------------------------------------------
 
     /// A key was read, or the end. The ghost goes, unless the key is the next one of it.
-    pub fn key(&mut self, readline: &Readline, keys: &Keys, key: Option<u8>) -> Key {
+    pub fn key(&mut self, readline: &Readline, key: Option<u8>) -> Key {
         if matches!(key, Some(b'\r' | b'\n')) {
             self.entered = readline.snapshot().line;
         }
@@ -291,9 +292,9 @@ impl Ghost {
         }
         self.erase(readline);
         match key {
-            Some(ESCAPE) if keys.escape_dismisses() => {
+            Some(ESCAPE) => {
                 let now = readline.snapshot();
-                if now.reading && now.emacs { Key::Await } else { Key::Deliver }
+                if now.reading && now.emacs { Key::Escape } else { Key::Deliver }
             }
             Some(TAB) => {
                 // What completion lists stands where the ghost stood.
@@ -320,10 +321,9 @@ impl Ghost {
     }
 
     /// Accepts the suggestion, or its next word.
-    pub fn accept(&mut self, readline: &Readline, keys: &Keys, word: bool) -> Done {
+    pub fn accept(&mut self, readline: &Readline, word: bool) -> Done {
         if self.visible(readline).is_none() {
-            let before = keys.before(readline);
-            return Done::Passed(if word { before.or(Some(readline.forward_word())) } else { before });
+            return Done::Passed;
         }
         self.erase(readline);
         let edit = if word { self.session.accept_word() } else { self.session.accept() };
@@ -336,9 +336,9 @@ impl Ghost {
     }
 
     /// Shows another suggestion.
-    pub fn step(&mut self, readline: &Readline, keys: &Keys, by: isize) -> Done {
+    pub fn step(&mut self, readline: &Readline, by: isize) -> Done {
         if self.visible(readline).is_none() {
-            return Done::Passed(keys.before(readline));
+            return Done::Passed;
         }
         if let Some(request) = self.session.step(by) {
             self.send(&request);
@@ -347,14 +347,14 @@ impl Ghost {
     }
 
     /// Asks for suggestions; shows the next one where they have been asked for.
-    pub fn ask(&mut self, readline: &Readline, keys: &Keys) -> Done {
+    pub fn ask(&mut self, readline: &Readline) -> Done {
         let now = readline.snapshot();
         let line = now.line.filter(|line| now.at_end && !line.trim().is_empty() && !is_off(readline));
         let Some(line) = line.filter(|_| self.client.is_some()) else {
-            return Done::Passed(keys.before(readline));
+            return Done::Passed;
         };
         if self.session.is_complete() && self.visible(readline).is_some() {
-            return self.step(readline, keys, 1);
+            return self.step(readline, 1);
         }
         let request = self.session.ask(&line, true);
         self.send(&request);
@@ -362,9 +362,9 @@ impl Ghost {
     }
 
     /// Takes the ghost away until the line changes.
-    pub fn dismiss(&mut self, readline: &Readline, keys: &Keys) -> Done {
+    pub fn dismiss(&mut self, readline: &Readline) -> Done {
         if self.visible(readline).is_none() {
-            return Done::Passed(keys.before(readline));
+            return Done::Passed;
         }
         self.dismiss_now(readline);
         Done::Acted

@@ -11,7 +11,7 @@
 use std::{
     ffi::c_int,
     panic::{self, AssertUnwindSafe},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,22 +24,35 @@ use crate::{
 /// How long after an Esc the rest of a key sequence may come. Terminals send both at once.
 const ESCAPE_PAUSE: Duration = Duration::from_millis(50);
 
-struct State {
-    ghost: Option<Ghost>,
-    keys: Keys,
-}
+/// How long no key may come before the line is asked about: the terminal shows the last one first, and keys that
+/// come in a burst are one question.
+const BURST: Duration = Duration::from_millis(1);
 
-static STATE: Mutex<State> = Mutex::new(State { ghost: None, keys: Keys::new() });
+static GHOST: Mutex<Option<Ghost>> = Mutex::new(None);
+
+/// Apart from the ghost, because our keys have to do what they did before when there is none, too.
+static KEYS: Mutex<Keys> = Mutex::new(Keys::new());
 
 /// Does something with the ghost of this shell. Nothing where there is none, in a shell that was forked from this
 /// one, or after a panic.
-pub fn with<T>(act: impl FnOnce(&mut Ghost, &mut Keys, &'static Readline) -> T) -> Option<T> {
+pub fn with<T>(act: impl FnOnce(&mut Ghost, &'static Readline) -> T) -> Option<T> {
     panic::catch_unwind(AssertUnwindSafe(|| {
         let readline = Readline::get()?;
-        let mut state = STATE.try_lock().ok()?;
-        let State { ghost, keys } = &mut *state;
+        let mut ghost = GHOST.try_lock().ok()?;
         let ghost = ghost.as_mut().filter(|ghost| ghost.is_here())?;
-        Some(act(ghost, keys, readline))
+        Some(act(ghost, readline))
+    }))
+    .ok()
+    .flatten()
+}
+
+/// Does something with the keys.
+fn with_keys<T>(act: impl FnOnce(&mut Keys, &'static Readline) -> T) -> Option<T> {
+    panic::catch_unwind(AssertUnwindSafe(|| {
+        let readline = Readline::get()?;
+        // A panic may have left a key out, and nothing worse.
+        let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(act(&mut keys, readline))
     }))
     .ok()
     .flatten()
@@ -47,26 +60,25 @@ pub fn with<T>(act: impl FnOnce(&mut Ghost, &mut Keys, &'static Readline) -> T) 
 
 /// Hooks into readline.
 pub fn start(program: &str, histfile: &str) {
-    let (Some(readline), Ok(mut state)) = (Readline::get(), STATE.try_lock()) else { return };
-    match &mut state.ghost {
+    let (Some(readline), Ok(mut ghost)) = (Readline::get(), GHOST.try_lock()) else { return };
+    match &mut *ghost {
         Some(ghost) if ghost.is_here() => ghost.use_program(program, histfile),
         ghost => *ghost = Some(Ghost::new(program, histfile)),
     }
     readline.install(getc);
+    with_keys(Keys::name);
 }
 
 /// Takes the hooks back and ends the client. Our keys do what they did before.
 pub fn stop() {
-    let (Some(readline), Ok(mut state)) = (Readline::get(), STATE.try_lock()) else { return };
-    state.ghost = None;
+    let (Some(readline), Ok(mut ghost)) = (Readline::get(), GHOST.try_lock()) else { return };
+    *ghost = None;
     readline.uninstall(getc);
 }
 
 /// Chooses the keys of an action.
 pub fn choose_keys(action: Action, sequences: &[&str]) {
-    if let Ok(mut state) = STATE.try_lock() {
-        state.keys.choose(action, sequences);
-    }
+    with_keys(|keys, _| keys.choose(action, sequences));
 }
 
 /// Reads a key. While there is none, the client's answers are shown as they come.
@@ -76,8 +88,8 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
         return readline.getc(stream);
     }
     // `None` is a panic, or a shell that was forked from ours.
-    if with(|ghost, keys, readline| {
-        keys.bind(readline);
+    if with(|ghost, readline| {
+        with_keys(Keys::bind);
         ghost.prompt(readline);
         ghost.redrawn(readline);
     })
@@ -91,23 +103,33 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
         {
             return end;
         }
-        let Some(client) = with(|ghost, _, _| ghost.descriptor()) else { return readline.getc(stream) };
-        let mut ready = readline.wait(stream, client, Some(Duration::ZERO));
+        let Some(client) = with(|ghost, _| ghost.descriptor()) else { return readline.getc(stream) };
+        let mut ready = readline.wait(stream, client, Some(BURST));
         if ready == Ready::Nothing {
-            with(|ghost, _, readline| ghost.idle(readline));
+            with(|ghost, readline| ghost.idle(readline));
+            if readline.is_signalled() {
+                continue;
+            }
             ready = readline.wait(stream, client, None);
         }
         match ready {
             Ready::Key => {
                 let key = readline.getc(stream);
-                let read = with(|ghost, keys, readline| ghost.key(readline, keys, readline::key(key)));
-                if read != Some(Key::Await) || follows(readline, stream) {
+                let read = with(|ghost, readline| ghost.key(readline, readline::key(key)));
+                let dismisses = read == Some(Key::Escape)
+                    && with_keys(|keys, _| keys.escape_dismisses()) == Some(true)
+                    && !follows(readline, stream);
+                if !dismisses {
+                    if readline.is_signalled() {
+                        // Readline handles it before the key.
+                        with(|ghost, readline| ghost.erase(readline));
+                    }
                     return key;
                 }
-                with(|ghost, _, readline| ghost.dismiss_now(readline));
+                with(|ghost, readline| ghost.dismiss_now(readline));
             }
             Ready::Client => {
-                with(|ghost, _, readline| ghost.receive(readline));
+                with(|ghost, readline| ghost.receive(readline));
             }
             Ready::Interrupted => {
                 if let Some(end) = handle_signals(readline) {
@@ -121,10 +143,10 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
 
 /// Lets readline and bash do what signals ask for, on a screen without a ghost. May be left by `longjmp`.
 fn handle_signals(readline: &Readline) -> Option<c_int> {
-    with(|ghost, _, readline| ghost.erase(readline));
+    with(|ghost, readline| ghost.erase(readline));
     let end = readline.handle_signals();
     if end.is_none() {
-        with(|ghost, _, readline| ghost.redrawn(readline));
+        with(|ghost, readline| ghost.redrawn(readline));
     }
     end
 }
@@ -139,34 +161,36 @@ fn follows(readline: &Readline, stream: *mut FILE) -> bool {
     }
 }
 
-/// Runs what a key did before, where our action did nothing.
-fn pass(done: Option<Done>, count: c_int, key: c_int) -> c_int {
-    match done {
-        Some(Done::Passed(Some(command))) => command(count, key),
-        _ => 0,
+/// Acts with a key of ours. Where there is no ghost to act on, the key does what it did before.
+fn act(act: impl FnOnce(&mut Ghost, &'static Readline) -> Done, count: c_int, key: c_int) -> Option<c_int> {
+    match with(act) {
+        Some(Done::Acted) => Some(0),
+        _ => with_keys(|keys, readline| keys.before(readline)).flatten().map(|before| before(count, key)),
     }
 }
 
 pub extern "C" fn accept(count: c_int, key: c_int) -> c_int {
-    pass(with(|ghost, keys, readline| ghost.accept(readline, keys, false)), count, key)
+    act(|ghost, readline| ghost.accept(readline, false), count, key).unwrap_or(0)
 }
 
 pub extern "C" fn word(count: c_int, key: c_int) -> c_int {
-    pass(with(|ghost, keys, readline| ghost.accept(readline, keys, true)), count, key)
+    act(|ghost, readline| ghost.accept(readline, true), count, key)
+        .or_else(|| Readline::get().map(|readline| readline.forward_word(count, key)))
+        .unwrap_or(0)
 }
 
 pub extern "C" fn next(count: c_int, key: c_int) -> c_int {
-    pass(with(|ghost, keys, readline| ghost.step(readline, keys, 1)), count, key)
+    act(|ghost, readline| ghost.step(readline, 1), count, key).unwrap_or(0)
 }
 
 pub extern "C" fn previous(count: c_int, key: c_int) -> c_int {
-    pass(with(|ghost, keys, readline| ghost.step(readline, keys, -1)), count, key)
+    act(|ghost, readline| ghost.step(readline, -1), count, key).unwrap_or(0)
 }
 
 pub extern "C" fn ask(count: c_int, key: c_int) -> c_int {
-    pass(with(|ghost, keys, readline| ghost.ask(readline, keys)), count, key)
+    act(|ghost, readline| ghost.ask(readline), count, key).unwrap_or(0)
 }
 
 pub extern "C" fn dismiss(count: c_int, key: c_int) -> c_int {
-    pass(with(|ghost, keys, readline| ghost.dismiss(readline, keys)), count, key)
+    act(|ghost, readline| ghost.dismiss(readline), count, key).unwrap_or(0)
 }

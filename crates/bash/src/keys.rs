@@ -1,5 +1,7 @@
 //! The keys that act on a ghost, and what they did before they were ours.
 
+use std::ffi::CStr;
+
 use crate::{
     hooks,
     readline::{
@@ -62,6 +64,18 @@ impl Action {
         }
     }
 
+    /// The name of its command in readline.
+    fn command_name(self) -> &'static CStr {
+        match self {
+            Self::Accept => c"nemoterm-accept",
+            Self::Word => c"nemoterm-accept-word",
+            Self::Next => c"nemoterm-next",
+            Self::Previous => c"nemoterm-previous",
+            Self::Ask => c"nemoterm-ask",
+            Self::Dismiss => c"nemoterm-dismiss",
+        }
+    }
+
     fn command(self) -> Command {
         match self {
             Self::Accept => hooks::accept,
@@ -76,6 +90,7 @@ impl Action {
 
 /// Key bindings, which are made at the first prompt, when readline has read the user's.
 pub struct Keys {
+    named: bool,
     bound: bool,
     /// What the user has chosen.
     chosen: Vec<(Action, Vec<String>)>,
@@ -86,7 +101,7 @@ pub struct Keys {
 impl Keys {
     /// The usual ones.
     pub const fn new() -> Self {
-        Self { bound: false, chosen: Vec::new(), before: Vec::new() }
+        Self { named: false, bound: false, chosen: Vec::new(), before: Vec::new() }
     }
 
     /// Binds these keys to an action, instead of the usual ones.
@@ -100,17 +115,20 @@ impl Keys {
         !self.chosen.iter().any(|(action, _)| *action == Action::Dismiss)
     }
 
+    /// Names the actions, for the user's own bindings.
+    pub fn name(&mut self, readline: &'static Readline) {
+        if !std::mem::replace(&mut self.named, true) {
+            for action in ALL {
+                readline.name(action.command_name(), action.command());
+            }
+        }
+    }
+
     /// Binds everything, once.
-    pub fn bind(&mut self, readline: &Readline) {
+    pub fn bind(&mut self, readline: &'static Readline) {
         if std::mem::replace(&mut self.bound, true) {
             return;
         }
-        readline.name(c"nemoterm-accept", hooks::accept);
-        readline.name(c"nemoterm-accept-word", hooks::word);
-        readline.name(c"nemoterm-next", hooks::next);
-        readline.name(c"nemoterm-previous", hooks::previous);
-        readline.name(c"nemoterm-ask", hooks::ask);
-        readline.name(c"nemoterm-dismiss", hooks::dismiss);
         for action in ALL {
             let chosen =
                 self.chosen.iter().find(|(of, _)| *of == action).map(|(_, sequences)| sequences.clone());

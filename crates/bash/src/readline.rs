@@ -489,9 +489,9 @@ impl Readline {
         (map, bytes.to_vec())
     }
 
-    /// The command that goes a word forward.
-    pub fn forward_word(&self) -> Command {
-        self.symbols.forward_word
+    /// Goes a word forward, as the command of that name does.
+    pub fn forward_word(&self, count: c_int, key: c_int) -> c_int {
+        (self.symbols.forward_word)(count, key)
     }
 
     /// The number of the command that is being entered, where it is at its first line.
