@@ -452,19 +452,19 @@ _nemoterm_dismiss() {
     _nemoterm_fall_through
     return
   fi
-  emulate -L zsh
-  # Late answers are not wanted either.
-  (( ++_nemoterm_sequence ))
-  _nemoterm_settled=$BUFFER
-  _nemoterm_hide
+  _nemoterm_let_go
 }
 
 # Menu completion draws the line itself, with whatever stands after it, now or when an answer comes.
 _nemoterm_tab() {
+  _nemoterm_let_go
+  _nemoterm_fall_through expand-or-complete
+}
+
+_nemoterm_let_go() {
   (( ++_nemoterm_sequence ))
   _nemoterm_settled=$BUFFER
-  _nemoterm_visible && _nemoterm_hide
-  _nemoterm_fall_through expand-or-complete
+  _nemoterm_hide
 }
 
 _nemoterm_bind_keys() {

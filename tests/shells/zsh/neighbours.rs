@@ -61,27 +61,31 @@ fn completion_menus_and_history_search_show_no_ghost() {
 }
 
 #[test]
-fn an_answer_that_comes_after_tab_is_not_shown() {
-    let home = Home::new();
-    home.write("work/documents/x", "");
-    home.write("work/downloads/x", "");
-    let daemon = Fake::start(home.runtime(), |request| match request.line.as_str() {
-        "ls do" => Answer::Late(Duration::from_millis(200), vec!["zens".to_owned()]),
-        "ls dow" => Answer::suffix(" last"),
-        _ => Answer::Silence,
-    });
-    let Some(terminal) = start(&home, "autoload -Uz compinit; compinit -u -D") else { return };
-    terminal.send("ls do");
-    daemon.wait_line("ls do");
-    terminal.send("\t");
-    terminal.wait("the matches", |screen| screen.text().contains("documents/  downloads/"));
-    eventually("the answer", || daemon.answered() == 1);
-    // Long enough for the answer to be on the screen, if it were to be.
-    let since = Instant::now();
-    eventually("a while", || since.elapsed() > Duration::from_millis(150));
-    terminal.send("w");
-    terminal.wait_ghost(" last");
-    assert!(!terminal.ghosts().iter().any(|ghost| ghost == "zens"), "{:?}", terminal.ghosts());
+fn an_answer_that_comes_after_tab_or_in_a_search_is_not_shown() {
+    for (key, shown) in [("\t", "documents/  downloads/"), ("\x12", "bck-i-search: ")] {
+        let home = Home::new();
+        home.write("work/documents/x", "");
+        home.write("work/downloads/x", "");
+        let daemon = Fake::start(home.runtime(), |request| match request.line.as_str() {
+            "ls do" => Answer::Late(Duration::from_millis(200), vec!["zens".to_owned()]),
+            "ls dow" => Answer::suffix(" last"),
+            _ => Answer::Silence,
+        });
+        let Some(terminal) = start(&home, "autoload -Uz compinit; compinit -u -D") else { return };
+        terminal.send("ls do");
+        daemon.wait_line("ls do");
+        terminal.send(key);
+        terminal.wait("what the key shows", |screen| screen.text().contains(shown.trim_end()));
+        eventually("the answer", || daemon.answered() == 1);
+        // Long enough for the answer to be on the screen, if it were to be.
+        let since = Instant::now();
+        eventually("a while", || since.elapsed() > Duration::from_millis(150));
+        assert_eq!(terminal.screen().ghost, "");
+        // Ctrl-G ends the search and keeps the line.
+        terminal.send(if key == "\t" { "w" } else { "\x07w" });
+        terminal.wait_ghost(" last");
+        assert!(!terminal.ghosts().iter().any(|ghost| ghost == "zens"), "{:?}", terminal.ghosts());
+    }
 }
 
 #[test]
