@@ -57,7 +57,7 @@ pub struct LoadOptions {
 /// Block formats that weights can be quantised to while loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantisation {
-    /// 8.5 bits a weight; indistinguishable from the original in use.
+    /// 8.5 bits a weight.
     Q8_0,
     /// 4.5 bits a weight.
     Q4_0,

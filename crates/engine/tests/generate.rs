@@ -26,7 +26,7 @@ const TEXTS: [&str; 4] = [
     "git status\ngit add .\ngit commit -m \"fix the build\"",
     "find . -name \"*.rs\" -type f",
     "# list all running containers\ndocker ps --all",
-    "echo 'größe 漢字 🚀' | tee  /tmp/ü.txt",
+    "echo 'größe 漢字 🚀' | tee  /srv/ü.txt",
 ];
 
 /// All beginnings of a text that end between characters.
