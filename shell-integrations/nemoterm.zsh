@@ -455,11 +455,13 @@ _nemoterm_dismiss() {
   _nemoterm_let_go
 }
 
-# Menu completion draws the line itself, with whatever stands after it, now or when an answer comes.
+# Menu completion and the search in the history draw the line themselves, with whatever stands after it, now or when
+# an answer comes.
 _nemoterm_tab() {
   _nemoterm_let_go
   _nemoterm_fall_through expand-or-complete
 }
+_nemoterm_search() { _nemoterm_let_go }
 
 _nemoterm_let_go() {
   (( ++_nemoterm_sequence ))
@@ -597,7 +599,7 @@ _nemoterm_meet_others() {
 () {
   emulate -L zsh
   local widget
-  for widget in receive redraw line_init line_finish wipe; do zle -N _nemoterm_$widget; done
+  for widget in receive redraw search line_init line_finish wipe; do zle -N _nemoterm_$widget; done
   # For keys of one's own.
   zle -N nemoterm-accept _nemoterm_accept_char
   zle -N nemoterm-accept-word _nemoterm_accept_word
@@ -607,6 +609,7 @@ _nemoterm_meet_others() {
   zle -N nemoterm-dismiss _nemoterm_dismiss
   _nemoterm_bind_keys
   add-zle-hook-widget line-pre-redraw _nemoterm_redraw
+  add-zle-hook-widget isearch-update _nemoterm_search
   add-zle-hook-widget line-init _nemoterm_line_init
   add-zle-hook-widget line-finish _nemoterm_line_finish
   add-zsh-hook preexec _nemoterm_preexec
