@@ -97,20 +97,24 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
     {
         return readline.getc(stream);
     }
+    // Signals are served once before every wait, so that a hook that stays set does not keep us from waiting.
+    let mut served = false;
     loop {
-        if readline.is_signalled()
-            && let Some(end) = handle_signals(readline)
-        {
-            return end;
+        if readline.is_signalled() && !served {
+            served = true;
+            if let Some(end) = handle_signals(readline) {
+                return end;
+            }
         }
         let Some(client) = with(|ghost, _| ghost.descriptor()) else { return readline.getc(stream) };
         let mut ready = readline.wait(stream, client, Some(BURST));
         if ready == Ready::Nothing {
-            with(|ghost, readline| ghost.idle(readline));
-            if readline.is_signalled() {
+            with(Ghost::idle);
+            if readline.is_signalled() && !served {
                 continue;
             }
             ready = readline.wait(stream, client, None);
+            served = false;
         }
         match ready {
             Ready::Key => {
@@ -122,31 +126,26 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
                 if !dismisses {
                     if readline.is_signalled() {
                         // Readline handles it before the key.
-                        with(|ghost, readline| ghost.erase(readline));
+                        with(Ghost::erase);
                     }
                     return key;
                 }
-                with(|ghost, readline| ghost.dismiss_now(readline));
+                with(Ghost::dismiss_now);
             }
             Ready::Client => {
-                with(|ghost, readline| ghost.receive(readline));
+                with(Ghost::receive);
             }
-            Ready::Interrupted => {
-                if let Some(end) = handle_signals(readline) {
-                    return end;
-                }
-            }
-            Ready::Nothing => {}
+            Ready::Interrupted | Ready::Nothing => {}
         }
     }
 }
 
 /// Lets readline and bash do what signals ask for, on a screen without a ghost. May be left by `longjmp`.
 fn handle_signals(readline: &Readline) -> Option<c_int> {
-    with(|ghost, readline| ghost.erase(readline));
+    with(Ghost::erase);
     let end = readline.handle_signals();
     if end.is_none() {
-        with(|ghost, readline| ghost.redrawn(readline));
+        with(Ghost::redrawn);
     }
     end
 }
@@ -188,9 +187,9 @@ pub extern "C" fn previous(count: c_int, key: c_int) -> c_int {
 }
 
 pub extern "C" fn ask(count: c_int, key: c_int) -> c_int {
-    act(|ghost, readline| ghost.ask(readline), count, key).unwrap_or(0)
+    act(Ghost::ask, count, key).unwrap_or(0)
 }
 
 pub extern "C" fn dismiss(count: c_int, key: c_int) -> c_int {
-    act(|ghost, readline| ghost.dismiss(readline), count, key).unwrap_or(0)
+    act(Ghost::dismiss, count, key).unwrap_or(0)
 }

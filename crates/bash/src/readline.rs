@@ -7,9 +7,12 @@
 //! is called only while nothing of ours is locked or borrowed and nothing waits to be dropped.
 #![expect(unsafe_code, reason = "readline is C")]
 
+mod builtin;
+mod keymap;
+mod symbols;
+
 use std::{
-    cell::UnsafeCell,
-    ffi::{CStr, CString, OsString, c_char, c_int, c_uchar, c_ulong, c_void},
+    ffi::{CStr, CString, OsString, c_int, c_uchar, c_ulong},
     os::{
         fd::{BorrowedFd, RawFd},
         unix::ffi::OsStringExt as _,
@@ -25,35 +28,13 @@ use rustix::{
 };
 
 use crate::draw::Place;
+use keymap::{KeymapEntry, lookup};
+use symbols::{Getc, Missing, Symbols};
 
+pub use keymap::Binding;
 /// C's type for a stream.
 pub use libc::FILE;
-
-/// A command a key can be bound to: gets the numeric argument and the key.
-pub type Command = extern "C" fn(c_int, c_int) -> c_int;
-/// Reads a key from a stream.
-type Getc = extern "C" fn(*mut FILE) -> c_int;
-/// A function without arguments.
-type IntHook = extern "C" fn() -> c_int;
-
-/// An entry of a keymap, as `keymaps.h` has it.
-#[repr(C)]
-struct KeymapEntry {
-    kind: c_char,
-    function: *mut c_void,
-}
-
-/// A line of the history, as `history.h` has it.
-#[repr(C)]
-struct HistoryEntry {
-    line: *const c_char,
-    timestamp: *const c_char,
-    data: *const c_void,
-}
-
-/// The kinds of an entry.
-const FUNCTION: c_char = 0;
-const KEYMAP: c_char = 1;
+pub use symbols::Command;
 
 /// Bits of `rl_readline_state`, the same since readline 5.
 const READING_COMMAND: c_ulong = 0x8;
@@ -65,89 +46,6 @@ const BUSY: c_ulong = 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x4000 | 0x8_0000 |
 const READ_ERROR: c_int = -2;
 /// What it returns at the end.
 pub const END_OF_FILE: c_int = -1;
-
-macro_rules! symbols {
-    ($($field:ident: $kind:ty = $name:literal;)*) => {
-        struct Symbols { $($field: $kind,)* }
-
-        impl Symbols {
-            fn resolve() -> Result<Self, Missing> {
-                // SAFETY: the types are those of bash's and readline's headers.
-                Ok(Self { $($field: unsafe { symbol::<$kind>($name)? },)* })
-            }
-        }
-    };
-}
-
-symbols! {
-    line_buffer: *mut *mut c_char = c"rl_line_buffer";
-    point: *mut c_int = c"rl_point";
-    end: *mut c_int = c"rl_end";
-    state: *mut c_ulong = c"rl_readline_state";
-    editing_mode: *mut c_int = c"rl_editing_mode";
-    outstream: *mut *mut FILE = c"rl_outstream";
-    display_prompt: *mut *mut c_char = c"rl_display_prompt";
-    last_function: *mut Option<Command> = c"rl_last_func";
-    executing_keyseq: *mut *mut c_char = c"rl_executing_keyseq";
-    keyseq_length: *mut c_int = c"rl_key_sequence_length";
-    getc_function: *mut Option<Getc> = c"rl_getc_function";
-    signal_event_hook: *mut Option<IntHook> = c"rl_signal_event_hook";
-    screen_row: *mut c_int = c"_rl_last_v_pos";
-    screen_column: *mut c_int = c"_rl_last_c_pos";
-    autowrap: *mut c_int = c"_rl_term_autowrap";
-    horizontal_scroll: *mut c_int = c"_rl_horizontal_scroll_mode";
-    echoing: *mut c_int = c"_rl_echoing_p";
-    executing_builtin: *mut c_int = c"executing_builtin";
-    command_number: *mut c_int = c"current_command_number";
-    exit_status: *mut c_int = c"last_command_exit_value";
-    current_prompt: *mut *mut c_char = c"current_prompt_string";
-    first_prompt: *mut *mut c_char = c"ps1_prompt";
-    export_env: *mut *mut *mut c_char = c"export_env";
-    screen_size: extern "C" fn(*mut c_int, *mut c_int) = c"rl_get_screen_size";
-    insert: Command = c"rl_insert";
-    paste: Command = c"rl_bracketed_paste_begin";
-    forward_word: Command = c"rl_forward_word";
-    insert_text: extern "C" fn(*const c_char) -> c_int = c"rl_insert_text";
-    delete_text: extern "C" fn(c_int, c_int) -> c_int = c"rl_delete_text";
-    begin_undo_group: IntHook = c"rl_begin_undo_group";
-    end_undo_group: IntHook = c"rl_end_undo_group";
-    current_keymap: extern "C" fn() -> *mut KeymapEntry = c"rl_get_keymap";
-    named_keymap: extern "C" fn(*const c_char) -> *mut KeymapEntry = c"rl_get_keymap_by_name";
-    translate_keyseq: extern "C" fn(*const c_char, *mut c_char, *mut c_int) -> c_int = c"rl_translate_keyseq";
-    bind_keyseq: extern "C" fn(*const c_char, Command, *mut KeymapEntry) -> c_int = c"rl_bind_keyseq_in_map";
-    add_command: extern "C" fn(*const c_char, Command, c_int) -> c_int = c"rl_add_defun";
-    pending_signal: IntHook = c"rl_pending_signal";
-    handle_signal: extern "C" fn(c_int) = c"_rl_signal_handler";
-    history_base: *mut c_int = c"history_base";
-    history_length: *mut c_int = c"history_length";
-    history_get: extern "C" fn(c_int) -> *const HistoryEntry = c"history_get";
-    variable: extern "C" fn(*const c_char) -> *const c_char = c"get_string_value";
-    make_export_env: extern "C" fn() = c"maybe_make_export_env";
-}
-
-// SAFETY: bash has one thread, and we start none.
-unsafe impl Send for Symbols {}
-// SAFETY: as above.
-unsafe impl Sync for Symbols {}
-
-/// The name of a symbol this bash does not have.
-#[derive(Debug)]
-pub struct Missing(pub &'static CStr);
-
-/// Looks up a symbol, which `T` points to.
-///
-/// # Safety
-/// `T` has to be a pointer to what the symbol is.
-unsafe fn symbol<T: Copy>(name: &'static CStr) -> Result<T, Missing> {
-    const { assert!(size_of::<T>() == size_of::<*mut c_void>()) };
-    // SAFETY: the name is a C string.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if address.is_null() {
-        return Err(Missing(name));
-    }
-    // SAFETY: of the same size, and the caller answers for the type.
-    Ok(unsafe { std::mem::transmute_copy(&address) })
-}
 
 /// The readline of this process.
 pub struct Readline {
@@ -186,17 +84,6 @@ pub enum Map {
     Emacs,
     /// Keys that insert in vi mode.
     ViInsert,
-}
-
-/// What a key was bound to.
-#[derive(Clone, Copy)]
-pub enum Binding {
-    /// Nothing.
-    Nothing,
-    /// A command.
-    Command(Command),
-    /// Something that can't be called: a macro.
-    Other,
 }
 
 impl Readline {
@@ -558,42 +445,6 @@ impl Readline {
     }
 }
 
-/// Follows a key sequence through keymaps.
-fn lookup(mut keymap: *mut KeymapEntry, bytes: &[u8]) -> Binding {
-    /// The entry of a keymap that says what its prefix alone does.
-    const ANY_OTHER_KEY: usize = 256;
-    for (index, &byte) in bytes.iter().enumerate() {
-        if keymap.is_null() {
-            return Binding::Nothing;
-        }
-        // SAFETY: keymaps have 257 entries, and what an entry of that kind points to is a keymap.
-        let (mut kind, mut function) = unsafe {
-            let entry = &*keymap.add(usize::from(byte));
-            (entry.kind, entry.function)
-        };
-        if index + 1 == bytes.len() {
-            if kind == KEYMAP && !function.is_null() {
-                // SAFETY: as above.
-                (kind, function) = unsafe {
-                    let entry = &*function.cast::<KeymapEntry>().add(ANY_OTHER_KEY);
-                    (entry.kind, entry.function)
-                };
-            }
-            if kind != FUNCTION {
-                return Binding::Other;
-            }
-            // SAFETY: what an entry of that kind points to is a command, or nothing.
-            let command = unsafe { std::mem::transmute::<*mut c_void, Option<Command>>(function) };
-            return command.map_or(Binding::Nothing, Binding::Command);
-        }
-        if kind != KEYMAP {
-            return Binding::Nothing;
-        }
-        keymap = function.cast();
-    }
-    Binding::Nothing
-}
-
 /// What came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
@@ -605,94 +456,6 @@ pub enum Ready {
     Interrupted,
     /// The end of the time.
     Nothing,
-}
-
-/// A list of words, as bash gives it to builtins.
-#[repr(C)]
-pub struct WordList {
-    next: *const WordList,
-    word: *const Word,
-}
-
-#[repr(C)]
-struct Word {
-    word: *const c_char,
-    flags: c_int,
-}
-
-/// The words of a list; nothing where one is not valid UTF-8.
-fn words(mut list: *const WordList) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    // SAFETY: bash's list, which ends in a null pointer, of words that are C strings.
-    unsafe {
-        while !list.is_null() {
-            words.push(CStr::from_ptr((*(*list).word).word).to_str().ok()?.to_owned());
-            list = (*list).next;
-        }
-    }
-    Some(words)
-}
-
-/// A builtin, as bash's `builtins.h` has it.
-#[repr(C)]
-pub struct Builtin {
-    name: *const c_char,
-    function: extern "C" fn(*const WordList) -> c_int,
-    flags: c_int,
-    long_doc: *const *const c_char,
-    short_doc: *const c_char,
-    handle: *mut c_void,
-}
-
-/// A builtin in memory that bash may write to, as it does when it loads one.
-#[repr(transparent)]
-pub struct Shared(UnsafeCell<Builtin>);
-
-// SAFETY: only bash looks at it, and bash has one thread.
-unsafe impl Sync for Shared {}
-
-/// A list of C strings.
-#[repr(transparent)]
-struct Lines([*const c_char; 3]);
-
-// SAFETY: what it points to never changes.
-unsafe impl Sync for Lines {}
-
-static LONG_DOC: Lines = Lines([
-    c"Draws nemoterm's suggestions after the line while it is typed.".as_ptr(),
-    c"The script that `nemoterm init bash` prints is the one to call it.".as_ptr(),
-    ptr::null(),
-]);
-
-/// Bit of a builtin's flags: it can be used.
-const ENABLED: c_int = 1;
-
-/// What `enable -f FILE nemoterm_ghost` looks for.
-#[unsafe(no_mangle)]
-#[allow(non_upper_case_globals, reason = "bash composes the name")]
-pub static nemoterm_ghost_struct: Shared = Shared(UnsafeCell::new(Builtin {
-    name: c"nemoterm_ghost".as_ptr(),
-    function: builtin,
-    flags: ENABLED,
-    long_doc: LONG_DOC.0.as_ptr(),
-    short_doc: c"nemoterm_ghost start|keys|stop [ARGUMENT...]".as_ptr(),
-    handle: ptr::null_mut(),
-}));
-
-/// Called by bash when it has loaded the library; 0 refuses.
-#[unsafe(no_mangle)]
-pub extern "C" fn nemoterm_ghost_builtin_load(_name: *const c_char) -> c_int {
-    c_int::from(crate::load())
-}
-
-/// Called by bash before it forgets the builtin.
-#[unsafe(no_mangle)]
-pub extern "C" fn nemoterm_ghost_builtin_unload(_name: *const c_char) {
-    crate::unload();
-}
-
-extern "C" fn builtin(list: *const WordList) -> c_int {
-    crate::call(words(list))
 }
 
 /// A key as the reader of keys returns it, if it is one.
