@@ -6,5 +6,6 @@
 
 mod cli;
 mod daemon;
+mod openai;
 mod shells;
 mod util;

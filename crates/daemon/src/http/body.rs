@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody as _},
     extract::{FromRequest, Request},
     http::StatusCode,
 };
@@ -31,16 +31,20 @@ impl<T: Parameters, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let too_large = || {
+            let message = format!("the body is over the limit of {MAX_BYTES} bytes");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+        };
+        // A body that says how long it is need not come.
+        if request.body().size_hint().lower() > MAX_BYTES as u64 {
+            return Err(too_large());
+        }
         // The limit is a layer of the router.
         let bytes = timeout(PATIENCE, Bytes::from_request(request, state)).await.map_err(|_| {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body came too slowly")
         })?;
         let bytes = bytes.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "request_too_large",
-                format!("the body is over the limit of {MAX_BYTES} bytes"),
-            ),
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             status => ApiError::new(status, "invalid_body", rejection.body_text()),
         })?;
         parse(&bytes).map(Self)

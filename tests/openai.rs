@@ -1,0 +1,8 @@
+//! OpenAI's API over HTTP, with the embedded model.
+
+mod chat;
+mod clients;
+mod completions;
+mod safety;
+mod server;
+mod sharing;
