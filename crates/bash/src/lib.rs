@@ -10,10 +10,10 @@
 //!
 //! and the user sets `NEMOTERM_OFF`, `NEMOTERM_MODE` and `NEMOTERM_HIGHLIGHT` at any time.
 //!
-//! The library runs in bash's one thread, starts none, and never waits: [`hooks`] sits between readline and the
-//! terminal, [`client`] talks to `nemoterm attach` (its source describes the records) over descriptors that do not block,
-//! [`session`] decides what to suggest, [`draw`] makes the bytes, [`ghost`] puts these together, [`keys`] knows
-//! what the keys did before, and [`readline`] is all that is unsafe. Whatever goes wrong in here, readline goes
+//! The library runs in bash's one thread, starts none, and never waits: `hooks` sits between readline and the
+//! terminal, `client` talks to `nemoterm attach` (its source describes the records) over descriptors that do not block,
+//! `session` decides what to suggest, `draw` makes the bytes, `ghost` puts these together, `keys` knows
+//! what the keys did before, and `readline` is all that is unsafe. Whatever goes wrong in here, readline goes
 //! on without us.
 
 mod client;
