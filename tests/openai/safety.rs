@@ -60,9 +60,9 @@ fn no_request_that_a_web_page_could_send_reaches_the_model() {
                     let is_refused = status == expected || (!is_ours && status == 400);
                     assert!(is_refused, "{status} and not {expected} for {request}");
                     if status == 200 {
-                        answered += 1
+                        answered += 1;
                     } else {
-                        refused += 1
+                        refused += 1;
                     }
                     // Nothing tells a page's script that it may read the answer.
                     assert!(!answer.to_ascii_lowercase().contains("access-control-"), "{answer}");

@@ -98,10 +98,14 @@ fn start(runtime: &Runtime, args: &StartArgs) -> anyhow::Result<()> {
 }
 
 /// Says where HTTP is served, and fails where it was asked for and is not.
-fn check_http(args: &StartArgs, served: Option<String>, error: Option<ErrorReply>) -> anyhow::Result<()> {
+fn check_http(
+    args: &StartArgs,
+    served: Option<String>,
+    error: Option<Box<ErrorReply>>,
+) -> anyhow::Result<()> {
     match (&args.http, served, error) {
         (_, Some(address), _) => eprintln!("serving HTTP on http://{address}/v1"),
-        (Some(_), None, Some(error)) => return Err(Failure::of_daemon(error).into()),
+        (Some(_), None, Some(error)) => return Err(Failure::of_daemon(*error).into()),
         (Some(asked), None, None) => {
             return Err(Failure::new(
                 "the daemon was running already, without HTTP",

@@ -332,11 +332,10 @@ impl Daemon {
             rss_mib: rss_mib(),
             log: self.log.as_ref().map(|path| path.display().to_string()),
             http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
-            http_error: self
-                .http
-                .as_ref()
-                .and_then(|http| http.clone().err())
-                .map(|failure| failure.reply(None)),
+            http_error: match &self.http {
+                Some(Err(failure)) => Some(Box::new(failure.clone().reply(None))),
+                _ => None,
+            },
         }
     }
 

@@ -252,7 +252,7 @@ pub struct Status {
     pub http: Option<String>,
     /// Why it does not, where it was asked to.
     #[serde(default)]
-    pub http_error: Option<ErrorReply>,
+    pub http_error: Option<Box<ErrorReply>>,
 }
 
 /// What the model is doing.

@@ -37,6 +37,9 @@ pub struct Args {
     /// Quantise the weights while loading
     #[arg(long)]
     quantize: Option<models::Quantize>,
+    /// Score what would appear while typing: nothing where nothing is likely to be right
+    #[arg(long)]
+    unasked: bool,
     /// Write the completions here, one JSON object a line
     #[arg(long)]
     predictions: Option<PathBuf>,
@@ -55,7 +58,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut generator = Generator::new(model, 1)?;
     let mut predictions = Vec::with_capacity(cases.len());
     for case in &cases {
-        predictions.push(predict(&mut generator, case)?);
+        predictions.push(predict(
+            &mut generator,
+            &Complete { unasked: args.unasked, ..request(case) },
+            case,
+        )?);
     }
     if let Some(path) = &args.predictions {
         let mut file = io::BufWriter::new(fs::File::create(path).map_err(|error| {
@@ -112,9 +119,9 @@ fn read_cases(path: &PathBuf) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn predict(generator: &mut Generator, case: &Case) -> anyhow::Result<Prediction> {
+fn predict(generator: &mut Generator, request: &Complete, case: &Case) -> anyhow::Result<Prediction> {
     let started = Instant::now();
-    let plan = Plan::new(&request(case))?;
+    let plan = Plan::new(request)?;
     let output = complete::generate(generator, plan.generate(), &mut |_| ControlFlow::Continue(()))?;
     let best = plan.conclude(&output).into_iter().next();
     Ok(Prediction {

@@ -39,8 +39,13 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     started: u64,
     ids: Arc<AtomicU64>,
-    /// The template of the model of this name.
-    template: Arc<Mutex<Option<(String, Option<Arc<Template>>)>>>,
+    template: Arc<Mutex<Option<Known>>>,
+}
+
+/// What was found out about the chat template of a model.
+struct Known {
+    model: String,
+    template: Option<Arc<Template>>,
 }
 
 impl Api {
@@ -69,17 +74,15 @@ impl Api {
     pub async fn template(&self) -> Result<Option<Arc<Template>>, ApiError> {
         let name = self.daemon.model_name();
         let mut known = self.template.lock().await;
-        if let Some((of, template)) = &*known
-            && *of == name
-        {
-            return Ok(template.clone());
+        if let Some(known) = known.as_ref().filter(|known| known.model == name) {
+            return Ok(known.template.clone());
         }
         let unusable =
             |message: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "chat_template", message);
         let source = models::resolve(&name)?.source;
         let read = tokio::task::spawn_blocking(move || Template::of(&source)).await;
         let template = read.map_err(|error| unusable(error.to_string()))?.map_err(unusable)?;
-        *known = Some((name, template.clone()));
+        *known = Some(Known { model: name, template: template.clone() });
         Ok(template)
     }
 }

@@ -83,7 +83,7 @@ impl<C: Chunks> Stream<C> {
 
     fn take(&mut self, text: usize, event: Event) {
         match &event {
-            Event::Read(read) if text % self.best_of == 0 => self.usage.add_prompt(read),
+            Event::Read(read) if text.is_multiple_of(self.best_of) => self.usage.add_prompt(read),
             Event::End(end) => {
                 self.usage.add_text(end.tokens);
                 self.unfinished -= 1;
