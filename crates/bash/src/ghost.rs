@@ -174,18 +174,12 @@ impl Ghost {
         for reply in replies {
             self.session.reply(reply, line);
         }
-        // In the middle of a key sequence the cursor may be anywhere; a redraw follows.
-        if now.reading {
-            self.paint(readline, &now);
-        }
+        self.paint(readline, &now);
     }
 
     /// Nothing is being typed: asks about the line, if there is anything to ask.
     pub fn idle(&mut self, readline: &Readline) {
         let now = readline.snapshot();
-        if !now.reading || !now.calm {
-            return;
-        }
         let Some(line) = now.line.as_deref() else { return };
         self.session.update(line);
         let silent = now.commanding || !now.at_end || is_off(readline) || is_on_demand(readline);
@@ -206,9 +200,6 @@ impl Ghost {
     /// Readline has redrawn the line and reads the next key: draws the ghost that belongs to the line.
     pub fn redrawn(&mut self, readline: &Readline) {
         let now = readline.snapshot();
-        if !now.reading || !now.calm {
-            return;
-        }
         let line = now.line.as_deref().unwrap_or_default();
         if let Some(shown) = &mut self.shown {
             let added = line.strip_prefix(shown.line.as_str()).filter(|_| now.at_end);
@@ -254,7 +245,7 @@ impl Ghost {
     }
 
     fn drawing(&self, readline: &Readline, now: &Snapshot) -> Option<(Shown, String)> {
-        let place = now.place.filter(|_| now.calm && now.at_end && !now.commanding)?;
+        let place = now.place.filter(|_| now.at_end && !now.commanding)?;
         let line = now.line.as_deref()?;
         let suggestion = self.session.suggestion(line)?;
         if is_off(readline) {
@@ -294,7 +285,7 @@ impl Ghost {
         match key {
             Some(ESCAPE) => {
                 let now = readline.snapshot();
-                if now.reading && now.emacs { Key::Escape } else { Key::Deliver }
+                if now.emacs { Key::Escape } else { Key::Deliver }
             }
             Some(TAB) => {
                 // What completion lists stands where the ghost stood.

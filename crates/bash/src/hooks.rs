@@ -87,6 +87,12 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
     if !readline.is_at_prompt() {
         return readline.getc(stream);
     }
+    if !readline.is_reading_command() {
+        // In the midst of a command nothing is drawn. Inserting reads on where keys wait.
+        let key = readline.getc(stream);
+        with(|ghost, readline| ghost.key(readline, readline::key(key)));
+        return key;
+    }
     // `None` is a panic, or a shell that was forked from ours.
     if with(|ghost, readline| {
         with_keys(Keys::bind);

@@ -38,9 +38,10 @@ pub use symbols::Command;
 
 /// Bits of `rl_readline_state`, the same since readline 5.
 const READING_COMMAND: c_ulong = 0x8;
-/// Searching, reading a numeric argument or a motion, running a macro, completing, and the callback interface:
+/// Searching, reading a numeric argument, a motion or a name, running a macro, completing, and the callback interface:
 /// what is on the screen then is not just the line.
-const BUSY: c_ulong = 0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x4000 | 0x8_0000 | 0x10_0000 | 0x80_0000;
+const BUSY: c_ulong =
+    0x80 | 0x100 | 0x200 | 0x400 | 0x800 | 0x4000 | 0x8_0000 | 0x10_0000 | 0x80_0000 | 0x1000_0000;
 
 /// What a reader of keys returns when reading failed, as readline has it.
 const READ_ERROR: c_int = -2;
@@ -63,10 +64,6 @@ pub struct Snapshot {
     pub line: Option<String>,
     /// Whether the cursor is at its end.
     pub at_end: bool,
-    /// Whether the line is being edited, rather than searched for, completed and so on.
-    pub calm: bool,
-    /// Whether the first key of a command is being read.
-    pub reading: bool,
     /// Whether the last command was a paste.
     pub pasted: bool,
     /// Whether keys edit the line as in emacs, and Esc by itself means nothing.
@@ -167,7 +164,7 @@ impl Readline {
     pub fn handle_signals(&self) -> Option<c_int> {
         let signal = (self.symbols.pending_signal)();
         if matches!(signal, libc::SIGHUP | libc::SIGTERM) {
-            return Some(if self.state() & READING_COMMAND != 0 { READ_ERROR } else { END_OF_FILE });
+            return Some(READ_ERROR);
         }
         if signal != 0 {
             (self.symbols.handle_signal)(signal);
@@ -190,18 +187,20 @@ impl Readline {
         unsafe { *self.symbols.executing_builtin == 0 }
     }
 
+    /// Whether the first key of a command is being read, and nothing is in progress.
+    pub fn is_reading_command(&self) -> bool {
+        self.state() & (READING_COMMAND | BUSY) == READING_COMMAND
+    }
+
     /// Looks at the line.
     pub fn snapshot(&self) -> Snapshot {
         let (line, at_end) = self.line();
-        let state = self.state();
         // SAFETY: variables of readline.
         let (vi, last) = unsafe { (*self.symbols.editing_mode == 0, *self.symbols.last_function) };
         let keymap = (self.symbols.current_keymap)();
         Snapshot {
             line,
             at_end,
-            calm: state & BUSY == 0,
-            reading: state & READING_COMMAND != 0,
             pasted: last.is_some_and(|last| ptr::fn_addr_eq(last, self.symbols.paste)),
             emacs: !vi,
             commanding: vi && keymap == (self.symbols.named_keymap)(c"vi-command".as_ptr()),
