@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long after an Esc the rest of a key sequence may come. Terminals send both at once.
-const ESCAPE_PAUSE: Duration = Duration::from_millis(50);
+const SEQUENCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long no key may come before the line is asked about: the terminal shows the last one first, and keys that
 /// come in a burst are one question.
@@ -126,17 +126,14 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
             Ready::Key => {
                 let key = readline.getc(stream);
                 let read = with(|ghost, readline| ghost.key(readline, readline::key(key)));
-                let dismisses = read == Some(Key::Escape)
-                    && with_keys(|keys, _| keys.escape_dismisses()) == Some(true)
-                    && !follows(readline, stream);
-                if !dismisses {
-                    if readline.is_signalled() {
-                        // Readline handles it before the key.
-                        with(Ghost::erase);
-                    }
-                    return key;
+                if read == Some(Key::Escape) && escaped(readline, stream) {
+                    continue;
                 }
-                with(Ghost::dismiss_now);
+                if readline.is_signalled() {
+                    // Readline handles it before the key.
+                    with(Ghost::erase);
+                }
+                return key;
             }
             Ready::Client => {
                 with(Ghost::receive);
@@ -156,10 +153,32 @@ fn handle_signals(readline: &Readline) -> Option<c_int> {
     end
 }
 
-/// Whether more of a key sequence follows an Esc.
+/// Does what Esc by itself and Alt-[ are for, where an Esc that was read is one of these. May be left by `longjmp`.
+fn escaped(readline: &Readline, stream: *mut FILE) -> bool {
+    let is_usual = |action| with_keys(|keys, _| keys.are_usual(action)) == Some(true);
+    if !follows(readline, stream) {
+        let dismisses = is_usual(Action::Dismiss);
+        if dismisses {
+            with(Ghost::dismiss_now);
+        }
+        return dismisses;
+    }
+    let next = readline.getc(stream);
+    if next == c_int::from(b'[') && is_usual(Action::Previous) && !follows(readline, stream) {
+        with(|ghost, readline| {
+            ghost.step(readline, -1);
+            ghost.redrawn(readline);
+        });
+        return true;
+    }
+    readline.unread(next);
+    false
+}
+
+/// Whether more of a key sequence follows.
 fn follows(readline: &Readline, stream: *mut FILE) -> bool {
     loop {
-        match readline.wait(stream, None, Some(ESCAPE_PAUSE)) {
+        match readline.wait(stream, None, Some(SEQUENCE_PAUSE)) {
             Ready::Interrupted if !readline.is_signalled() => {}
             ready => return ready != Ready::Nothing,
         }

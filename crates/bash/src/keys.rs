@@ -31,15 +31,14 @@ pub enum Action {
 /// Where a key is bound unless the user chooses. Letters after Esc are left alone in vi mode, where Esc and a
 /// command often follow in no time.
 ///
-/// In emacs mode Esc dismisses, which is no binding: see [`hooks::getc`]. In vi mode Esc leaves insert mode, which
-/// hides the ghost as well.
-const USUAL: [(Action, &[Map], &[&str]); 8] = [
+/// In emacs mode Esc dismisses and Alt-[ shows the suggestion before, which are no bindings, since both begin the
+/// sequences of other keys: see [`hooks::getc`]. In vi mode Esc leaves insert mode, which hides the ghost as well.
+const USUAL: [(Action, &[Map], &[&str]); 7] = [
     (Action::Accept, &[Emacs, ViInsert], &[r"\e[C", r"\eOC", r"\e[F", r"\eOF", r"\e[4~"]),
     (Action::Accept, &[Emacs], &[r"\C-f", r"\C-e"]),
     (Action::Word, &[Emacs, ViInsert], &[r"\e[1;3C"]),
     (Action::Word, &[Emacs], &[r"\ef"]),
     (Action::Next, &[Emacs], &[r"\e]"]),
-    (Action::Previous, &[Emacs], &[r"\e["]),
     (Action::Ask, &[Emacs, ViInsert], &[r"\C-@"]),
     (Action::Dismiss, &[ViInsert], &[r"\C-g"]),
 ];
@@ -110,9 +109,9 @@ impl Keys {
         self.chosen.push((action, sequences.iter().map(|&sequence| sequence.to_owned()).collect()));
     }
 
-    /// Whether a lone Esc dismisses.
-    pub fn escape_dismisses(&self) -> bool {
-        !self.chosen.iter().any(|(action, _)| *action == Action::Dismiss)
+    /// Whether an action has its usual keys.
+    pub fn are_usual(&self, action: Action) -> bool {
+        !self.chosen.iter().any(|(chosen, _)| *chosen == action)
     }
 
     /// Names the actions, for the user's own bindings.

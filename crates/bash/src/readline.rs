@@ -129,6 +129,13 @@ impl Readline {
         self.before.get().map_or(END_OF_FILE, |before| before(stream))
     }
 
+    /// Gives back a key, which is read next.
+    pub fn unread(&self, key: c_int) {
+        if key >= 0 {
+            (self.symbols.stuff_char)(key);
+        }
+    }
+
     /// Waits for a key or for the client, for so long or for ever. May be left by `longjmp`.
     pub fn wait(&self, stream: *mut FILE, client: Option<RawFd>, timeout: Option<Duration>) -> Ready {
         // SAFETY: readline's stream. Descriptors that were closed are reported by `poll` and not used otherwise.

@@ -31,7 +31,8 @@ fn a_description_becomes_a_command() {
 fn a_pasted_comment_is_no_question_and_a_paste_is_one_request() {
     let home = Home::new();
     let daemon = knowing(&home, &["echo pasted text"]);
-    let Some(terminal) = start(&home, "") else { return };
+    // Which it is by default since bash 5.1.
+    let Some(terminal) = start(&home, "bind 'set enable-bracketed-paste on'") else { return };
     terminal.send("\x1b[200~# delete everything\x1b[201~");
     terminal.wait_row("> # delete everything");
     terminal.send("\x15");

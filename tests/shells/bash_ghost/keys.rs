@@ -211,6 +211,22 @@ fn ctrl_l_escape_and_alternatives() {
 }
 
 #[test]
+fn keys_that_mean_nothing_insert_no_more_than_they_did() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let Some(terminal) = start(&home, "") else { return };
+    // Shift-Tab, with a ghost and without.
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    terminal.send("\x1b[Z");
+    terminal.wait_ghost("bc");
+    terminal.send("_");
+    wait_plain(&terminal, "> echo a_");
+    terminal.send("\x1b[Z!");
+    wait_plain(&terminal, "> echo a_!");
+}
+
+#[test]
 fn the_hotkey_asks_and_the_hotkey_mode_only_then() {
     let home = Home::new();
     let daemon = knowing(&home, &["make build", "make bench"]);

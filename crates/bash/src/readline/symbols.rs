@@ -77,6 +77,7 @@ symbols! {
     translate_keyseq: extern "C" fn(*const c_char, *mut c_char, *mut c_int) -> c_int = c"rl_translate_keyseq";
     bind_keyseq: extern "C" fn(*const c_char, Command, *mut KeymapEntry) -> c_int = c"rl_bind_keyseq_in_map";
     add_command: extern "C" fn(*const c_char, Command, c_int) -> c_int = c"rl_add_defun";
+    stuff_char: extern "C" fn(c_int) -> c_int = c"rl_stuff_char";
     pending_signal: IntHook = c"rl_pending_signal";
     handle_signal: extern "C" fn(c_int) = c"_rl_signal_handler";
     history_base: *mut c_int = c"history_base";
