@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generation, Generator, Output, Sampling, Step};
+use nemoterm_engine::{EngineError, GenerateRequest, Generator, Output, Sampling, Step};
 use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
@@ -22,6 +22,7 @@ use nemoterm_suggest::{
 use tokio::sync::oneshot;
 
 use crate::{
+    confidence,
     failure::Failure,
     scheduler::{ClientId, Job},
     serve::Daemon,
@@ -157,9 +158,11 @@ impl Plan {
         let mut candidates = self.local.clone();
         let mut logprobs = Vec::new();
         for generation in &output.generations {
-            let Some(suffix) = clean::clean(whole_words(generation), &self.buffer) else { continue };
-            logprobs.push((suffix.clone(), sum_logprobs(generation, suffix.len())));
-            candidates.push(Candidate::model(&self.buffer, suffix, Some(first_word_logprob(generation))));
+            let part =
+                if self.unasked { confidence::likely(generation) } else { confidence::whole(generation) };
+            let Some(suffix) = clean::clean(part.text, &self.buffer) else { continue };
+            logprobs.push((suffix.clone(), confidence::logprob(generation, suffix.len())));
+            candidates.push(Candidate::model(&self.buffer, suffix, Some(part.logprob)));
         }
         candidates.retain(|candidate| {
             clean::is_displayable(&candidate.line)
@@ -262,42 +265,10 @@ fn core_context(wire: &Context) -> context::Context {
     }
 }
 
-/// What was written, without a last word that generating broke off in, unless that is all there is.
-fn whole_words(generation: &Generation) -> &str {
-    let text = &generation.text;
-    let word = text.len() - text.trim_start().len();
-    match text[word..].rfind(char::is_whitespace) {
-        Some(end) if generation.finish != Finish::Stop => &text[..word + end],
-        _ => text,
-    }
-}
-
-/// The log-probability of the first `bytes` bytes of a generation: what cleaning left of it.
-fn sum_logprobs(generation: &Generation, bytes: usize) -> f32 {
-    let mut written = 0;
-    let mut sum = 0.0;
-    for token in &generation.tokens {
-        if written >= bytes && bytes > 0 {
-            break;
-        }
-        written += token.text.len();
-        sum += token.logprob;
-    }
-    sum
-}
-
-/// The log-probability of the first word of a generation, with the blanks before it.
-fn first_word_logprob(generation: &Generation) -> f32 {
-    let text = &generation.text;
-    let blanks = text.len() - text.trim_start().len();
-    let word = text[blanks..].find(char::is_whitespace).map_or(text.len(), |end| blanks + end);
-    sum_logprobs(generation, word)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nemoterm_engine::GeneratedToken;
+    use nemoterm_engine::{Finish, GeneratedToken, Generation};
 
     fn generation(parts: &[(&str, f32)]) -> Generation {
         Generation {
@@ -331,13 +302,6 @@ mod tests {
     }
 
     #[test]
-    fn the_first_word_is_what_counts() {
-        let generation = generation(&[(" sta", -0.1), ("tus", -0.2), (" -s", -4.0)]);
-        assert!((first_word_logprob(&generation) - -0.3).abs() < 1e-6);
-        assert!((sum_logprobs(&generation, generation.text.len()) - -4.3).abs() < 1e-6);
-    }
-
-    #[test]
     fn a_prompt_is_halved_at_a_line() {
         assert_eq!(newer_half("ls -l\ncd src\ngit st"), "git st");
         assert_eq!(newer_half("a\nb\nc\nd\nls"), "d\nls");
@@ -345,18 +309,6 @@ mod tests {
         assert_eq!(newer_half("ls\n# list files\n"), "# list files\n");
         assert_eq!(newer_half("äöüß"), "üß");
         assert_eq!(newer_half("x"), "");
-    }
-
-    #[test]
-    fn a_word_that_was_broken_off_is_left_out() {
-        let mut generation = generation(&[(" add", -0.1), (" src/ma", -0.2)]);
-        assert_eq!(whole_words(&generation), " add src/ma");
-        for finish in [Finish::Length, Finish::Cancelled] {
-            generation.finish = finish;
-            assert_eq!(whole_words(&generation), " add");
-        }
-        generation.text = " ad".to_owned();
-        assert_eq!(whole_words(&generation), " ad", "better than nothing");
     }
 
     #[test]

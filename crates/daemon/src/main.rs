@@ -5,6 +5,7 @@
 
 mod cmd;
 mod complete;
+mod confidence;
 mod config;
 mod connection;
 mod failure;
