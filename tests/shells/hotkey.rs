@@ -4,7 +4,6 @@ use std::{fs, time::Duration};
 
 use super::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, HOSTILE, LEFT, METACHARACTERS, RIGHT, bash, fish, knowing};
 use crate::util::{
-    eventually,
     fake::{Answer, Fake},
     home::Home,
     terminal::Terminal,
@@ -334,18 +333,7 @@ fn told_to_end(shell: Shell) -> Option<()> {
     let terminal = shell.start(&home)?;
     ask(&terminal, "echo a");
     terminal.wait_ghost("bc");
-    let mut found = None;
-    eventually("the process that draws", || {
-        found = fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let command = fs::read(entry.path().join("cmdline")).ok()?;
-            let environment = fs::read(entry.path().join("environ")).ok()?;
-            let ours = String::from_utf8_lossy(&environment).contains(home.path().to_str()?);
-            (ours && String::from_utf8_lossy(&command).contains("\0hotkey\0")).then_some(pid)
-        });
-        found.is_some()
-    });
-    let pid = rustix::process::Pid::from_raw(found.unwrap()).unwrap();
+    let pid = home.processes("hotkey")[0];
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     wait_plain(&terminal, "> echo a");
     terminal.send("z\r");

@@ -6,10 +6,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use nemoterm_protocol::{Request, client::Client, runtime::Runtime};
+use nemoterm_protocol::runtime::Runtime;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The directories, which go away with it, and what runs in them.
@@ -51,6 +53,21 @@ impl Home {
         self.limit.set(limit);
     }
 
+    /// The processes that were started with this home and have that argument.
+    pub fn processes(&self, argument: &str) -> Vec<Pid> {
+        self.all_processes()
+            .filter(|entry| lists(&entry.join("cmdline"), argument.as_bytes()))
+            .filter_map(pid)
+            .collect()
+    }
+
+    /// The directories below /proc of the processes that were started with this home.
+    fn all_processes(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let home = format!("HOME={}", self.path().display()).into_bytes();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(move |entry| lists(&entry.join("environ"), &home))
+    }
+
     /// Writes a file below the home.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
@@ -81,11 +98,29 @@ impl Home {
 }
 
 impl Drop for Home {
-    /// Ends the daemon that something here has started.
+    /// Ends what was started here and outlives its terminal: daemons, clients, servers of other programs.
     fn drop(&mut self) {
-        let limit = Duration::from_secs(5);
-        if let Ok(client) = Client::connect(&self.runtime, limit) {
-            let _ = client.ask(&Request::Stop, limit);
+        let since = Instant::now();
+        loop {
+            let left: Vec<Pid> = self.all_processes().filter_map(pid).collect();
+            // More than once, as one of them may just be starting another.
+            if left.is_empty() || since.elapsed() > Duration::from_secs(5) {
+                return;
+            }
+            for process in left {
+                let _ = kill_process(process, Signal::KILL);
+            }
+            thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Whether a file of words that end in NUL has that word.
+fn lists(file: &Path, word: &[u8]) -> bool {
+    fs::read(file).is_ok_and(|bytes| bytes.split(|&byte| byte == 0).any(|other| other == word))
+}
+
+/// The process whose directory that is.
+fn pid(directory: PathBuf) -> Option<Pid> {
+    Pid::from_raw(directory.file_name()?.to_str()?.parse().ok()?)
 }

@@ -146,7 +146,7 @@ fn a_dead_or_stopped_client_costs_nothing() {
         let Some(mut terminal) = start(&home, "") else { return };
         terminal.send("echo a");
         terminal.wait_ghost("bc");
-        let client = client_of(terminal.pid());
+        let client = home.processes("attach")[0];
         rustix::process::kill_process(client, signal).unwrap();
         terminal.send("\x15");
         terminal.wait_row(">");
@@ -172,26 +172,11 @@ fn the_client_ends_with_a_killed_shell_whose_child_lives_on() {
     let Some(terminal) = start(&home, "") else { return };
     terminal.send("echo a");
     terminal.wait_ghost("bc");
-    let client = client_of(terminal.pid());
+    let client = home.processes("attach")[0];
     terminal.send("\x15sleep 60 >/dev/null 2>&1 & disown; print going\r");
     terminal.wait_output("going");
     rustix::process::kill_process(Pid::from_raw(terminal.pid() as i32).unwrap(), Signal::KILL).unwrap();
     eventually("the client ends", || rustix::process::test_kill_process(client).is_err());
-}
-
-/// The `nemoterm attach` of a shell.
-fn client_of(shell: u32) -> Pid {
-    let mut found = None;
-    eventually("a client of the shell", || {
-        found = fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let command = fs::read(entry.path().join("cmdline")).ok()?;
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            command.contains(&format!("attach zsh --fifo --pid {shell} ")).then_some(pid)
-        });
-        found.is_some()
-    });
-    Pid::from_raw(found.unwrap()).unwrap()
 }
 
 #[test]
