@@ -98,7 +98,7 @@ fn the_daemon_learns_what_is_around() {
     let daemon = knowing(&home, &[]);
     home.write("work/notes.txt", "");
     home.write("work/.git/HEAD", "ref: refs/heads/topic\n");
-    let rc = "HISTCONTROL=ignoreboth; SECRET_VALUE=hunter2; export SECRET_VALUE";
+    let rc = "PROMPT_COMMAND=true; HISTCONTROL=ignoreboth; SECRET_VALUE=hunter2; export SECRET_VALUE";
     let Some(terminal) = start(&home, rc) else { return };
     for line in ["false", " true kept back", "false", "", "if true\rthen false\rfi"] {
         let row = terminal.screen().cursor.0;

@@ -153,6 +153,53 @@ fn a_shell_that_waits_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn a_shell_that_hangs_up_ends_while_it_waits() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let Some(mut terminal) = start(&home, "") else { return };
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    let (shell, client) = (Pid::from_raw(terminal.pid() as i32).unwrap(), client_of(terminal.pid()));
+    rustix::process::kill_process(shell, Signal::HUP).unwrap();
+    terminal.wait_end();
+    eventually("the client ends", || rustix::process::test_kill_process(client).is_err());
+}
+
+#[test]
+fn a_subshell_that_reads_sees_no_ghost() {
+    let home = Home::new();
+    let daemon = knowing(&home, &["echo abc"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("( read -e -p 'sub: ' line; echo \"got $line\" )\r");
+    terminal.wait_row("sub:");
+    terminal.send("echo a\r");
+    terminal.wait_output("got echo a");
+    assert!(daemon.requests().iter().all(|request| request.line != "echo a"));
+    // And this shell's client still answers this shell.
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+}
+
+#[test]
+fn commands_bound_to_keys_run_as_ever() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let rc = r#"add() { READLINE_LINE+=b READLINE_POINT=${#READLINE_LINE}; }; say() { echo said; }
+bind -x '"\C-t": add'; bind -x '"\C-y": say'; bind -x '"\C-f": add'"#;
+    let Some(terminal) = start(&home, rc) else { return };
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    terminal.send("\x14");
+    terminal.wait_ghost("c");
+    terminal.send("\x19");
+    terminal
+        .wait("the output", |screen| screen.rows == ["ready", "said", "> echo abc"] && screen.ghost == "c");
+    // A key of ours that the user's command was on.
+    terminal.send("x\x06");
+    wait_plain(&terminal, "> echo abxb");
+}
+
+#[test]
 fn turned_off_here_or_everywhere() {
     let home = Home::new();
     let daemon = knowing(&home, &["echo abc", "echo xyz", "echo nop"]);
