@@ -158,8 +158,13 @@ impl Plan {
         let mut candidates = self.local.clone();
         let mut logprobs = Vec::new();
         for generation in &output.generations {
-            let part =
-                if self.unasked { confidence::likely(generation) } else { confidence::whole(generation) };
+            // Half a command is no answer to a description.
+            let is_command = matches!(self.buffer.kind(), Kind::Command);
+            let part = if self.unasked && is_command {
+                confidence::likely(generation)
+            } else {
+                confidence::whole(generation)
+            };
             let Some(suffix) = clean::clean(part.text, &self.buffer) else { continue };
             logprobs.push((suffix.clone(), confidence::logprob(generation, suffix.len())));
             candidates.push(Candidate::model(&self.buffer, suffix, Some(part.logprob)));
