@@ -1,5 +1,5 @@
 //! The block formats: how 32 elements become bytes, and where their scale and offset stand. The layouts are spelled
-//! out in [`super::super::dequantise`].
+//! out in [`mod@super::super::dequantise`].
 
 use std::arch::x86_64::*;
 
@@ -209,7 +209,7 @@ fn q8_0(block: &[u8; 34], _: usize) -> Unpacked {
     Unpacked::new(load32(part(block, 2)))
 }
 
-/// Scales and offsets of Q4_K and Q5_K, see [`super::super::dequantise`]: eight of each at once, four bytes at a time.
+/// Scales and offsets of Q4_K and Q5_K, see [`mod@super::super::dequantise`]: eight of each at once, four bytes at a time.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn k_scales<const N: usize>(block: &[u8; N]) -> Scales {
