@@ -3,6 +3,7 @@
 mod chat;
 mod clients;
 mod completions;
+mod lm_eval;
 mod safety;
 mod server;
 mod sharing;

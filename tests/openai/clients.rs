@@ -25,7 +25,7 @@ fn curl() {
 
 #[test]
 fn the_openai_package() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("openai") else { return };
     let server = Server::start();
     let script = server.sandbox.home().join("client.py");
     fs::write(&script, include_str!("client.py")).unwrap();
@@ -35,13 +35,13 @@ fn the_openai_package() {
     assert_eq!((printed.code, printed.stdout.trim()), (Some(0), "fine"), "{}", printed.stderr);
 }
 
-/// A Python that has the package; nothing, with a printed reason, where there is none.
-fn python() -> Option<PathBuf> {
+/// A Python that has these packages; nothing, with a printed reason, where there is none.
+pub fn python(packages: &str) -> Option<PathBuf> {
     let python = env::var_os("NEMOTERM_TEST_PYTHON").map(PathBuf::from).or_else(|| find("python3"))?;
-    let has_it = std::process::Command::new(&python).args(["-c", "import openai"]).output();
-    if has_it.is_ok_and(|output| output.status.success()) {
+    let has_them = std::process::Command::new(&python).args(["-c", &format!("import {packages}")]).output();
+    if has_them.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    eprintln!("skipped: {} can't import openai; cargo xtask python installs it", python.display());
+    eprintln!("skipped: {} can't import {packages}; cargo xtask python --all installs it", python.display());
     None
 }

