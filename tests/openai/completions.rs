@@ -122,6 +122,8 @@ fn a_seed_repeats_and_no_seed_does_not() {
     assert!(three[0] != three[1] && three[1] != three[2], "{three:?}");
     assert_ne!(texts(8.into(), 3), three);
     assert_ne!(texts(Value::Null, 3), texts(Value::Null, 3));
+    let looked_at = json!({ "prompt": "", "temperature": 1.5, "max_tokens": 24, "seed": 7, "logprobs": 1 });
+    assert_eq!(server.complete(looked_at).text(0), three[0]);
 }
 
 #[test]

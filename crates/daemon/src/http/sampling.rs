@@ -1,4 +1,6 @@
 //! Choosing a token from logits, and telling how likely tokens are.
+//!
+//! [`Sampler`] draws as the engine does, so that a seed writes the same text whether or not its logits are looked at.
 
 use std::collections::HashMap;
 
@@ -24,12 +26,11 @@ impl Sampler {
         }
         let best = logits.iter().copied().reduce(f32::max)?;
         // Weights below e^-20 of the best cannot be drawn in practice, and leaving them out keeps the sort short.
-        let scaled =
-            (0..).zip(logits).map(|(token, &logit)| (token, f64::from((logit - best) / self.temperature)));
-        let mut weights: Vec<(u32, f64)> =
+        let scaled = (0..).zip(logits).map(|(token, &logit)| (token, (logit - best) / self.temperature));
+        let mut weights: Vec<(u32, f32)> =
             scaled.filter(|&(_, x)| x > -20.0).map(|(token, x)| (token, x.exp())).collect();
-        weights.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let wanted = f64::from(self.top_p) * weights.iter().map(|&(_, weight)| weight).sum::<f64>();
+        weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
+        let wanted = self.top_p * weights.iter().map(|&(_, weight)| weight).sum::<f32>();
         let mut mass = 0.0;
         let kept = weights.iter().take_while(|&&(_, weight)| {
             let short = mass < wanted;
@@ -37,7 +38,7 @@ impl Sampler {
             short
         });
         let kept = kept.count().clamp(1, weights.len().max(1));
-        let mass: f64 = weights.iter().take(kept).map(|&(_, weight)| weight).sum();
+        let mass: f32 = weights.iter().take(kept).map(|&(_, weight)| weight).sum();
         let mut left = self.uniform() * mass;
         let drawn = weights.iter().take(kept).find(|&&(_, weight)| {
             left -= weight;
@@ -48,15 +49,18 @@ impl Sampler {
 
     /// A number in [0, 1), by SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
     /// 2014).
-    fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    fn uniform(&mut self) -> f32 {
+        self.state = self.state.wrapping_add(STEP);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^= z >> 31;
-        (z >> 11) as f64 / (1_u64 << 53) as f64
+        (z >> 40) as f32 / (1_u64 << 24) as f32
     }
 }
+
+/// What SplitMix64 adds to its state for each number.
+pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What a request does to the logits before a token is chosen.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -9,7 +9,7 @@ use super::{
     error::ApiError,
     fill_in,
     job::{End, Event, Job, Piece, Prompt, Read, Token},
-    sampling::{Sampler, likeliest, normaliser},
+    sampling::{STEP, Sampler, likeliest, normaliser},
     text::{Detokenizer, Stops},
 };
 
@@ -188,9 +188,8 @@ impl Writing {
     ) -> Result<Option<Chosen>, ApiError> {
         let settings = &job.settings;
         let sampling = if settings.temperature > 0.0 {
-            // Each token has a seed of its own, so that it does not matter how often the text is interrupted.
-            let seed =
-                job.seed.wrapping_add((self.written().len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            // As if one generator had drawn all tokens so far, however often the text was interrupted.
+            let seed = job.seed.wrapping_add((self.written().len() as u64).wrapping_mul(STEP));
             Sampling::TopP { temperature: settings.temperature, top_p: settings.top_p, seed }
         } else {
             Sampling::Greedy
