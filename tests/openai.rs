@@ -3,6 +3,7 @@
 mod chat;
 mod clients;
 mod completions;
+mod infill;
 mod lm_eval;
 mod safety;
 mod server;

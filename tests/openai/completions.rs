@@ -4,8 +4,8 @@ use std::{collections::HashMap, fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::server::Server;
-use crate::util::{nemotermd, sandbox::Sandbox};
+use super::{infill::filler, server::Server};
+use crate::util::nemotermd;
 
 const PROMPT: &str = "find . -name";
 
@@ -255,19 +255,7 @@ fn what_can_not_be_done_is_refused_by_name() {
 
 #[test]
 fn a_gap_is_filled_by_a_model_that_was_taught_to() {
-    let sandbox = Sandbox::new();
-    let model = sandbox.copy_of_model("filler");
-    // Three control tokens of ours get the names of Qwen's marks.
-    let file = model.join("tokenizer.json");
-    let mut tokenizer = fs::read_to_string(&file).unwrap();
-    for (ours, mark) in [("<unk>", "<|fim_prefix|>"), ("<pad>", "<|fim_suffix|>"), ("</s>", "<|fim_middle|>")]
-    {
-        tokenizer = tokenizer.replace(ours, mark);
-    }
-    fs::write(&file, tokenizer).unwrap();
-    let started = sandbox.nemoterm(&["model", "use", model.to_str().unwrap()]);
-    assert_eq!(started.code, Some(0), "{}", started.stderr);
-    let server = Server::start_in(sandbox);
+    let server = filler();
     let marked = "<|fim_prefix|>find . <|fim_suffix|> -type f<|fim_middle|>";
     let expected = server.complete(json!({ "prompt": marked }));
     let filled = server.complete(json!({ "prompt": "find . ", "suffix": " -type f" }));

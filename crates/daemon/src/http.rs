@@ -9,6 +9,7 @@ mod completions;
 pub mod error;
 mod fill_in;
 mod guard;
+mod infill;
 pub mod job;
 pub mod metrics;
 mod parameters;

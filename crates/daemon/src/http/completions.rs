@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     body::{Body, Parameters},
     error::ApiError,
+    fill_in::Gap,
     job::{Event, Prompt, Token},
     parameters::{Common, Stop, StreamOptions, Wanted},
     service::{Api, now},
@@ -65,7 +66,9 @@ impl Request {
             (_, Some(_)) if echo => return Err(ApiError::invalid("echo", "echo does not go with suffix")),
             (prompts, Some(suffix)) => {
                 let around = |prompt| match prompt {
-                    Prompt::Text(before) => Ok(Prompt::Gap { before, after: suffix.clone() }),
+                    Prompt::Text(before) => {
+                        Ok(Prompt::Gap(Gap { before, after: suffix.clone(), ..Gap::default() }))
+                    }
                     _ => Err(ApiError::invalid("suffix", "suffix goes with prompts that are text")),
                 };
                 prompts.into_iter().map(around).collect::<Result<_, _>>()?

@@ -1,6 +1,6 @@
 //! Filling a gap between two texts, with models that were trained to: they mark the parts with tokens of their own.
 
-use nemoterm_engine::Model;
+use nemoterm_engine::{EngineError, Model};
 
 /// The tokens in front of the text before the gap, in front of the text after it, and where the model goes on:
 /// Qwen 2.5 Coder and CodeGemma, StarCoder, SantaCoder, DeepSeek Coder.
@@ -11,17 +11,80 @@ const MARKS: [[&str; 3]; 4] = [
     ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
 ];
 
-/// The prompt for what stands between two texts; `None` where the model can't fill gaps.
-pub fn prompt(model: &Model, before: &str, after: &str) -> Option<String> {
-    let [prefix, suffix, middle] =
-        MARKS.iter().find(|marks| marks.iter().all(|mark| is_one_control_token(model, mark)))?;
-    Some(format!("{prefix}{before}{suffix}{after}{middle}"))
+/// What stands in front of each file where a model knows of files.
+const FILES: [&str; 2] = ["<|file_sep|>", "<file_sep>"];
+
+/// A gap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gap {
+    pub before: String,
+    pub after: String,
+    /// Pieces of other files, with their names; the last is the most important.
+    pub others: Vec<(String, String)>,
+    /// Leave out what is far from the gap where the whole does not fit, with this much room for the answer.
+    pub trim: Option<usize>,
 }
 
-/// Whether a text is one token that stands for itself and not for its letters.
-fn is_one_control_token(model: &Model, text: &str) -> bool {
-    let Ok(tokens) = model.encode(text) else { return false };
-    // Some models begin every text with a token.
-    let always = model.encode("").map_or(0, |tokens| tokens.len());
-    matches!(&tokens[always.min(tokens.len())..], [token] if model.decode(&[*token]).is_empty())
+/// The prompt for what stands in a gap; `None` where the model can't fill any.
+///
+/// # Errors
+/// Those of the tokenizer.
+pub fn tokens(model: &Model, gap: &Gap) -> Result<Option<Vec<u32>>, EngineError> {
+    let marks = MARKS.iter().find_map(|marks| {
+        let [prefix, suffix, middle] = marks.map(|mark| control_token(model, mark));
+        Some([prefix?, suffix?, middle?])
+    });
+    let Some([prefix, suffix, middle]) = marks else { return Ok(None) };
+    let (mut before, mut after) = (encode(model, &gap.before)?, encode(model, &gap.after)?);
+    let mut tokens = model.encode("")?;
+    if let Some(answer) = gap.trim {
+        let room = model.info().context.saturating_sub(answer + tokens.len() + 3);
+        // What comes before says more about a gap than what comes after.
+        after.truncate((room / 4).max(room.saturating_sub(before.len())));
+        let excess = before.len().saturating_sub(room - after.len());
+        before.drain(..excess);
+        tokens.extend(others(model, gap, room - after.len() - before.len())?);
+    }
+    tokens.push(prefix);
+    tokens.extend(before);
+    tokens.push(suffix);
+    tokens.extend(after);
+    tokens.push(middle);
+    Ok(Some(tokens))
+}
+
+/// The most important pieces of other files, as many as there is room for.
+fn others(model: &Model, gap: &Gap, room: usize) -> Result<Vec<u32>, EngineError> {
+    let file = FILES.iter().find_map(|mark| control_token(model, mark));
+    let mut tokens = Vec::new();
+    for (name, text) in gap.others.iter().rev() {
+        let mut piece = Vec::from_iter(file);
+        piece.extend(encode(
+            model,
+            &if file.is_some() { format!("{name}\n{text}\n") } else { format!("{text}\n") },
+        )?);
+        if tokens.len() + piece.len() > room {
+            break;
+        }
+        tokens.splice(0..0, piece);
+    }
+    Ok(tokens)
+}
+
+/// The tokens of a text, without what the model has every text begin with.
+fn encode(model: &Model, text: &str) -> Result<Vec<u32>, EngineError> {
+    let always = model.encode("")?;
+    let mut tokens = model.encode(text)?;
+    if tokens.starts_with(&always) {
+        tokens.drain(..always.len());
+    }
+    Ok(tokens)
+}
+
+/// The token that stands for itself and not for the letters of its name.
+fn control_token(model: &Model, name: &str) -> Option<u32> {
+    match encode(model, name).ok()?[..] {
+        [token] if model.decode(&[token]).is_empty() => Some(token),
+        _ => None,
+    }
 }

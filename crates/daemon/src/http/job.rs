@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{error::ApiError, metrics::Metrics, sampling::Adjustments};
+use super::{error::ApiError, fill_in::Gap, metrics::Metrics, sampling::Adjustments};
 
 /// The text to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +15,7 @@ pub enum Prompt {
     /// Token ids, taken as they are: nothing is put in front.
     Tokens(Vec<u32>),
     /// What stands between two texts is wanted.
-    Gap {
-        before: String,
-        after: String,
-    },
+    Gap(Gap),
 }
 
 /// How to continue it; the same for every text of a request.

@@ -119,11 +119,11 @@ impl Writing {
                 tokens
             }
             Prompt::Tokens(tokens) => tokens.clone(),
-            Prompt::Gap { before, after } => {
-                let text = fill_in::prompt(model, before, after).ok_or_else(|| {
+            Prompt::Gap(gap) => {
+                let tokens = fill_in::tokens(model, gap).map_err(|error| refused(&error))?;
+                tokens.ok_or_else(|| {
                     ApiError::unsupported("suffix", "the model was not trained to fill gaps")
-                })?;
-                model.encode(&text).map_err(|error| refused(&error))?
+                })?
             }
         };
         let info = model.info();
@@ -256,7 +256,7 @@ impl Writing {
         let text = match &*job.prompt {
             Prompt::Text(text) | Prompt::Whole(text) => text.clone(),
             Prompt::Tokens(tokens) => model.decode(tokens),
-            Prompt::Gap { before, .. } => before.clone(),
+            Prompt::Gap(gap) => gap.before.clone(),
         };
         match job.settings.logprobs {
             Some(likeliest) if job.settings.echo => {

@@ -24,6 +24,7 @@ use super::{
     body, chat, completions,
     error::ApiError,
     guard::{Policy, guard},
+    infill,
     metrics::{KeyStrokes, Metrics},
     template::Template,
 };
@@ -99,6 +100,7 @@ pub fn router(daemon: Arc<Daemon>, policy: Policy) -> Router {
     Router::new()
         .route("/v1/completions", post(completions::complete))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/infill", post(infill::infill))
         .route("/v1/models", get(models))
         .route("/v1/models/{*model}", get(model))
         .route("/health", get(health))
