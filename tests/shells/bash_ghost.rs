@@ -4,6 +4,7 @@ mod answers;
 mod keys;
 mod life;
 mod screen;
+mod twin;
 
 use std::path::Path;
 

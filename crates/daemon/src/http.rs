@@ -13,6 +13,7 @@ mod infill;
 pub mod job;
 pub mod metrics;
 mod parameters;
+pub mod prompt;
 mod sampling;
 mod sequence;
 mod service;

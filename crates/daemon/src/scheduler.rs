@@ -161,7 +161,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::http::{job::Prompt, metrics::Metrics};
+    use crate::http::{metrics::Metrics, prompt::Prompt};
 
     fn job(prompt: &str) -> (Job, oneshot::Receiver<Answer>) {
         let (reply, receiver) = oneshot::channel();

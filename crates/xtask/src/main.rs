@@ -75,7 +75,9 @@ fn shells() -> anyhow::Result<()> {
         TOOLS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     let debian = find("apt-get").is_some();
     if debian {
-        missing.extend(PLUGINS.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package));
+        missing.extend(
+            PLUGINS.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package),
+        );
     }
     if missing.is_empty() {
         return Ok(());
@@ -143,9 +145,11 @@ fn python(all: bool) -> anyhow::Result<()> {
 }
 
 fn walk(dir: &Path, name: &str) -> Option<PathBuf> {
-    std::fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find_map(|path| {
-        if path.is_dir() { walk(&path, name) } else { path.ends_with(name).then_some(path) }
-    })
+    std::fs::read_dir(dir)
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find_map(|path| if path.is_dir() { walk(&path, name) } else { path.ends_with(name).then_some(path) })
 }
 
 fn test() -> anyhow::Result<()> {

@@ -25,6 +25,20 @@ pub struct Gap {
     pub trim: Option<usize>,
 }
 
+impl Gap {
+    /// The same gap with at most so many bytes on either side, and of each piece of another file.
+    pub fn cut(&self, bytes: usize) -> Self {
+        let start = self.before.ceil_char_boundary(self.before.len().saturating_sub(bytes));
+        let head = |text: &str| text[..text.floor_char_boundary(bytes)].to_owned();
+        Self {
+            before: self.before[start..].to_owned(),
+            after: head(&self.after),
+            others: self.others.iter().map(|(name, text)| (head(name), head(text))).collect(),
+            trim: self.trim,
+        }
+    }
+}
+
 /// The prompt for what stands in a gap; `None` where the model can't fill any.
 ///
 /// # Errors

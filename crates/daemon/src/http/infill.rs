@@ -13,8 +13,9 @@ use super::{
     body::{Body, Parameters},
     error::ApiError,
     fill_in::Gap,
-    job::{Event, Prompt},
+    job::Event,
     parameters::{Common, Stop},
+    prompt::Prompt,
     service::Api,
     texts::{Texts, lost},
 };

@@ -4,19 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{error::ApiError, fill_in::Gap, metrics::Metrics, sampling::Adjustments};
-
-/// The text to continue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prompt {
-    Text(String),
-    /// A text that begins as the model wants texts to begin: nothing is put in front of it once more.
-    Whole(String),
-    /// Token ids, taken as they are: nothing is put in front.
-    Tokens(Vec<u32>),
-    /// What stands between two texts is wanted.
-    Gap(Gap),
-}
+use super::{error::ApiError, metrics::Metrics, prompt::Prompt, sampling::Adjustments};
 
 /// How to continue it; the same for every text of a request.
 #[derive(Debug, Clone, Default)]

@@ -2,13 +2,12 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use axum::http::StatusCode;
-use nemoterm_engine::{EngineError, GenerateRequest, Generator, Model, Sampling};
+use nemoterm_engine::{GenerateRequest, Generator, Model, Sampling};
 
 use super::{
     error::ApiError,
-    fill_in,
-    job::{End, Event, Job, Piece, Prompt, Read, Token},
+    job::{End, Event, Job, Piece, Read, Token},
+    prompt::refused,
     sampling::{STEP, Sampler, likeliest, normaliser},
     text::{Detokenizer, Stops},
 };
@@ -106,36 +105,8 @@ impl Sequence {
 
 impl Writing {
     fn new(job: &Job, model: &Model) -> Result<Self, ApiError> {
-        let tokens = match &*job.prompt {
-            Prompt::Text(text) => model.encode(text).map_err(|error| refused(&error))?,
-            Prompt::Whole(text) => {
-                let mut tokens = model.encode(text).map_err(|error| refused(&error))?;
-                if tokens.len() > 1
-                    && tokens[0] == tokens[1]
-                    && model.encode("").is_ok_and(|b| b == tokens[..1])
-                {
-                    tokens.remove(0);
-                }
-                tokens
-            }
-            Prompt::Tokens(tokens) => tokens.clone(),
-            Prompt::Gap(gap) => {
-                let tokens = fill_in::tokens(model, gap).map_err(|error| refused(&error))?;
-                tokens.ok_or_else(|| {
-                    ApiError::unsupported("suffix", "the model was not trained to fill gaps")
-                })?
-            }
-        };
+        let tokens = job.prompt.tokens(model)?;
         let info = model.info();
-        if tokens.is_empty() {
-            return Err(refused(&EngineError::EmptyPrompt));
-        }
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= info.vocabulary) {
-            return Err(refused(&EngineError::TokenOutOfRange { token, vocabulary: info.vocabulary }));
-        }
-        if tokens.len() > info.context {
-            return Err(refused(&EngineError::PromptTooLong { tokens: tokens.len(), context: info.context }));
-        }
         let settings = &job.settings;
         // The last token is written and not run, so it needs no room.
         let room = info.context - tokens.len() + 1;
@@ -253,11 +224,7 @@ impl Writing {
         let tokens = &self.tokens[..self.prompt];
         job.metrics.read(tokens.len(), cached);
         let read = Read { count: tokens.len(), cached, ..Read::default() };
-        let text = match &*job.prompt {
-            Prompt::Text(text) | Prompt::Whole(text) => text.clone(),
-            Prompt::Tokens(tokens) => model.decode(tokens),
-            Prompt::Gap(gap) => gap.before.clone(),
-        };
+        let text = job.prompt.text(model);
         match job.settings.logprobs {
             Some(likeliest) if job.settings.echo => {
                 Ok(Read { text, tokens: self.judge(model, tokens, likeliest)?, ..read })
@@ -302,21 +269,4 @@ fn named(model: &Model, tokens: &[(u32, f32)]) -> Vec<(String, f32)> {
 fn token_text(model: &Model, token: u32) -> String {
     let once = model.decode(&[token]).len();
     model.decode(&[token, token]).get(once..).unwrap_or_default().to_owned()
-}
-
-/// An error of the engine, as far as the request is to blame for it.
-fn refused(error: &EngineError) -> ApiError {
-    match error {
-        EngineError::PromptTooLong { .. } => {
-            ApiError::new(StatusCode::BAD_REQUEST, "context_length_exceeded", error.to_string())
-                .about("prompt")
-        }
-        EngineError::EmptyPrompt | EngineError::TokenOutOfRange { .. } => {
-            ApiError::invalid("prompt", error.to_string())
-        }
-        _ => {
-            tracing::warn!(%error, "generation failed");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", error.to_string())
-        }
-    }
 }

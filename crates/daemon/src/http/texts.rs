@@ -8,8 +8,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{
     error::ApiError,
-    job::{Event, Job, Prompt, Read, Token},
+    job::{Event, Job, Read, Token},
     parameters::{MAX_TEXTS, Wanted},
+    prompt::Prompt,
     service::Api,
 };
 
