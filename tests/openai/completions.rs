@@ -222,6 +222,7 @@ fn what_can_not_be_done_is_refused_by_name() {
         (json!({ "prompt": [[]] }), "prompt"),
         (json!({ "prompt": long }), "prompt"),
         (json!({ "prompt": long, "stream": true }), "prompt"),
+        (json!({ "prompt": "x".repeat(1_000_000) }), "prompt"),
         (json!({ "prompt": vec!["x"; 129] }), "prompt"),
         (json!({ "prompt": "x", "max_tokens": -1 }), "max_tokens"),
         (json!({ "prompt": "x", "max_tokens": "many" }), "max_tokens"),

@@ -72,6 +72,10 @@ fn what_is_far_from_the_gap_is_left_out() {
     let whole = infill(&server, options).json();
     // The context is 512 tokens, and 8 are for the answer.
     assert_eq!(whole["tokens_evaluated"], 504, "{whole}");
+    let huge = "ä".repeat(50_000);
+    let extra_huge = json!([{ "text": huge, "filename": "huge" }]);
+    let options = json!({ "input_prefix": huge, "input_suffix": huge, "input_extra": extra_huge });
+    assert_eq!(infill(&server, options).status, 200);
     let near = infill(&server, json!({ "response_fields": null, "input_extra": extra })).json();
     let without = infill(&server, json!({ "response_fields": null })).json();
     let added = near["tokens_evaluated"].as_u64().unwrap() - without["tokens_evaluated"].as_u64().unwrap();

@@ -28,10 +28,14 @@ pub struct Gap {
 impl Gap {
     /// The same gap with at most so many bytes on either side, and of each piece of another file.
     pub fn cut(&self, bytes: usize) -> Self {
-        let start = self.before.ceil_char_boundary(self.before.len().saturating_sub(bytes));
-        let head = |text: &str| text[..text.floor_char_boundary(bytes)].to_owned();
+        let head = |text: &str| {
+            let end = (0..=bytes.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+            text[..end.unwrap_or(0)].to_owned()
+        };
+        let length = self.before.len();
+        let start = (length.saturating_sub(bytes)..length).find(|&at| self.before.is_char_boundary(at));
         Self {
-            before: self.before[start..].to_owned(),
+            before: self.before[start.unwrap_or(length)..].to_owned(),
             after: head(&self.after),
             others: self.others.iter().map(|(name, text)| (head(name), head(text))).collect(),
             trim: self.trim,
