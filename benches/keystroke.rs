@@ -1,6 +1,6 @@
-//! From a key to what it brings on the screen: `cargo bench --bench keystroke -- [--keys N] [--rate N] [--json]`.
+//! From a key to what it brings on the screen: `cargo bench --bench keystroke -- [--shell bash] [--keys N] [--rate N] [--json]`.
 //!
-//! A terminal types recorded lines into `zsh -f` alone and into the same zsh with nemoterm and a daemon with the
+//! A terminal types recorded lines into a bare zsh or bash and into the same shell with nemoterm and a daemon with the
 //! embedded model, one line here and one line there, at the speed of a fast typist. Reported are
 //!
 //! - the echo: from writing the key to the terminal until the cursor has moved, with and without nemoterm;
@@ -59,25 +59,32 @@ fn main() {
     };
     let (keys, rate) = (number("--keys", 200) as usize, number("--rate", 8).max(1));
     let pause = Duration::from_millis(1000 / rate);
-    let Some(zsh) = util::find("zsh") else { return };
+    let name = if arguments.iter().any(|argument| argument == "bash") { "bash" } else { "zsh" };
+    let Some(shell) = util::find(name) else { return };
+    let bare_shell: &[&str] = match name {
+        "bash" => &["--noprofile", "--norc", "-i"],
+        _ => &["-f", "-i"],
+    };
+    let builtin = nemoterm().with_file_name("libnemoterm_bash.so");
+    assert!(name != "bash" || builtin.is_file(), "{} is missing: build nemoterm-bash", builtin.display());
 
     let home = Home::new();
-    home.write(".zsh_history", HISTORY);
+    home.write(".history", HISTORY);
     for name in ["work/src/main.rs", "work/Cargo.toml", "work/README.md", "work/.git/HEAD"] {
         home.write(name, "");
     }
     home.limit(Duration::from_millis(150));
     let start = |rc: &str| {
-        let mut command = home.command(&zsh);
-        command.env_remove("NEMOTERM_AUTOSTART").env("NEMOTERM_DAEMON", nemotermd()).args(["-f", "-i"]);
+        let mut command = home.command(&shell);
+        command.env_remove("NEMOTERM_AUTOSTART").env("NEMOTERM_DAEMON", nemotermd()).args(bare_shell);
         let terminal = Terminal::spawn(command);
         terminal.wait("a prompt", |screen| screen.cursor.1 > 0);
-        terminal.send(format!("PS1='> '; HISTFILE=~/.zsh_history; {rc} clear\r"));
+        terminal.send(format!("PS1='> '; HISTFILE=~/.history; {rc} clear\r"));
         terminal.wait("the prompt", |screen| screen.rows == [">"] && screen.cursor == (0, 2));
         terminal
     };
     let bare = start("");
-    let with = start(&format!("eval \"$({} init zsh)\";", nemoterm().display()));
+    let with = start(&format!("eval \"$({} init {name})\";", nemoterm().display()));
     let _daemon = StopsDaemon(&home);
     // The model is loaded before anyone measures.
     let mut warm = home.command(nemoterm());

@@ -183,7 +183,12 @@ fn check() -> anyhow::Result<()> {
 
 fn bench() -> anyhow::Result<()> {
     run(Command::new(env!("CARGO")).args(["build", "--release", "--workspace", "--bins", "--locked"]))?;
-    run(Command::new(env!("CARGO")).args(["bench", "--bench", "keystroke", "--locked"]))?;
+    run(Command::new(env!("CARGO")).args(["build", "--release", "--package", "nemoterm-bash", "--locked"]))?;
+    for shell in ["zsh", "bash"] {
+        run(Command::new(env!("CARGO"))
+            .args(["bench", "--bench", "keystroke", "--locked", "--", "--shell"])
+            .arg(shell))?;
+    }
     run(Command::new(root().join("target/release/nemoterm")).arg("bench"))
 }
 
