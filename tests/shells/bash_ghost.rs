@@ -6,12 +6,12 @@ mod life;
 mod screen;
 mod twin;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
 /// Fails where the builtin is missing, which another package builds beside our program.
-fn look_for_builtin() {
+fn look_for_builtin() -> PathBuf {
     let name = if cfg!(target_vendor = "apple") { "libnemoterm_bash.dylib" } else { "libnemoterm_bash.so" };
     let builtin = nemoterm().with_file_name(name);
     assert!(
@@ -20,6 +20,7 @@ fn look_for_builtin() {
         builtin.display(),
         nemoterm().parent().and_then(Path::file_name).unwrap_or_default().display(),
     );
+    builtin
 }
 
 /// A bash that has read nothing but these lines and the integration, at its first prompt. `None` where there is
@@ -29,11 +30,15 @@ fn start(home: &Home, rc: &str) -> Option<Terminal> {
 }
 
 fn start_sized(home: &Home, rc: &str, rows: u16, columns: u16) -> Option<Terminal> {
-    let bash = find("bash")?;
     look_for_builtin();
+    start_program(home, nemoterm(), rc, rows, columns)
+}
+
+fn start_program(home: &Home, program: &Path, rc: &str, rows: u16, columns: u16) -> Option<Terminal> {
+    let bash = find("bash")?;
     let rc = format!(
         "PS1='> '\nHISTFILE=~/.bash_history\n{rc}\neval \"$({} init bash)\"\necho ready\n",
-        nemoterm().display()
+        program.display()
     );
     home.write(".bashrc", &rc);
     let mut command = home.command(bash);

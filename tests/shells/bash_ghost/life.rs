@@ -5,7 +5,7 @@ use std::fs;
 use nemoterm_protocol::Complete;
 use rustix::process::{Pid, Signal};
 
-use super::{start, wait_plain};
+use super::{look_for_builtin, start, start_program, wait_plain};
 use crate::shells::{ALT_RIGHT, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
     eventually,
@@ -229,6 +229,21 @@ fn evaluating_it_twice_changes_nothing() {
     terminal.wait_ghost(" def");
     terminal.send(format!("{LEFT}{RIGHT}{RIGHT}"));
     wait_plain(&terminal, "> echo abc def");
+}
+
+#[test]
+fn where_install_sh_puts_it_the_builtin_is_found() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let builtin = look_for_builtin();
+    let (program, lib) = (home.path().join("bin/nemoterm"), home.path().join("lib/nemoterm"));
+    fs::create_dir(program.parent().unwrap()).unwrap();
+    fs::create_dir_all(&lib).unwrap();
+    fs::copy(nemoterm(), &program).unwrap();
+    fs::copy(&builtin, lib.join(builtin.file_name().unwrap())).unwrap();
+    let Some(terminal) = start_program(&home, &program, "", 24, 80) else { return };
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
 }
 
 #[test]
