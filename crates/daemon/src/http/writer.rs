@@ -10,8 +10,9 @@ use super::{
     sequence::{Progress, Sequence},
 };
 
-/// Texts that are written in turns. More would share the same speed and need more caches.
-pub const MAX_WRITING: usize = 2;
+/// Texts that are written in turns. Two share the speed of one, and where their prompts are alike they take each other's
+/// cache, so there is one until several can go through the model together.
+pub const MAX_WRITING: usize = 1;
 
 /// Writes a token of one text after the other.
 #[derive(Debug, Default)]
