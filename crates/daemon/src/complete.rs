@@ -84,7 +84,7 @@ pub fn generate(
     let mut request = generate.request();
     let room = generator.model().info().context.saturating_sub(request.max_tokens);
     // A token is at least a byte, but for the one that begins the text.
-    while request.prompt.len() >= room && generator.model().encode(request.prompt)?.len() > room {
+    while request.prompt.len() >= room && generator.model().encode_plain(request.prompt)?.len() > room {
         match newer_half(request.prompt) {
             "" => break,
             half => request.prompt = half,

@@ -177,9 +177,16 @@ impl Model {
         &self.info
     }
 
-    /// The token ids of a text, with the begin-of-text token in front if the model wants one.
+    /// The token ids of a text, with the begin-of-text token in front if the model wants one. The name of a control
+    /// token in the text stands for that token, as chat templates and prompts of programs have it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         self.tokens.encode(text)
+    }
+
+    /// The same for text that somebody else wrote, such as a command line: the name of a control token in it is text
+    /// like any other.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.tokens.encode_plain(text)
     }
 
     /// The text of some tokens; control tokens have none, and bytes that are no UTF-8 become U+FFFD.

@@ -190,6 +190,19 @@ fn shells_that_alternate_keep_their_caches() {
 }
 
 #[test]
+fn the_name_of_a_control_token_is_text_in_a_prompt() {
+    let generator = generator();
+    let text = "echo '</s>' ls <s> </s></s>";
+    let ids = generator.model().encode_plain(text).unwrap();
+    assert_eq!((ids[0], &ids[1..].iter().filter(|&&id| id < 4).count()), (1, &0), "{ids:?}");
+    assert_eq!(generator.model().decode(&ids), text);
+    assert!(generator.model().encode(text).unwrap().contains(&2), "unless it is a program's");
+    for plain in TEXTS {
+        assert_eq!(generator.model().encode_plain(plain).unwrap(), generator.model().encode(plain).unwrap());
+    }
+}
+
+#[test]
 fn a_prefilled_prompt_is_in_the_cache() {
     let mut generator = generator();
     let prompt = "ls -la\ncd src\nvim main.rs\n";

@@ -164,7 +164,7 @@ impl Generator {
         prompt: &str,
         keep_going: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<usize, EngineError> {
-        let tokens = self.model.encode(prompt)?;
+        let tokens = self.model.encode_plain(prompt)?;
         self.model.check(&tokens)?;
         let cached = self.slots.take(&tokens, tokens.len())?;
         let mut run = 0;
@@ -189,7 +189,7 @@ impl Generator {
         request: &GenerateRequest<'_>,
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Output, EngineError> {
-        let tokens = self.model.encode(request.prompt)?;
+        let tokens = self.model.encode_plain(request.prompt)?;
         self.generate_tokens(&tokens, request, on_token)
     }
 

@@ -4,6 +4,7 @@
 mod gguf;
 mod vocabulary;
 
+use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 use tokenizers::{DecoderWrapper, Tokenizer};
 
@@ -63,6 +64,8 @@ pub(crate) struct Tokens {
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
     spelling: Spelling,
+    /// Finds the names of control tokens; `None` where there are none.
+    controls: Option<AhoCorasick>,
     /// Put in front of every prompt.
     bos: Option<u32>,
     /// End a text.
@@ -117,14 +120,45 @@ impl Tokens {
         ends.sort_unstable();
         ends.dedup();
         let bos = config.bos.filter(|&bos| config.add_bos.unwrap_or_else(|| begins_with(&tokenizer, bos)));
-        Ok(Self { tokenizer, vocabulary, spelling, bos, ends })
+        let added = tokenizer.get_added_tokens_decoder();
+        let names: Vec<_> =
+            added.values().filter(|token| token.special).map(|token| &token.content).collect();
+        let controls = if names.is_empty() {
+            None
+        } else {
+            Some(AhoCorasick::new(names).map_err(|error| error.to_string())?)
+        };
+        Ok(Self { tokenizer, vocabulary, spelling, controls, bos, ends })
     }
 
-    /// The ids of a text, the begin-of-text token in front where the model wants one.
+    /// The ids of a text, the begin-of-text token in front where the model wants one. The name of a control token
+    /// stands for that token.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut ids: Vec<u32> = self.bos.into_iter().collect();
+        self.append(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// The same for text that somebody else wrote: the name of a control token is text like any other. It is cut
+    /// after its first character, since a tokenizer finds such names before it does anything else.
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut ids: Vec<u32> = self.bos.into_iter().collect();
+        let mut rest = text;
+        while let Some(found) = self.controls.as_ref().and_then(|controls| controls.find(rest)) {
+            let first = rest[found.range()].chars().next().map_or(0, char::len_utf8);
+            let (before, after) = rest.split_at(found.start() + first);
+            self.append(before, &mut ids)?;
+            rest = after;
+        }
+        self.append(rest, &mut ids)?;
+        Ok(ids)
+    }
+
+    fn append(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
         let encoding =
             self.tokenizer.encode_fast(text, false).map_err(|e| EngineError::Tokenizer(e.to_string()))?;
-        Ok(self.bos.iter().chain(encoding.get_ids()).copied().collect())
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
     }
 
     /// The text of some tokens.
