@@ -13,7 +13,11 @@ use crate::util::{DEADLINE, eventually, find, home::Home, nemoterm, nemotermd, t
 
 /// A shell that may start the daemon.
 fn start(home: &Home, shell: &str) -> Option<Terminal> {
-    let mut command = home.command(find(shell)?);
+    start_command(home, shell, home.command(find(shell)?))
+}
+
+/// The same with what is in that command's environment.
+fn start_command(home: &Home, shell: &str, mut command: Command) -> Option<Terminal> {
     command.env_remove("NEMOTERM_AUTOSTART").env("NEMOTERM_DAEMON", nemotermd());
     let init = format!("{} init {shell}", nemoterm().display());
     match shell {
@@ -69,20 +73,22 @@ impl Drop for Continued {
 }
 
 #[test]
-fn zsh_shows_what_the_model_says() {
-    let home = Home::new();
-    home.write("work/a.rs", "");
-    let Some(terminal) = start(&home, "zsh") else { return };
-    // The client starts the daemon; nobody else does here.
-    eventually("a daemon", || daemon(&home).is_some());
-    warm(&home);
-    terminal.type_slowly("find . -name");
-    let screen = terminal.wait("a ghost", |screen| !screen.ghost.is_empty() && screen.cursor.1 == 14);
-    let line = screen.last_row().to_owned();
-    assert!(line.starts_with("> find . -name "), "{line}");
-    terminal.send(RIGHT);
-    let screen = terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.cursor.1 > 14);
-    assert!(screen.last_row().starts_with("> find . -name "), "{screen:?}");
+fn zsh_and_bash_show_what_the_model_says() {
+    for shell in ["zsh", "bash"] {
+        let home = Home::new();
+        home.write("work/a.rs", "");
+        let Some(terminal) = start(&home, shell) else { continue };
+        // The client starts the daemon; nobody else does here.
+        eventually("a daemon", || daemon(&home).is_some());
+        warm(&home);
+        terminal.type_slowly("find . -name");
+        let screen = terminal.wait("a ghost", |screen| !screen.ghost.is_empty() && screen.cursor.1 == 14);
+        let line = screen.last_row().to_owned();
+        assert!(line.starts_with("> find . -name "), "{line}");
+        terminal.send(RIGHT);
+        let screen = terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.cursor.1 > 14);
+        assert!(screen.last_row().starts_with("> find . -name "), "{screen:?}");
+    }
 }
 
 #[test]
@@ -126,7 +132,11 @@ fn a_real_daemon_that_is_stopped_killed_and_started_again() {
 fn bash_and_fish_ask_the_model() {
     for shell in ["bash", "fish"] {
         let home = Home::new();
-        let Some(terminal) = start(&home, shell) else { continue };
+        let Some(program) = find(shell) else { continue };
+        let mut command = home.command(program);
+        // A bash that shows nothing until it is asked.
+        command.env("NEMOTERM_BASH_BUILTIN", "");
+        let Some(terminal) = start_command(&home, shell, command) else { continue };
         warm(&home);
         terminal.type_slowly("find . -name");
         terminal.wait_row("> find . -name");
