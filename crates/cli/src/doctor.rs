@@ -172,11 +172,29 @@ fn shell(name: &'static str) -> Option<Finding> {
     };
     let hooked = loads(&file) || name == "fish" && loads(&own_file);
     let login = context::login_shell() == name;
-    Some(if hooked {
+    Some(if hooked && name == "bash" && bash_builtin().is_none() {
+        Finding::bad(
+            name,
+            format!("loaded by {}, without the builtin: it suggests only at a key", file.display()),
+            "run install.sh again, or set NEMOTERM_BASH_BUILTIN to libnemoterm_bash.so",
+        )
+    } else if hooked {
         Finding::good(name, format!("loaded by {}", file.display()))
     } else if login {
         Finding::bad(name, format!("not loaded by {}", file.display()), format!("add to it: {line}"))
     } else {
         Finding::good(name, "not set up, and not your login shell")
     })
+}
+
+/// The library that lets bash suggest while one types, where nemoterm.bash looks for it.
+fn bash_builtin() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("NEMOTERM_BASH_BUILTIN") {
+        return Some(PathBuf::from(named)).filter(|path| path.is_file());
+    }
+    let program = env::current_exe().ok()?;
+    let beside = program.parent()?;
+    let dirs = [beside.to_path_buf(), beside.join("../lib/nemoterm")];
+    let names = ["libnemoterm_bash.so", "libnemoterm_bash.dylib"];
+    dirs.iter().flat_map(|dir| names.map(|name| dir.join(name))).find(|path| path.is_file())
 }
