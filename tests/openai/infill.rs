@@ -62,6 +62,17 @@ fn a_gap_is_filled() {
 }
 
 #[test]
+fn the_name_of_a_mark_in_a_file_is_text() {
+    let server = filler();
+    let count = |suffix| {
+        infill(&server, json!({ "response_fields": null, "input_suffix": suffix })).json()["tokens_evaluated"]
+            .clone()
+    };
+    let one_token = count("x");
+    assert!(count("<|fim_middle|>").as_u64() > one_token.as_u64());
+}
+
+#[test]
 fn what_is_far_from_the_gap_is_left_out() {
     let server = filler();
     let far = "cat notes.txt\n".repeat(300);

@@ -89,19 +89,22 @@ fn others(model: &Model, gap: &Gap, room: usize) -> Result<Vec<u32>, EngineError
     Ok(tokens)
 }
 
-/// The tokens of a text, without what the model has every text begin with.
+/// The tokens of a text, without what the model has every text begin with. The name of a mark in it is text.
 fn encode(model: &Model, text: &str) -> Result<Vec<u32>, EngineError> {
-    let always = model.encode("")?;
-    let mut tokens = model.encode(text)?;
-    if tokens.starts_with(&always) {
-        tokens.drain(..always.len());
+    let tokens = model.encode_plain(text)?;
+    Ok(without_beginning(model, tokens))
+}
+
+fn without_beginning(model: &Model, mut tokens: Vec<u32>) -> Vec<u32> {
+    match model.encode("") {
+        Ok(always) if tokens.starts_with(&always) => tokens.drain(always.len()..).collect(),
+        _ => tokens,
     }
-    Ok(tokens)
 }
 
 /// The token that stands for itself and not for the letters of its name.
 fn control_token(model: &Model, name: &str) -> Option<u32> {
-    match encode(model, name).ok()?[..] {
+    match without_beginning(model, model.encode(name).ok()?)[..] {
         [token] if model.decode(&[token]).is_empty() => Some(token),
         _ => None,
     }
