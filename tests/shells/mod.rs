@@ -4,6 +4,7 @@ mod attach;
 mod bash;
 mod bash_ghost;
 mod fish;
+mod fish_ghost;
 mod hotkey;
 mod init;
 mod real;

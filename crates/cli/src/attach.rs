@@ -14,6 +14,7 @@
 //! | SEQ `type` CURSOR LINE | complete the line, as it is being typed |
 //! | SEQ `ask` CURSOR LINE | complete it because the user asked: more alternatives, more patience |
 //! | SEQ `event` STATUS CWD LINE | a prompt appears: where, and what was run before with which exit status |
+//! | SEQ `nudge` | signal me: fish wants to draw, and can't where it is |
 //!
 //! SEQ is a number the shell chooses, larger each time, and CURSOR counts characters. It reads
 //!
@@ -27,21 +28,35 @@
 //! all. Only the newest one is worked on. A record is never longer than a pipe takes in one piece, and a reply
 //! the shell has no room for is dropped.
 //!
+//! fish can neither keep a pipe open nor wait for one. With `--background` we print the pipe's name and our process
+//! id, a line each, and go on by ourselves; the shell opens the pipe for every request, and finds the newest reply in
+//! the file that is named like the pipe with `.reply` at its end, whenever SIGURG reaches it.
+//!
 //! # Its life
 //!
 //! It leaves the shell's session, so Ctrl-C does not reach it, never writes to the terminal, sleeps in `poll`
 //! when there is nothing to do, and ends when its input does or when the shell is gone.
 
 mod daemon;
+mod mailbox;
 mod pipe;
 mod session;
 
-use std::{env, os::fd::AsFd as _, path::PathBuf};
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Write as _},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
+use anyhow::Context as _;
 use nemoterm_protocol::runtime::Runtime;
 
 use crate::failure::Failure;
+use mailbox::Mailbox;
 use pipe::{Fifo, Replies, Requests};
+use rustix::process::Pid;
 use session::Session;
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +73,12 @@ pub struct Args {
     /// Read requests from a pipe with a name, which the first reply tells
     #[arg(long)]
     fifo: bool,
+    /// Go on in the background, answer in a file and signal the shell
+    #[arg(long, requires = "fifo", requires = "pid")]
+    background: bool,
+    /// The process in the background
+    #[arg(long, hide = true, requires = "fifo", requires = "pid", conflicts_with = "background")]
+    mailbox: bool,
 }
 
 /// Serves one shell until it ends.
@@ -72,6 +93,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         )
         .into());
     }
+    if args.background {
+        return go_on_in_background();
+    }
     // Fails for the leader of a process group, which no Ctrl-C reaches either.
     let _ = rustix::process::setsid();
     pipe::close_on_exec();
@@ -82,15 +106,55 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = Runtime::locate().ok();
     let fifo = args.fifo.then(|| Fifo::create(runtime.as_ref())).transpose()?;
     let path = fifo.as_ref().map(|fifo| fifo.path().to_owned());
-    let mut requests = Requests::new(fifo, args.pid)?;
-    let replies = Replies::new(std::io::stdout().as_fd())?;
+    let mut requests = Requests::new(fifo, args.pid, args.mailbox)?;
+    let mut replies = Replies::new(std::io::stdout().as_fd())?;
     // Only now: who opens a pipe that nobody reads is refused.
     replies.hello(path.as_deref());
+    let mut mailbox = None;
+    if args.mailbox
+        && let (Some(path), Some(shell)) = (&path, args.pid.and_then(Pid::from_raw))
+    {
+        let file = Mailbox::beside(path);
+        replies = Replies::with_mailbox(Mailbox::new(file.clone(), shell));
+        mailbox = Some(file);
+    }
 
     let history = args.histfile.map(|file| cwd.join(file));
     let mut session = Session::new(&args.shell, cwd, history, runtime, replies);
-    while let Some(batch) = requests.wait()? {
-        session.answer(batch);
+    let ended = loop {
+        match requests.wait() {
+            Ok(Some(batch)) => session.answer(batch),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if let Some(file) = mailbox {
+        // It may never have been written.
+        let _ = std::fs::remove_file(file);
     }
+    ended
+}
+
+/// Starts the same once more, and says where it reads and which process it is.
+fn go_on_in_background() -> anyhow::Result<()> {
+    let arguments =
+        env::args_os().skip(1).map(|word| if word == "--background" { "--mailbox".into() } else { word });
+    let mut child = Command::new(env::current_exe().context("finding this program")?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("going on in the background")?;
+    let mut hello = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output)
+            .read_until(0, &mut hello)
+            .context("waiting for the process in the background")?;
+    }
+    let hello = String::from_utf8_lossy(&hello);
+    let path = hello.trim_end_matches('\0').rsplit('\x1f').next().filter(|path| !path.is_empty());
+    let path = path.context("the process in the background has ended")?;
+    writeln!(std::io::stdout().lock(), "{path}\n{}", child.id())?;
     Ok(())
 }

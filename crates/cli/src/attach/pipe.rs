@@ -21,6 +21,11 @@ use rustix::{
     process::Pid,
 };
 
+use super::mailbox::Mailbox;
+
+/// How the names of our files in the runtime directory begin. Our process id follows.
+const PREFIX: &str = "attach.";
+
 /// What separates the fields of a record.
 const SEPARATOR: char = '\x1f';
 
@@ -42,6 +47,8 @@ pub enum Request {
         /// The line and the cursor.
         buffer: Buffer,
     },
+    /// Nothing but a signal is wanted, see [`super`].
+    Nudge,
     /// A prompt appears.
     Prompt {
         /// Working directory of the shell.
@@ -68,6 +75,7 @@ impl Request {
                     buffer: Buffer::at_char(line, cursor),
                 })
             }
+            "nudge" => Some(Self::Nudge),
             "event" => {
                 let status = fields.next()?.parse().ok()?;
                 let cwd = PathBuf::from(fields.next()?);
@@ -85,21 +93,29 @@ pub struct Requests {
     input: File,
     /// The pipe's name, until the shell has opened it.
     fifo: Option<Fifo>,
+    /// Our own end to write to, where the shell opens the pipe anew for every request: without it the input would end
+    /// each time, and the shell would wait for us to open it again.
+    writer: Option<File>,
     shell: Option<Watched>,
     unread: Vec<u8>,
 }
 
 impl Requests {
     /// Reads from a named pipe, or from standard input without one, and watches the shell of that process id.
+    /// A pipe that is `reopened` for every request keeps its name.
     ///
     /// # Errors
     /// Where the pipe can't be opened.
-    pub fn new(fifo: Option<Fifo>, shell: Option<i32>) -> anyhow::Result<Self> {
+    pub fn new(fifo: Option<Fifo>, shell: Option<i32>, reopened: bool) -> anyhow::Result<Self> {
         let input = match &fifo {
             Some(fifo) => fifo.open()?,
             None => File::from(io::stdin().as_fd().try_clone_to_owned()?),
         };
-        Ok(Self { input, fifo, shell: shell.and_then(Watched::new), unread: Vec::new() })
+        let writer = match &fifo {
+            Some(fifo) if reopened => Some(File::options().write(true).open(fifo.path())?),
+            _ => None,
+        };
+        Ok(Self { input, fifo, writer, shell: shell.and_then(Watched::new), unread: Vec::new() })
     }
 
     /// Waits for requests and gives all there are; nothing when the shell has gone.
@@ -122,7 +138,9 @@ impl Requests {
                 }
                 Err(error) => return Err(error).context("reading requests"),
             };
-            self.fifo = None;
+            if self.writer.is_none() {
+                self.fifo = None;
+            }
             self.unread.extend_from_slice(&chunk[..length]);
             let requests = self.take();
             if !requests.is_empty() {
@@ -207,7 +225,8 @@ impl Fifo {
     pub fn create(runtime: Option<&Runtime>) -> anyhow::Result<Self> {
         let runtime = runtime.context("there is no directory for the pipe")?;
         runtime.create()?;
-        let path = runtime.dir().join(format!("attach.{}", std::process::id()));
+        sweep(runtime.dir());
+        let path = runtime.dir().join(format!("{PREFIX}{}", std::process::id()));
         // Left over from an earlier process with our id.
         let _ = fs::remove_file(&path);
         let name = CString::new(path.as_os_str().as_bytes())?;
@@ -237,13 +256,44 @@ impl Drop for Fifo {
     }
 }
 
-/// How the shell is answered. Clones write to the same pipe.
+/// Removes what clients that were killed have left.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// How the shell is answered. Clones write to the same place.
 #[derive(Debug, Clone)]
 pub struct Replies {
-    output: Arc<Mutex<File>>,
+    output: Arc<Mutex<Output>>,
+}
+
+#[derive(Debug)]
+enum Output {
+    Pipe(File),
+    Mailbox(Mailbox),
 }
 
 impl Replies {
+    /// Leaves replies in a file and signals the shell, for one that can't read a pipe while it waits for keys.
+    pub fn with_mailbox(mailbox: Mailbox) -> Self {
+        Self { output: Arc::new(Mutex::new(Output::Mailbox(mailbox))) }
+    }
+
+    /// Signals the shell, where that is how it is answered.
+    pub fn nudge(&self) {
+        if let Output::Mailbox(mailbox) = &*self.output.lock().unwrap_or_else(PoisonError::into_inner) {
+            mailbox.signal();
+        }
+    }
+
     /// Writes to a pipe, which becomes non-blocking: a shell that does not read must not hold us up.
     ///
     /// # Errors
@@ -251,7 +301,7 @@ impl Replies {
     pub fn new(output: BorrowedFd<'_>) -> io::Result<Self> {
         let output = output.try_clone_to_owned()?;
         fcntl_setfl(&output, fcntl_getfl(&output)? | OFlags::NONBLOCK)?;
-        Ok(Self { output: Arc::new(Mutex::new(File::from(output))) })
+        Ok(Self { output: Arc::new(Mutex::new(Output::Pipe(File::from(output)))) })
     }
 
     /// Says that requests are read, and where.
@@ -286,7 +336,10 @@ impl Replies {
     fn write(&self, record: &str) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         // A full pipe takes nothing of a record this short. A shell that is gone is noticed at the input.
-        let _ = output.write_all(record.as_bytes());
+        let _ = match &mut *output {
+            Output::Pipe(pipe) => pipe.write_all(record.as_bytes()),
+            Output::Mailbox(mailbox) => mailbox.leave(record),
+        };
     }
 }
 
@@ -342,7 +395,8 @@ mod tests {
     #[test]
     fn records_may_arrive_in_pieces() {
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let mut requests = Requests { input: read.into(), fifo: None, shell: None, unread: Vec::new() };
+        let mut requests =
+            Requests { input: read.into(), fifo: None, writer: None, shell: None, unread: Vec::new() };
         let mut write = File::from(write);
         write.write_all(b"1\x1ftype\x1f2\x1fls\x002\x1ftype\x1f3\x1fls").unwrap();
         assert_eq!(requests.wait().unwrap().unwrap().len(), 1);

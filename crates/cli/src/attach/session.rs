@@ -82,6 +82,7 @@ impl Session {
         for request in requests {
             match request {
                 Request::Complete { seq, asked, buffer } => newest = Some((seq, asked, buffer)),
+                Request::Nudge => self.replies.nudge(),
                 Request::Prompt { cwd, ran } => {
                     newest = None;
                     self.prompt(cwd, ran);

@@ -1,0 +1,89 @@
+//! Replies to a shell that can't wait for a pipe and a key at once: the newest lies in a file, a signal tells of it.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Sender},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a signal is held back. fish handles it between two commands too, and what is drawn must come after what
+/// it draws itself for the key that led to the request.
+const DELAY: Duration = Duration::from_millis(2);
+
+/// The file and who is told. Whoever made it removes the file: the last owner is a thread that never ends.
+#[derive(Debug)]
+pub struct Mailbox {
+    path: PathBuf,
+    signals: Sender<()>,
+}
+
+impl Mailbox {
+    /// Leaves replies to that shell in that file, which lies in a directory closed to others.
+    pub fn new(path: PathBuf, shell: Pid) -> Self {
+        let (signals, wanted) = mpsc::channel();
+        thread::spawn(move || {
+            while wanted.recv().is_ok() {
+                thread::sleep(DELAY);
+                // One signal tells of everything that came meanwhile.
+                while wanted.try_recv().is_ok() {}
+                // Ignored by default, so a shell without a handler is safe. One that is gone is noticed elsewhere.
+                let _ = kill_process(shell, Signal::URG);
+            }
+        });
+        Self { path, signals }
+    }
+
+    /// The mailbox that belongs to a pipe.
+    pub fn beside(pipe: &Path) -> PathBuf {
+        pipe.with_extension(format!(
+            "{}.reply",
+            pipe.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+        ))
+    }
+
+    /// Replaces what lies there, all at once, and tells the shell.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn leave(&self, record: &str) -> io::Result<()> {
+        let new = self.path.with_extension("new");
+        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(record.as_bytes())?;
+        fs::rename(&new, &self.path)?;
+        self.signal();
+        Ok(())
+    }
+
+    /// Tells the shell.
+    pub fn signal(&self) {
+        // The thread lives as long as the sender.
+        let _ = self.signals.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_reply_lies_there_for_the_user_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Mailbox::beside(&dir.path().join("attach.7"));
+        assert!(path.ends_with("attach.7.reply"));
+        // SIGURG is ignored by this process too.
+        let mailbox = Mailbox::new(path.clone(), rustix::process::getpid());
+        mailbox.leave("1\x1fadd\0").unwrap();
+        mailbox.leave("2\x1fadd\0").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2\x1fadd\0");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+    }
+}

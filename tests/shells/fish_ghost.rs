@@ -1,0 +1,30 @@
+//! fish: ghost text as it is typed.
+
+mod answers;
+mod keys;
+mod life;
+
+use crate::util::{home::Home, terminal::Terminal};
+
+/// A fish that has read nothing but these settings and the integration, at its first prompt. `None` where there is no
+/// fish.
+fn start(home: &Home, settings: &str) -> Option<Terminal> {
+    start_sized(home, settings, 24, 80)
+}
+
+fn start_sized(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
+    super::fish::start_in_mode(home, "type", settings, rows, columns)
+}
+
+/// Waits for a line without a ghost.
+fn wait_plain(terminal: &Terminal, row: &str) {
+    terminal.wait(&format!("{row:?} without a ghost"), |screen| {
+        screen.ghost.is_empty() && screen.last_row() == row
+    });
+}
+
+/// Empties the line.
+fn clear(terminal: &Terminal) {
+    terminal.send("\x05\x15");
+    terminal.wait_row(">");
+}
