@@ -5,7 +5,8 @@
 # Keys, all of which do what they did before when there is nothing to accept:
 #   what moves right or to the end (Right, Ctrl-F, End, Ctrl-E)   accept the suggestion
 #   what moves right by a word (Alt-Right, Alt-F)                 accept its next word
-#   Alt-], Alt-[                                                  next and previous suggestion
+#   Alt-], Alt-{                                                  next and previous suggestion (what Alt-[ sends
+#                                                                 begins other keys, for whose rest fish would wait)
 #   Ctrl-Space                                                    ask now
 #   Esc                                                           dismiss (in vi mode it leaves insert mode)
 #
@@ -148,13 +149,14 @@ function _nemoterm_wipe
 end
 
 function _nemoterm_forget
+    # First, as a signal may come between any two of these.
+    set -e _nemoterm_now
     _nemoterm_wipe
     set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
     set -g _nemoterm_found
     set -g _nemoterm_replaces 0
     set -g _nemoterm_step 0
     set -g _nemoterm_chosen 0
-    set -e _nemoterm_now
 end
 
 # Draws after the cursor. The characters are inserted from the last to the first, all at the cursor, so that what has no
@@ -342,14 +344,12 @@ end
 
 function _nemoterm_done
     set -e _nemoterm_busy
-    if set -q _nemoterm_missed
-        set -e _nemoterm_missed
-        _nemoterm_send 0 nudge
-    end
+    set -q _nemoterm_missed; or return 0
+    set -e _nemoterm_missed
+    _nemoterm_send 0 nudge
 end
 
 function _nemoterm_backspace
-    set -g _nemoterm_busy
     set -l line (commandline --current-buffer)
     if set -q line[2]; or set -q _nemoterm_aside; or commandline --paging-mode
         or test (commandline --cursor) -ne (string length -- "$line")
@@ -359,7 +359,7 @@ function _nemoterm_backspace
         _nemoterm_look (string replace --regex '.\p{M}*$' '' -- "$line")
     end
     commandline --function backward-delete-char
-    _nemoterm_done
+    return 0
 end
 
 # Before what any other key does.
@@ -396,9 +396,7 @@ function _nemoterm_accept
     else
         commandline --insert -- $rest
     end
-    set -g _nemoterm_busy
     _nemoterm_look
-    _nemoterm_done
 end
 
 function _nemoterm_accept_word
@@ -407,11 +405,9 @@ function _nemoterm_accept_word
         _nemoterm_accept
         return 0
     end
-    set -g _nemoterm_busy
     # Blanks, then everything up to the next blank or slash, which belongs to it.
     commandline --insert -- (string match --regex '^\s*[^\s/]*/?' -- $_nemoterm_ghost)
     _nemoterm_look
-    _nemoterm_done
     return 0
 end
 
@@ -441,6 +437,12 @@ function _nemoterm_ask_now
         _nemoterm_hotkey
         return
     end
+    set -g _nemoterm_busy
+    _nemoterm_ask_client
+    _nemoterm_done
+end
+
+function _nemoterm_ask_client
     if _nemoterm_visible; and test "$_nemoterm_asked" = ask
         _nemoterm_move 1
         return
@@ -463,8 +465,13 @@ end
 # What a key does: one of our functions, named without its beginning, then what the key did before, unless ours says
 # that this was all.
 function _nemoterm_run
-    _nemoterm_$argv[1]; and return
+    set -g _nemoterm_busy
+    if _nemoterm_$argv[1]
+        _nemoterm_done
+        return
+    end
     _nemoterm_before
+    set -e _nemoterm_busy
     for command in $argv[2..-1]
         # fish 3 takes either functions of its own or commands for one key.
         if contains -- $command $_nemoterm_functions
@@ -547,7 +554,7 @@ function _nemoterm_bind_keys
     end
     # Keys of one's own, and those that usually do nothing.
     set -q NEMOTERM_KEY_NEXT; or set -l NEMOTERM_KEY_NEXT \e']'
-    set -q NEMOTERM_KEY_PREVIOUS; or set -l NEMOTERM_KEY_PREVIOUS \e'['
+    set -q NEMOTERM_KEY_PREVIOUS; or set -l NEMOTERM_KEY_PREVIOUS \e'{'
     for what in ACCEPT WORD NEXT PREVIOUS DISMISS
         set -l name NEMOTERM_KEY_$what
         set -l function (string replace word accept_word -- (string lower $what))
@@ -631,15 +638,15 @@ function _nemoterm_mode_prompt
     set -l text
     set -q argv[1]; and set text ($argv)
     if set -q _nemoterm_active; and test "$_nemoterm_active" = typing
+        set -g _nemoterm_busy
         set -l line (commandline --current-buffer)
-        _nemoterm_wipe
-        set -e _nemoterm_now
         if test "$line" != "$_nemoterm_seen"; and string match --quiet --regex '[^\x00-\x7f]$' -- "$line"
-            set -g _nemoterm_busy
             _nemoterm_look
-            _nemoterm_done
+        else
+            _nemoterm_forget
         end
         set -g _nemoterm_seen "$line"
+        _nemoterm_done
     end
     set -q _nemoterm_active; and set -g _nemoterm_active typing
     if test -n "$text"

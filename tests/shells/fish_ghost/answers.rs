@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{clear, start, start_sized, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, HOSTILE, METACHARACTERS, RIGHT, knowing};
 use crate::util::{
+    eventually,
     fake::{Answer, Fake},
     home::Home,
 };
@@ -38,7 +39,11 @@ fn a_late_reply_to_a_line_that_has_gone_is_not_shown() {
     terminal.send("cat");
     daemon.wait_line("cat");
     terminal.send("\r");
-    terminal.send("typed into cat\r\x04");
+    terminal.wait("cat", |screen| screen.cursor == (2, 0));
+    eventually("the answer", || daemon.answered() > 0);
+    terminal.send("typed into cat\r");
+    terminal.wait("cat's echo", |screen| screen.rows.len() == 4);
+    terminal.send("\x04");
     terminal.wait_output("typed into cat");
     terminal.send("cat ");
     terminal.wait_ghost("fresh");
@@ -157,8 +162,9 @@ fn a_line_and_a_ghost_at_the_margin() {
     terminal.send("a".repeat(19));
     terminal.wait("a ghost of one", |screen| screen.ghost == "a" && screen.cursor.1 == 29);
     terminal.send("a");
-    terminal
-        .wait("the ghost in the next row", |screen| screen.ghost.ends_with("ccc") && screen.cursor.1 == 0);
+    terminal.wait("the ghost in the next row", |screen| {
+        screen.ghost == "aaaaaaaaabbbbbbbbbbbbbbbbbbbbb" && screen.cursor.1 == 0
+    });
     terminal.send(RIGHT);
     let screen =
         terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.text().ends_with("ccccc"));

@@ -134,9 +134,9 @@ fn alternatives_are_one_key_away() {
     terminal.wait_ghost("ench");
     terminal.send("\x1b]");
     terminal.wait_ghost("uild one");
-    terminal.send("\x1b[");
+    terminal.send("\x1b{");
     terminal.wait_ghost("ench");
-    terminal.send("\x1b[");
+    terminal.send("\x1b{");
     terminal.wait_ghost("uild all");
     terminal.send(ALT_RIGHT);
     terminal.wait_ghost(" all");
@@ -256,7 +256,7 @@ fn the_history_and_the_pager_are_searched_as_before() {
     terminal.wait("the search", |screen| screen.text().contains("search:"));
     terminal.send("fir");
     terminal.wait("what was found", |screen| {
-        screen.rows.iter().any(|row| row == "> true first")
+        screen.rows.iter().filter(|row| *row == "> true first").count() == 2
             && screen.rows.iter().any(|row| row == "search: fir")
     });
     terminal.send("\r");
@@ -297,7 +297,11 @@ fn in_vi_mode_too() {
     terminal.send(RIGHT);
     wait_plain(&terminal, "> echo abcdef");
     // Switched back and forth.
-    terminal.send("\x1bddifish_default_key_bindings\r");
+    terminal.send("\x1b");
+    terminal.wait("command mode", |screen| screen.cursor.1 == 12);
+    terminal.send("dd");
+    wait_plain(&terminal, ">");
+    terminal.send("ifish_default_key_bindings\r");
     terminal.wait("a new prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
     terminal.send("echo ab");
     terminal.wait_ghost("cdef");
@@ -313,7 +317,9 @@ fn a_paste_is_no_question() {
     let lines: Vec<String> = (0..10).map(|i| format!("echo pasted {i}")).collect();
     terminal.send(format!("\x1b[200~{}\x1b[201~", lines.join("\r")));
     terminal.wait("the paste", |screen| screen.text().contains("pasted 9") && screen.ghost.is_empty());
-    terminal.send("\x03echo x");
+    terminal.send("\x03");
+    terminal.wait("a new prompt", |screen| screen.last_row() == ">");
+    terminal.send("echo x");
     terminal.wait_ghost("1");
     assert!(!daemon.requests().iter().any(|request| request.line.contains("pasted")));
 }

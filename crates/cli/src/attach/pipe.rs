@@ -262,11 +262,18 @@ fn sweep(dir: &Path) {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw)
-            && rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+            && has_ended(pid)
         {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether a process has ended, even where nobody has asked how: a zombie has no program any more.
+fn has_ended(pid: Pid) -> bool {
+    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+        || Path::new("/proc/self/exe").exists()
+            && fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).is_err()
 }
 
 /// How the shell is answered. Clones write to the same place.
