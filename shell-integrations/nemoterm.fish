@@ -219,11 +219,17 @@ end
 function _nemoterm_signalled --on-signal SIGURG
     set -q _nemoterm_fifo; or return 0
     set -g _nemoterm_unanswered 0
-    # Between two commands of a function for a key: fish has not drawn the line yet.
     if set -q _nemoterm_busy
         set -g _nemoterm_missed
         return 0
     end
+    # Called from a command of a function for a key, be it the last: fish has not drawn the line yet.
+    if status stack-trace | string match --quiet '*called on line*'
+        set -g _nemoterm_deferred (math $_nemoterm_deferred + 1)
+        test $_nemoterm_deferred -gt 50; or _nemoterm_send 0 nudge
+        return 0
+    end
+    set -g _nemoterm_deferred 0
     set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
     if test -r $_nemoterm_fifo.reply
         set -l reply
@@ -268,11 +274,25 @@ end
 
 # --- asking ---------------------------------------------------------------------------------------------------
 
+# As long as a function waits for the signal of Ctrl-C, that ends none of ours while it draws, and is kept for the line.
+# Commands, completions and prompts have to be ended by it, so this is there only after keys of ours.
+function _nemoterm_arm
+    functions --query _nemoterm_interrupted; and return
+    function _nemoterm_interrupted --on-signal SIGINT
+        true
+    end
+end
+
+function _nemoterm_disarm
+    functions --erase _nemoterm_interrupted
+end
+
 # Asks about the line as it is known; `type` as it is typed, `ask` when the user wants to know.
 function _nemoterm_ask
     set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
     set -g _nemoterm_for $_nemoterm_now
     set -g _nemoterm_asked $argv[1]
+    _nemoterm_arm
     _nemoterm_send $_nemoterm_sequence $argv[1] (string length -- "$_nemoterm_now") "$_nemoterm_now"
 end
 
@@ -365,6 +385,7 @@ end
 # Before what any other key does.
 function _nemoterm_before
     set -q _nemoterm_now; and _nemoterm_forget
+    _nemoterm_disarm
     return 1
 end
 
@@ -665,6 +686,7 @@ function _nemoterm_prompt --on-event fish_prompt
     set -g _nemoterm_ran
     set -e _nemoterm_active
     set -e _nemoterm_busy
+    _nemoterm_disarm
     _nemoterm_forget
     if test -n "$NEMOTERM_OFF" -o "$NEMOTERM_MODE" = hotkey
         _nemoterm_unbind_keys
@@ -698,6 +720,7 @@ end
 # Nothing is drawn while a command runs, nor when it reads a line with `read`.
 function _nemoterm_preexec --on-event fish_preexec
     set -e _nemoterm_active
+    _nemoterm_disarm
     _nemoterm_forget
 end
 
@@ -721,6 +744,7 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_ran           # the command line that was run last, and its exit status
     set -g _nemoterm_status 0
     set -g _nemoterm_prompts 0     # how many mode prompts there were before ours
+    set -g _nemoterm_deferred 0    # how often in a row a signal came when nothing could be drawn
     set -g _nemoterm_failures 0    # how often in a row the client was missing
     set -g _nemoterm_pause 0       # for how many prompts it is left alone
 end
