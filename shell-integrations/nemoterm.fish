@@ -104,19 +104,29 @@ function _nemoterm_detach
     _nemoterm_give_back
 end
 
-# Writes a record. A client that is gone or does not read costs nothing: it is left before the pipe is full.
+# Whether the client has not read for so long that its pipe may be full.
+function _nemoterm_is_stuck
+    test $_nemoterm_unanswered -ge 48
+end
+
+# Writes a record. A client that is gone or does not read costs nothing: it is left alone before its pipe is full, until
+# it signals that it reads again.
 function _nemoterm_send
     set -q _nemoterm_fifo; or return 1
-    set -g _nemoterm_unanswered (math $_nemoterm_unanswered + 1)
-    if not test -p $_nemoterm_fifo -a -e $_nemoterm_alive -a $_nemoterm_unanswered -lt 48
+    if not test -p $_nemoterm_fifo -a -e $_nemoterm_alive
         _nemoterm_detach
         return 1
     end
+    _nemoterm_is_stuck; and return 1
     set -l record (string join \x1f -- $argv)
+    set -l length (string length -- "$record")
     # Characters, of up to four bytes; a record this short goes into a pipe as a whole.
-    test (string length -- "$record") -le 1000; or return 1
+    test $length -le 1000; or return 1
+    # Counted in pieces of at most 1000 bytes, of which a pipe holds 64.
+    set -l before $_nemoterm_unanswered
+    set -g _nemoterm_unanswered (math "$before + 1 + floor($length / 250)")
     printf '%s\0' "$record" >$_nemoterm_fifo
-    if test (math $_nemoterm_unanswered % 12) -eq 0
+    if test (math "floor($before / 12)") -ne (math "floor($_nemoterm_unanswered / 12)")
         printf '%s\0' 0\x1fnudge >$_nemoterm_fifo
     end
 end
@@ -274,12 +284,14 @@ end
 
 # --- asking ---------------------------------------------------------------------------------------------------
 
-# As long as a function waits for the signal of Ctrl-C, that ends none of ours while it draws, and is kept for the line.
-# Commands, completions and prompts have to be ended by it, so this is there only after keys of ours.
+# A Ctrl-C that comes while a function of ours runs would end that and not the line. One that waits for its signal
+# is called afterwards. Commands, completions and prompts have to be ended by it, so it is there only after keys of ours.
 function _nemoterm_arm
     functions --query _nemoterm_interrupted; and return
     function _nemoterm_interrupted --on-signal SIGINT
-        true
+        _nemoterm_forget
+        # Where fish has done so already the line is empty, and nothing happens.
+        commandline --function cancel-commandline
     end
 end
 
@@ -706,7 +718,7 @@ function _nemoterm_prompt --on-event fish_prompt
     else
         set -g _nemoterm_failures 0
     end
-    if not set -q _nemoterm_fifo; or test -e (string replace --regex '[^/]*$' off -- $_nemoterm_fifo)
+    if not set -q _nemoterm_fifo; or _nemoterm_is_stuck; or test -e (string replace --regex '[^/]*$' off -- $_nemoterm_fifo)
         _nemoterm_give_back
         return 0
     end
