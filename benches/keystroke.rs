@@ -1,6 +1,6 @@
-//! From a key to what it brings on the screen: `cargo bench --bench keystroke -- [--shell bash] [--keys N] [--rate N] [--json]`.
+//! From a key to what it brings on the screen: `cargo bench --bench keystroke -- [--shell bash|fish] [--keys N] [--rate N] [--json]`.
 //!
-//! A terminal types recorded lines into a bare zsh or bash and into the same shell with nemoterm and a daemon with the
+//! A terminal types recorded lines into a bare zsh, bash or fish and into the same shell with nemoterm and a daemon with the
 //! embedded model, one line here and one line there, at the speed of a fast typist. Reported are
 //!
 //! - the echo: from writing the key to the terminal until the cursor has moved, with and without nemoterm;
@@ -59,10 +59,12 @@ fn main() {
     };
     let (keys, rate) = (number("--keys", 200) as usize, number("--rate", 8).max(1));
     let pause = Duration::from_millis(1000 / rate);
-    let name = if arguments.iter().any(|argument| argument == "bash") { "bash" } else { "zsh" };
+    let asked = |name: &&&str| arguments.iter().any(|argument| argument == **name);
+    let name = ["bash", "fish"].iter().find(asked).copied().unwrap_or("zsh");
     let Some(shell) = util::find(name) else { return };
     let bare_shell: &[&str] = match name {
         "bash" => &["--noprofile", "--norc", "-i"],
+        "fish" => &["--no-config", "-i"],
         _ => &["-f", "-i"],
     };
     let builtin = nemoterm().with_file_name("libnemoterm_bash.so");
@@ -79,12 +81,20 @@ fn main() {
         command.env_remove("NEMOTERM_AUTOSTART").env("NEMOTERM_DAEMON", nemotermd()).args(bare_shell);
         let terminal = Terminal::spawn(command);
         terminal.wait("a prompt", |screen| screen.cursor.1 > 0);
-        terminal.send(format!("PS1='> '; HISTFILE=~/.history; {rc} clear\r"));
+        let prompt = match name {
+            "fish" => "function fish_prompt; printf '> '; end;",
+            _ => "PS1='> '; HISTFILE=~/.history;",
+        };
+        terminal.send(format!("{prompt} {rc} clear\r"));
         terminal.wait("the prompt", |screen| screen.rows == [">"] && screen.cursor == (0, 2));
         terminal
     };
     let bare = start("");
-    let with = start(&format!("eval \"$({} init {name})\";", nemoterm().display()));
+    let program = nemoterm().display();
+    let with = start(&match name {
+        "fish" => format!("set -g NEMOTERM_MODE type; {program} init fish | source;"),
+        _ => format!("eval \"$({program} init {name})\";"),
+    });
     let _daemon = StopsDaemon(&home);
     // The model is loaded before anyone measures.
     let mut warm = home.command(nemoterm());

