@@ -14,7 +14,7 @@
 #   NEMOTERM_KEY_ACCEPT, NEMOTERM_KEY_WORD, NEMOTERM_KEY_NEXT, NEMOTERM_KEY_PREVIOUS, NEMOTERM_KEY_ASK,
 #   NEMOTERM_KEY_DISMISS   lists of keys as `bind` takes them; an empty list binds none
 #   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (default); "type" suggests
-#                          as you type, which still costs 3 to 4 ms a key and has lost a Ctrl-C in a hundred
+#                          as you type, which still costs 2 to 4 ms a key and can lose a Ctrl-C
 #   NEMOTERM_OFF           anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #

@@ -1,5 +1,5 @@
-//! fish: ghost text as it is typed, which is not the default yet, because it is not steady yet: one run in three of these
-//! tests fails beside a busy compiler. They run where `NEMOTERM_TEST_FISH_TYPE` is set.
+//! fish: ghost text as it is typed, which is not the default yet, because it is not steady yet: three runs of these
+//! tests in seven failed beside a busy compiler. They run where `NEMOTERM_TEST_FISH_TYPE` is set.
 
 mod answers;
 mod keys;
