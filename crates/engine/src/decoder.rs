@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use candle_core::Result;
 
-use crate::backend::{Backend, RopeTable};
-use crate::config::{Activation, Config, NormKind};
+use crate::backend::{Attention, Backend, RopeTable};
+use crate::config::{Activation, Config, NormKind, Rope};
 use crate::error::LoadError;
+use crate::family::Family;
 use crate::weights::{Checkpoint, RawTensor};
 
 /// A loaded network, whatever it runs on.
@@ -29,11 +30,17 @@ struct Block<B: Backend> {
     attention_norm: B::Norm,
     /// Queries, keys and values side by side.
     qkv: B::Linear,
+    query_norm: Option<B::Norm>,
+    key_norm: Option<B::Norm>,
     attention_output: B::Linear,
+    post_attention_norm: Option<B::Norm>,
     feed_forward_norm: B::Norm,
     /// Gate and up side by side, or up alone.
     up: B::Linear,
     down: B::Linear,
+    post_feed_forward_norm: Option<B::Norm>,
+    /// Positions that the attention sees, where it does not see all.
+    window: Option<usize>,
 }
 
 pub(crate) struct Decoder<B: Backend> {
@@ -46,6 +53,8 @@ pub(crate) struct Decoder<B: Backend> {
     output_norm: B::Norm,
     output: B::Linear,
     rope: B::Rope,
+    /// Of the layers with a window.
+    local_rope: Option<B::Rope>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -60,59 +69,72 @@ impl<B: Backend> Decoder<B> {
         let attention = &config.attention;
         let (hidden, feed_forward) = (config.hidden, config.feed_forward);
         let weight = |name: &str, layer: usize, rows: usize, width: usize| {
-            let name = name.replace("{}", &layer.to_string());
-            refuse_bias(checkpoint, &name)?;
-            checkpoint.get(&format!("{name}.weight"), &[rows, width])
+            checkpoint.get(&format!("{}.weight", numbered(name, layer)), &[rows, width])
         };
-        let norm = |name: &str, layer: usize| -> std::result::Result<B::Norm, LoadError> {
-            let name = name.replace("{}", &layer.to_string());
-            let mut scale = checkpoint.get(&format!("{name}.weight"), &[hidden])?.to_f32();
+        let linear = |parts: &[(&str, usize)], layer: usize, width: usize, biased: bool| {
+            let weights = parts.iter().map(|&(name, rows)| weight(name, layer, rows, width));
+            let weights = weights.collect::<std::result::Result<_, LoadError>>()?;
+            let bias = linear_bias(checkpoint, parts, layer, biased)?;
+            std::result::Result::<_, LoadError>::Ok(backend.linear(weights, bias)?)
+        };
+        let norm = |name: &str, layer: usize, width: usize| -> std::result::Result<B::Norm, LoadError> {
+            let name = numbered(name, layer);
+            let mut scale = checkpoint.get(&format!("{name}.weight"), &[width])?.to_f32();
             for w in &mut scale {
                 *w += config.norm_offset;
             }
             let bias = match config.family.norm {
                 NormKind::Rms => Vec::new(),
-                NormKind::Layer => checkpoint.get(&format!("{name}.bias"), &[hidden])?.to_f32(),
+                NormKind::Layer => checkpoint.get(&format!("{name}.bias"), &[width])?.to_f32(),
             };
             Ok(backend.norm(config.family.norm, config.norm_epsilon, scale, bias)?)
         };
 
+        let biases = config.biases;
+        let (queries, keys) = (attention.query_width(), attention.kv_width());
         // Not reserved: the number of layers is a claim of the file until their tensors were found.
         let mut blocks = Vec::new();
         for layer in 0..config.layers {
-            let qkv = vec![
-                weight(names.query, layer, attention.query_width(), hidden)?,
-                weight(names.key, layer, attention.kv_width(), hidden)?,
-                weight(names.value, layer, attention.kv_width(), hidden)?,
-            ];
-            let up = match config.family.activation {
-                Activation::ReluSquared => vec![weight(names.up, layer, feed_forward, hidden)?],
-                Activation::SiluGate => vec![
-                    weight(names.gate, layer, feed_forward, hidden)?,
-                    weight(names.up, layer, feed_forward, hidden)?,
-                ],
+            let up: &[_] = match config.family.activation {
+                Activation::ReluSquared => &[(names.up, feed_forward)],
+                Activation::SiluGate | Activation::GeluGate => {
+                    &[(names.gate, feed_forward), (names.up, feed_forward)]
+                }
             };
-            let attention_output = weight(names.attention_output, layer, hidden, attention.query_width())?;
-            let down = weight(names.down, layer, hidden, feed_forward)?;
+            let qkv = [(names.query, queries), (names.key, keys), (names.value, keys)];
+            let optional_norm =
+                |wanted: bool, name: &str, width: usize| wanted.then(|| norm(name, layer, width)).transpose();
+            let Family { query_key_norm, post_norm, .. } = *config.family;
             blocks.push(Block {
-                attention_norm: norm(names.attention_norm, layer)?,
-                qkv: backend.linear(qkv)?,
-                attention_output: backend.linear(vec![attention_output])?,
-                feed_forward_norm: norm(names.feed_forward_norm, layer)?,
-                up: backend.linear(up)?,
-                down: backend.linear(vec![down])?,
+                attention_norm: norm(names.attention_norm, layer, hidden)?,
+                qkv: linear(&qkv, layer, hidden, biases.qkv)?,
+                query_norm: optional_norm(query_key_norm, names.query_norm, attention.head_dim)?,
+                key_norm: optional_norm(query_key_norm, names.key_norm, attention.head_dim)?,
+                attention_output: linear(
+                    &[(names.attention_output, hidden)],
+                    layer,
+                    queries,
+                    biases.attention_output,
+                )?,
+                post_attention_norm: optional_norm(post_norm, names.post_attention_norm, hidden)?,
+                feed_forward_norm: norm(names.feed_forward_norm, layer, hidden)?,
+                up: linear(up, layer, hidden, biases.feed_forward)?,
+                down: linear(&[(names.down, hidden)], layer, feed_forward, biases.feed_forward)?,
+                post_feed_forward_norm: optional_norm(post_norm, names.post_feed_forward_norm, hidden)?,
+                window: config.local(layer).map(|local| local.window),
             });
         }
 
         let embedding = weight(names.embedding, 0, config.vocabulary, hidden)?;
         let output = output_matrix(&config, checkpoint, &embedding)?;
-        let rope = backend.rope(rope_table(&config, context))?;
+        let rope = |rope: &Rope| backend.rope(rope_table(rope, attention.rotary_dim, context));
         Ok(Self {
             embedding: backend.embedding(embedding)?,
             blocks,
-            output_norm: norm(names.output_norm, 0)?,
-            output: backend.linear(vec![output])?,
-            rope,
+            output_norm: norm(names.output_norm, 0, hidden)?,
+            output: backend.linear(vec![output], None)?,
+            rope: rope(&config.rope)?,
+            local_rope: config.local.as_ref().map(|local| rope(&local.rope)).transpose()?,
             context,
             config,
             backend,
@@ -122,15 +144,20 @@ impl<B: Backend> Decoder<B> {
     fn forward(&self, caches: &mut [B::Kv], tokens: &[u32], start: usize, rows: usize) -> Result<Vec<f32>> {
         let backend = &self.backend;
         let mut x = backend.embed(&self.embedding, tokens)?;
+        if let Some(factor) = self.config.embedding_scale {
+            backend.scale(&mut x, factor)?;
+        }
         for (block, kv) in self.blocks.iter().zip(caches) {
             let normed = backend.apply_norm(&block.attention_norm, &x)?;
             let qkv = backend.apply(&block.qkv, &normed)?;
-            let attended = backend.attend(qkv, kv, &self.rope, &self.config.attention, start)?;
-            backend.add(&mut x, backend.apply(&block.attention_output, &attended)?)?;
+            let attended = backend.attend(qkv, kv, &self.attention(block), start)?;
+            let attended = backend.apply(&block.attention_output, &attended)?;
+            backend.add(&mut x, self.normed(block.post_attention_norm.as_ref(), attended)?)?;
             let normed = backend.apply_norm(&block.feed_forward_norm, &x)?;
             let up = backend.apply(&block.up, &normed)?;
             let activated = backend.activate(self.config.family.activation, up)?;
-            backend.add(&mut x, backend.apply(&block.down, &activated)?)?;
+            let fed = backend.apply(&block.down, &activated)?;
+            backend.add(&mut x, self.normed(block.post_feed_forward_norm.as_ref(), fed)?)?;
         }
         if rows == 0 {
             return Ok(Vec::new());
@@ -138,6 +165,25 @@ impl<B: Backend> Decoder<B> {
         let x = backend.skip_rows(x, tokens.len() - rows)?;
         let normed = backend.apply_norm(&self.output_norm, &x)?;
         backend.read(backend.apply(&self.output, &normed)?)
+    }
+
+    /// Rows after a norm that only some families have.
+    fn normed(&self, norm: Option<&B::Norm>, x: B::Hidden) -> Result<B::Hidden> {
+        match norm {
+            Some(norm) => self.backend.apply_norm(norm, &x),
+            None => Ok(x),
+        }
+    }
+
+    fn attention<'a>(&'a self, block: &'a Block<B>) -> Attention<'a, B> {
+        let local_rope = self.local_rope.as_ref().filter(|_| block.window.is_some());
+        Attention {
+            shape: &self.config.attention,
+            rope: local_rope.unwrap_or(&self.rope),
+            query_norm: block.query_norm.as_ref(),
+            key_norm: block.key_norm.as_ref(),
+            window: block.window,
+        }
     }
 }
 
@@ -192,14 +238,31 @@ impl<B: Backend> Session for DecoderSession<B> {
     }
 }
 
-/// A bias that the block would leave out must not pass unnoticed.
-fn refuse_bias(checkpoint: &Checkpoint, name: &str) -> std::result::Result<(), LoadError> {
-    let bias = format!("{name}.bias");
-    if checkpoint.tensors.contains_key(&bias) {
-        let what = format!("the bias \"{bias}\" on a linear layer");
-        return Err(LoadError::Unsupported { file: checkpoint.file.clone(), what });
+/// The name of a tensor of a layer.
+fn numbered(name: &str, layer: usize) -> String {
+    name.replace("{}", &layer.to_string())
+}
+
+/// The biases of matrices whose outputs stand side by side: all of them where the configuration says so, else those
+/// that are in the file, because weights must not be left out unnoticed. `None` where there are none at all.
+fn linear_bias(
+    checkpoint: &Checkpoint,
+    parts: &[(&str, usize)],
+    layer: usize,
+    required: bool,
+) -> std::result::Result<Option<Vec<f32>>, LoadError> {
+    let mut bias = Vec::new();
+    let mut found = false;
+    for &(name, rows) in parts {
+        let name = format!("{}.bias", numbered(name, layer));
+        if required || checkpoint.tensors.contains_key(&name) {
+            bias.extend(checkpoint.get(&name, &[rows])?.to_f32());
+            found = true;
+        } else {
+            bias.resize(bias.len() + rows, 0.0);
+        }
     }
-    Ok(())
+    Ok(found.then_some(bias))
 }
 
 /// The output matrix: its own, or the embedding where they are tied.
@@ -209,6 +272,11 @@ fn output_matrix(
     embedding: &RawTensor,
 ) -> std::result::Result<RawTensor, LoadError> {
     let name = format!("{}.weight", config.names.output);
+    let bias = format!("{}.bias", config.names.output);
+    if checkpoint.tensors.contains_key(&bias) {
+        let what = format!("the bias \"{bias}\" of the output matrix");
+        return Err(LoadError::Unsupported { file: checkpoint.file.clone(), what });
+    }
     let tied = config.tied.unwrap_or_else(|| !checkpoint.tensors.contains_key(&name));
     if tied {
         return Ok(embedding.clone());
@@ -217,8 +285,8 @@ fn output_matrix(
 }
 
 /// Cosines and sines for every position, computed in f64.
-fn rope_table(config: &Config, positions: usize) -> RopeTable {
-    let frequencies = config.rope_frequencies();
+fn rope_table(rope: &Rope, rotary_dim: usize, positions: usize) -> RopeTable {
+    let frequencies = rope.frequencies(rotary_dim);
     let angle = |p: usize| frequencies.iter().map(move |f| p as f64 * f);
     RopeTable {
         cos: (0..positions).flat_map(|p| angle(p).map(|a| a.cos() as f32)).collect(),

@@ -4,11 +4,12 @@
 use crate::config::{Activation, NormKind, RopeStyle};
 use crate::error::LoadError;
 
-/// One family.
+/// One family. The fields that only some families need are given by [`PLAIN`].
 #[derive(Debug)]
 pub(crate) struct Family {
     /// `architectures[0]` in `config.json`.
     pub(crate) hf_architecture: &'static str,
+    pub(crate) hf_names: &'static Names,
     /// `general.architecture` in GGUF.
     pub(crate) gguf_architecture: &'static str,
     pub(crate) norm: NormKind,
@@ -18,16 +19,56 @@ pub(crate) struct Family {
     pub(crate) norm_epsilon: f32,
     /// Name of the norm's epsilon in GGUF, after the architecture.
     pub(crate) gguf_epsilon: &'static str,
+    /// Each query and key is normalised before it is rotated.
+    pub(crate) query_key_norm: bool,
+    /// What attention and feed-forward give is normalised before it is added.
+    pub(crate) post_norm: bool,
     pub(crate) activation: Activation,
     /// The activation's name in `config.json`.
     pub(crate) hidden_act: &'static str,
+    /// Queries, keys and values have a bias.
+    pub(crate) qkv_bias: bool,
+    /// Rows of the embedding are multiplied by the root of their width.
+    pub(crate) scaled_embedding: bool,
+    /// When `config.json` has none.
+    pub(crate) rope_theta: f64,
     /// When `config.json` has none.
     pub(crate) partial_rotary_factor: f64,
     pub(crate) gguf_rope_style: RopeStyle,
+    /// Every so many-th layer sees all positions, the others a window of them.
+    pub(crate) window_pattern: Option<usize>,
+    /// Of layers with a window, where it is not that of the others.
+    pub(crate) local_rope_theta: Option<f64>,
+    /// The factor of the scores by layers, hidden size and heads, where it is not `1 / sqrt(head_dim)` and GGUF has no
+    /// key for it.
+    pub(crate) gguf_scale: fn(usize, usize, usize) -> Option<f64>,
 }
 
-static FAMILIES: [Family; 2] = [
-    // Minitron: modeling_nemotron.py in the transformers library.
+/// What most families have in common.
+const PLAIN: Family = Family {
+    hf_architecture: "",
+    hf_names: &HF_NAMES,
+    gguf_architecture: "",
+    norm: NormKind::Rms,
+    hf_norm_offset: 0.0,
+    norm_epsilon: 1e-6,
+    gguf_epsilon: "attention.layer_norm_rms_epsilon",
+    query_key_norm: false,
+    post_norm: false,
+    activation: Activation::SiluGate,
+    hidden_act: "silu",
+    qkv_bias: false,
+    scaled_embedding: false,
+    rope_theta: 10_000.0,
+    partial_rotary_factor: 1.0,
+    gguf_rope_style: RopeStyle::Halves,
+    window_pattern: None,
+    local_rope_theta: None,
+    gguf_scale: |_, _, _| None,
+};
+
+static FAMILIES: [Family; 5] = [
+    // Minitron: modeling_nemotron.py in the transformers library, as for the names that follow.
     Family {
         hf_architecture: "NemotronForCausalLM",
         gguf_architecture: "nemotron",
@@ -38,20 +79,38 @@ static FAMILIES: [Family; 2] = [
         activation: Activation::ReluSquared,
         hidden_act: "relu2",
         partial_rotary_factor: 0.5,
-        gguf_rope_style: RopeStyle::Halves,
+        ..PLAIN
     },
-    // Llama and its many descendants: modeling_llama.py in the transformers library.
+    // Llama and its many descendants: modeling_llama.py.
     Family {
         hf_architecture: "LlamaForCausalLM",
         gguf_architecture: "llama",
-        norm: NormKind::Rms,
-        hf_norm_offset: 0.0,
-        norm_epsilon: 1e-6,
-        gguf_epsilon: "attention.layer_norm_rms_epsilon",
-        activation: Activation::SiluGate,
-        hidden_act: "silu",
-        partial_rotary_factor: 1.0,
         gguf_rope_style: RopeStyle::Pairs,
+        ..PLAIN
+    },
+    // Qwen 2 and 2.5: modeling_qwen2.py.
+    Family { hf_architecture: "Qwen2ForCausalLM", gguf_architecture: "qwen2", qkv_bias: true, ..PLAIN },
+    // Qwen 3: modeling_qwen3.py.
+    Family { hf_architecture: "Qwen3ForCausalLM", gguf_architecture: "qwen3", query_key_norm: true, ..PLAIN },
+    // Gemma 3, text only: modeling_gemma3.py, and llama.cpp's gemma3 for what GGUF leaves out.
+    Family {
+        hf_architecture: "Gemma3ForCausalLM",
+        hf_names: &GEMMA_HF_NAMES,
+        gguf_architecture: "gemma3",
+        hf_norm_offset: 1.0,
+        query_key_norm: true,
+        post_norm: true,
+        activation: Activation::GeluGate,
+        hidden_act: "gelu_pytorch_tanh",
+        scaled_embedding: true,
+        rope_theta: 1_000_000.0,
+        window_pattern: Some(6),
+        local_rope_theta: Some(10_000.0),
+        // Of the published sizes only the largest has query_pre_attn_scalar other than the width of a head.
+        gguf_scale: |layers, hidden, heads| {
+            (layers == 62).then(|| 1.0 / (hidden as f64 / heads as f64).sqrt())
+        },
+        ..PLAIN
     },
 ];
 
@@ -86,15 +145,19 @@ pub(crate) struct Names {
     pub(crate) query: &'static str,
     pub(crate) key: &'static str,
     pub(crate) value: &'static str,
+    pub(crate) query_norm: &'static str,
+    pub(crate) key_norm: &'static str,
     pub(crate) attention_output: &'static str,
+    pub(crate) post_attention_norm: &'static str,
     pub(crate) feed_forward_norm: &'static str,
     pub(crate) gate: &'static str,
     pub(crate) up: &'static str,
     pub(crate) down: &'static str,
+    pub(crate) post_feed_forward_norm: &'static str,
 }
 
 /// Hugging Face checkpoints.
-pub(crate) static HF_NAMES: Names = Names {
+const HF_NAMES: Names = Names {
     embedding: "model.embed_tokens",
     output_norm: "model.norm",
     output: "lm_head",
@@ -102,11 +165,23 @@ pub(crate) static HF_NAMES: Names = Names {
     query: "model.layers.{}.self_attn.q_proj",
     key: "model.layers.{}.self_attn.k_proj",
     value: "model.layers.{}.self_attn.v_proj",
+    query_norm: "model.layers.{}.self_attn.q_norm",
+    key_norm: "model.layers.{}.self_attn.k_norm",
     attention_output: "model.layers.{}.self_attn.o_proj",
+    post_attention_norm: "",
     feed_forward_norm: "model.layers.{}.post_attention_layernorm",
     gate: "model.layers.{}.mlp.gate_proj",
     up: "model.layers.{}.mlp.up_proj",
     down: "model.layers.{}.mlp.down_proj",
+    post_feed_forward_norm: "",
+};
+
+/// Hugging Face checkpoints of Gemma, where a norm's name says on which side of a part it stands.
+const GEMMA_HF_NAMES: Names = Names {
+    post_attention_norm: "model.layers.{}.post_attention_layernorm",
+    feed_forward_norm: "model.layers.{}.pre_feedforward_layernorm",
+    post_feed_forward_norm: "model.layers.{}.post_feedforward_layernorm",
+    ..HF_NAMES
 };
 
 /// GGUF files.
@@ -118,9 +193,13 @@ pub(crate) static GGUF_NAMES: Names = Names {
     query: "blk.{}.attn_q",
     key: "blk.{}.attn_k",
     value: "blk.{}.attn_v",
+    query_norm: "blk.{}.attn_q_norm",
+    key_norm: "blk.{}.attn_k_norm",
     attention_output: "blk.{}.attn_output",
+    post_attention_norm: "blk.{}.post_attention_norm",
     feed_forward_norm: "blk.{}.ffn_norm",
     gate: "blk.{}.ffn_gate",
     up: "blk.{}.ffn_up",
     down: "blk.{}.ffn_down",
+    post_feed_forward_norm: "blk.{}.post_ffw_norm",
 };

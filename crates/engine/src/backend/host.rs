@@ -8,7 +8,7 @@ use candle_core::{Error, Result};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Backend, RopeTable};
+use super::{Attention, Backend, RopeTable};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
 use crate::kernels::{Activations, dequantise, math, multiply};
 use crate::weights::{ElementType, RawTensor};
@@ -50,6 +50,7 @@ impl Rows {
 
 pub(crate) struct HostLinear {
     parts: Vec<RawTensor>,
+    bias: Option<Vec<f32>>,
     inputs: usize,
     outputs: usize,
 }
@@ -59,6 +60,16 @@ pub(crate) struct HostNorm {
     epsilon: f32,
     weight: Vec<f32>,
     bias: Vec<f32>,
+}
+
+impl HostNorm {
+    /// Normalises rows of the norm's width.
+    fn apply(&self, rows: &mut [f32]) {
+        match self.kind {
+            NormKind::Rms => math::rms_norm(rows, &self.weight, self.epsilon),
+            NormKind::Layer => math::layer_norm(rows, &self.weight, &self.bias, self.epsilon),
+        }
+    }
 }
 
 /// Keys and values, position after position, all heads of a position side by side.
@@ -95,10 +106,10 @@ impl Backend for Host {
         }
     }
 
-    fn linear(&self, parts: Vec<RawTensor>) -> Result<HostLinear> {
+    fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<HostLinear> {
         let inputs = parts.first().map_or(0, |part| part.shape[1]);
         let outputs = parts.iter().map(|part| part.shape[0]).sum();
-        Ok(HostLinear { parts, inputs, outputs })
+        Ok(HostLinear { parts, bias, inputs, outputs })
     }
 
     fn embedding(&self, table: RawTensor) -> Result<RawTensor> {
@@ -137,10 +148,7 @@ impl Backend for Host {
 
     fn apply_norm(&self, norm: &HostNorm, x: &Rows) -> Result<Rows> {
         let mut values = x.values.clone();
-        match norm.kind {
-            NormKind::Rms => math::rms_norm(&mut values, &norm.weight, norm.epsilon),
-            NormKind::Layer => math::layer_norm(&mut values, &norm.weight, &norm.bias, norm.epsilon),
-        }
+        norm.apply(&mut values);
         Ok(Rows { values, count: x.count })
     }
 
@@ -163,7 +171,12 @@ impl Backend for Host {
             multiply_part(part, &activations, out, count, threads);
             prepared = Some(activations);
         }
-        let values = if count == 1 { columns } else { transpose(&columns, linear.outputs, count) };
+        let mut values = if count == 1 { columns } else { transpose(&columns, linear.outputs, count) };
+        if let Some(bias) = &linear.bias {
+            for row in values.chunks_exact_mut(linear.outputs) {
+                math::add(row, bias);
+            }
+        }
         Ok(Rows { values, count })
     }
 
@@ -171,10 +184,10 @@ impl Backend for Host {
         &self,
         mut qkv: Rows,
         kv: &mut HostKv,
-        rope: &RopeTable,
-        shape: &AttentionShape,
+        attention: &Attention<'_, Self>,
         start: usize,
     ) -> Result<Rows> {
+        let Attention { shape, rope, .. } = *attention;
         let (head, query_width, kv_width) = (shape.head_dim, shape.query_width(), shape.kv_width());
         let count = qkv.count;
         let width = qkv.width();
@@ -183,11 +196,17 @@ impl Backend for Host {
             RopeStyle::Halves => math::rotate_halves,
             RopeStyle::Pairs => math::rotate_pairs,
         };
-        let scale = 1.0 / (head as f32).sqrt();
+        let scale = shape.scale as f32;
         for (i, row) in qkv.values.chunks_exact_mut(width).enumerate() {
             let position = start + i;
             let angles = position * rope.half..(position + 1) * rope.half;
             let (cos, sin) = (&rope.cos[angles.clone()], &rope.sin[angles]);
+            if let Some(norm) = attention.query_norm {
+                norm.apply(&mut row[..query_width]);
+            }
+            if let Some(norm) = attention.key_norm {
+                norm.apply(&mut row[query_width..query_width + kv_width]);
+            }
             for vector in row[..query_width + kv_width].chunks_exact_mut(head) {
                 rotate(vector, cos, sin);
             }
@@ -205,8 +224,9 @@ impl Backend for Host {
         let one_head = |scores: &mut Vec<f32>, (index, out): (usize, &mut [f32])| {
             let (i, h) = (index / shape.heads, index % shape.heads);
             let query = &qkv.values[i * width + h * head..][..head];
-            scores.resize(start + i + 1, 0.0);
-            let at = h / group * head;
+            let first = attention.first_seen(start + i);
+            scores.resize(start + i + 1 - first, 0.0);
+            let at = first * kv_width + h / group * head;
             math::attend(query, &keys[at..], &values[at..], kv_width, scores, out);
         };
         if self.threads() > 1 && count * shape.heads * (start + count) * head >= PARALLEL_WORK {
@@ -224,13 +244,23 @@ impl Backend for Host {
                 math::relu_squared(&mut x.values);
                 Ok(x)
             }
-            Activation::SiluGate => {
+            Activation::SiluGate | Activation::GeluGate => {
                 let width = x.width() / 2;
                 let mut values = vec![0.0; x.count * width];
-                math::silu_gate(&x.values, width, &mut values);
+                match activation {
+                    Activation::GeluGate => math::gelu_gate(&x.values, width, &mut values),
+                    _ => math::silu_gate(&x.values, width, &mut values),
+                }
                 Ok(Rows { values, count: x.count })
             }
         }
+    }
+
+    fn scale(&self, x: &mut Rows, factor: f32) -> Result<()> {
+        for value in &mut x.values {
+            *value *= factor;
+        }
+        Ok(())
     }
 
     fn add(&self, into: &mut Rows, x: Rows) -> Result<()> {

@@ -21,6 +21,25 @@ pub(crate) struct RopeTable {
     pub(crate) half: usize,
 }
 
+/// The attention of one layer.
+pub(crate) struct Attention<'a, B: Backend> {
+    pub(crate) shape: &'a AttentionShape,
+    pub(crate) rope: &'a B::Rope,
+    /// Applied to each query before it is rotated; its width is that of a head.
+    pub(crate) query_norm: Option<&'a B::Norm>,
+    /// The same for keys.
+    pub(crate) key_norm: Option<&'a B::Norm>,
+    /// How many positions are seen, the current one among them; all where there is none.
+    pub(crate) window: Option<usize>,
+}
+
+impl<B: Backend> Attention<'_, B> {
+    /// The first position that the one at `position` sees.
+    pub(crate) fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
 /// A device. Hidden states are rows of f32 (or of the device's working type), one row for each token.
 pub(crate) trait Backend: Send + Sync + Sized + 'static {
     /// Rows of activations.
@@ -41,8 +60,8 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
         work()
     }
 
-    /// Takes over matrices of shape [outputs, inputs].
-    fn linear(&self, parts: Vec<RawTensor>) -> Result<Self::Linear>;
+    /// Takes over matrices of shape [outputs, inputs], and what is added to their outputs.
+    fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<Self::Linear>;
     /// Takes over a table of shape [vocabulary, width].
     fn embedding(&self, table: RawTensor) -> Result<Self::Embedding>;
     /// A norm with a weight, and a bias if the kind has one.
@@ -58,7 +77,7 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn embed(&self, table: &Self::Embedding, tokens: &[u32]) -> Result<Self::Hidden>;
     /// The normalised rows.
     fn apply_norm(&self, norm: &Self::Norm, x: &Self::Hidden) -> Result<Self::Hidden>;
-    /// The products, outputs of all parts side by side.
+    /// The products plus the bias, outputs of all parts side by side.
     fn apply(&self, linear: &Self::Linear, x: &Self::Hidden) -> Result<Self::Hidden>;
     /// Causal attention. `qkv` has queries, keys and values of all heads side by side; its rows are the positions
     /// from `start` on. Keys and values are written to the cache, which holds all positions before `start`.
@@ -66,12 +85,13 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
         &self,
         qkv: Self::Hidden,
         kv: &mut Self::Kv,
-        rope: &Self::Rope,
-        shape: &AttentionShape,
+        attention: &Attention<'_, Self>,
         start: usize,
     ) -> Result<Self::Hidden>;
     /// The feed-forward activation; for gated ones, of gate and up side by side.
     fn activate(&self, activation: Activation, x: Self::Hidden) -> Result<Self::Hidden>;
+    /// `x *= factor`.
+    fn scale(&self, x: &mut Self::Hidden, factor: f32) -> Result<()>;
     /// `into += x`.
     fn add(&self, into: &mut Self::Hidden, x: Self::Hidden) -> Result<()>;
     /// Only the rows from `first` on.

@@ -4,7 +4,7 @@
 use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
-use super::{Backend, RopeTable};
+use super::{Attention, Backend, RopeTable};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
 use crate::weights::{ElementType, RawTensor};
 
@@ -33,6 +33,11 @@ impl Tensors {
         } else {
             Tensor::from_raw_buffer(&raw.bytes, dtype, &raw.shape, &self.device)?.to_dtype(self.dtype)
         }
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Tensor> {
+        let width = values.len();
+        Tensor::from_vec(values, width, &self.device)?.to_dtype(self.dtype)
     }
 
     fn quantised(&self, raw: &[RawTensor]) -> Result<QTensor> {
@@ -65,6 +70,11 @@ pub(crate) enum Matrix {
     /// Transposed, [inputs, outputs].
     Dense(Tensor),
     Quantised(QMatMul),
+}
+
+pub(crate) struct TensorLinear {
+    matrices: Vec<Matrix>,
+    bias: Option<Tensor>,
 }
 
 pub(crate) enum Table {
@@ -116,14 +126,14 @@ impl TensorKv {
 impl Backend for Tensors {
     /// [tokens, width]
     type Hidden = Tensor;
-    type Linear = Vec<Matrix>;
+    type Linear = TensorLinear;
     type Embedding = Table;
     type Norm = TensorNorm;
     type Rope = TensorRope;
     type Kv = TensorKv;
 
-    fn linear(&self, parts: Vec<RawTensor>) -> Result<Vec<Matrix>> {
-        parts
+    fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<TensorLinear> {
+        let matrices = parts
             .chunk_by(|a, b| a.element == b.element)
             .map(|same| {
                 if same[0].element.is_quantised() {
@@ -133,7 +143,8 @@ impl Backend for Tensors {
                     Ok(Matrix::Dense(Tensor::cat(&tensors, 0)?.t()?))
                 }
             })
-            .collect()
+            .collect::<Result<_>>()?;
+        Ok(TensorLinear { matrices, bias: bias.map(|bias| self.vector(bias)).transpose()? })
     }
 
     fn embedding(&self, table: RawTensor) -> Result<Table> {
@@ -145,15 +156,11 @@ impl Backend for Tensors {
     }
 
     fn norm(&self, kind: NormKind, epsilon: f32, weight: Vec<f32>, bias: Vec<f32>) -> Result<TensorNorm> {
-        let tensor = |values: Vec<f32>| -> Result<Tensor> {
-            let width = values.len();
-            Tensor::from_vec(values, width, &self.device)?.to_dtype(self.dtype)
-        };
         let bias = match kind {
             NormKind::Rms => None,
-            NormKind::Layer => Some(tensor(bias)?),
+            NormKind::Layer => Some(self.vector(bias)?),
         };
-        Ok(TensorNorm { kind, epsilon, weight: tensor(weight)?, bias })
+        Ok(TensorNorm { kind, epsilon, weight: self.vector(weight)?, bias })
     }
 
     fn rope(&self, table: RopeTable) -> Result<TensorRope> {
@@ -201,17 +208,22 @@ impl Backend for Tensors {
         }
     }
 
-    fn apply(&self, linear: &Vec<Matrix>, x: &Tensor) -> Result<Tensor> {
+    fn apply(&self, linear: &TensorLinear, x: &Tensor) -> Result<Tensor> {
         let mut products = linear
+            .matrices
             .iter()
             .map(|matrix| match matrix {
                 Matrix::Dense(weight) => x.matmul(weight),
                 Matrix::Quantised(weight) => weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(self.dtype),
             })
             .collect::<Result<Vec<_>>>()?;
-        match products.len() {
-            1 => Ok(products.remove(0)),
-            _ => Tensor::cat(&products, D::Minus1),
+        let product = match products.len() {
+            1 => products.remove(0),
+            _ => Tensor::cat(&products, D::Minus1)?,
+        };
+        match &linear.bias {
+            Some(bias) => product.broadcast_add(bias),
+            None => Ok(product),
         }
     }
 
@@ -219,10 +231,10 @@ impl Backend for Tensors {
         &self,
         qkv: Tensor,
         kv: &mut TensorKv,
-        rope: &TensorRope,
-        shape: &AttentionShape,
+        attention: &Attention<'_, Self>,
         start: usize,
     ) -> Result<Tensor> {
+        let Attention { shape, rope, .. } = *attention;
         let (count, head) = (qkv.dim(0)?, shape.head_dim);
         let group = shape.heads / shape.kv_heads;
         let end = start + count;
@@ -235,29 +247,40 @@ impl Backend for Tensors {
                 .transpose(0, 1)?
                 .contiguous()
         };
-        let query = self.rotate(&heads(0, shape.heads)?, rope, shape, start)?;
-        let key = self.rotate(&heads(shape.heads, shape.kv_heads)?, rope, shape, start)?;
+        let normed = |norm: Option<&TensorNorm>, x: Tensor| match norm {
+            Some(norm) => self.apply_norm(norm, &x),
+            None => Ok(x),
+        };
+        let query = normed(attention.query_norm, heads(0, shape.heads)?)?;
+        let query = self.rotate(&query, rope, shape, start)?;
+        let key = normed(attention.key_norm, heads(shape.heads, shape.kv_heads)?)?;
+        let key = self.rotate(&key, rope, shape, start)?;
         let value = heads(shape.heads + shape.kv_heads, shape.kv_heads)?;
         kv.keys.slice_set(&key, 1, start)?;
         kv.values.slice_set(&value, 1, start)?;
-        let keys = kv.keys.narrow(1, 0, end)?;
-        let values = kv.values.narrow(1, 0, end)?;
+        // What no row sees is left out, what only some see is masked.
+        let first = attention.first_seen(start);
+        let seen = end - first;
+        let keys = kv.keys.narrow(1, first, seen)?;
+        let values = kv.values.narrow(1, first, seen)?;
 
         // The heads of a group share keys and values, so they go into one product as further rows.
-        let scale = 1.0 / (head as f64).sqrt();
-        let query = (query.reshape((shape.kv_heads, group * count, head))? * scale)?;
+        let query = (query.reshape((shape.kv_heads, group * count, head))? * shape.scale)?;
         let scores = query.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
         let scores = if count == 1 {
             scores
         } else {
-            let mask: Vec<f32> = (0..count)
-                .flat_map(|i| (0..end).map(move |p| if p > start + i { f32::NEG_INFINITY } else { 0.0 }))
+            let mask: Vec<f32> = (start..end)
+                .flat_map(|row| {
+                    let visible = attention.first_seen(row)..=row;
+                    (first..end).map(move |p| if visible.contains(&p) { 0.0 } else { f32::NEG_INFINITY })
+                })
                 .collect();
-            let mask = Tensor::from_vec(mask, (1, 1, count, end), &self.device)?;
-            scores.reshape((shape.kv_heads, group, count, end))?.broadcast_add(&mask)?.reshape((
+            let mask = Tensor::from_vec(mask, (1, 1, count, seen), &self.device)?;
+            scores.reshape((shape.kv_heads, group, count, seen))?.broadcast_add(&mask)?.reshape((
                 shape.kv_heads,
                 group * count,
-                end,
+                seen,
             ))?
         };
         let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(self.dtype)?;
@@ -271,11 +294,19 @@ impl Backend for Tensors {
     fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {
         match activation {
             Activation::ReluSquared => x.relu()?.sqr(),
-            Activation::SiluGate => {
+            Activation::SiluGate | Activation::GeluGate => {
                 let width = x.dim(1)? / 2;
-                x.narrow(1, 0, width)?.contiguous()?.silu()? * x.narrow(1, width, width)?.contiguous()?
+                let gate = x.narrow(1, 0, width)?.contiguous()?;
+                // The library's `gelu` is the approximation by a hyperbolic tangent.
+                let gate = if activation == Activation::GeluGate { gate.gelu()? } else { gate.silu()? };
+                gate * x.narrow(1, width, width)?.contiguous()?
             }
         }
+    }
+
+    fn scale(&self, x: &mut Tensor, factor: f32) -> Result<()> {
+        *x = (&*x * f64::from(factor))?;
+        Ok(())
     }
 
     fn add(&self, into: &mut Tensor, x: Tensor) -> Result<()> {

@@ -172,6 +172,24 @@ fn silu_gate_body<const FMA: bool>(gate_up: &[f32], width: usize, out: &mut [f32
     }
 }
 
+dispatched! {
+    /// `gelu(gate) * up` for rows as those of [`silu_gate`], with `gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x +
+    /// 0.044715 x³)))`, which is `x * sigmoid` of twice the tangent's argument.
+    pub(crate) fn gelu_gate(gate_up: &[f32], width: usize, out: &mut [f32]) = gelu_gate_body;
+}
+
+#[inline(always)]
+fn gelu_gate_body<const FMA: bool>(gate_up: &[f32], width: usize, out: &mut [f32]) {
+    const TWICE: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
+    for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+        let (gate, up) = row.split_at(width);
+        for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            let argument = TWICE * g * fma::<FMA>(0.044_715 * g, g, 1.0);
+            *out = g / (1.0 + exp::<FMA>(-argument)) * u;
+        }
+    }
+}
+
 /// `max(x, 0)²` in place.
 pub(crate) fn relu_squared(values: &mut [f32]) {
     for x in values {

@@ -129,7 +129,7 @@ fn llama3_scaling_stretches_low_frequencies_only() {
     let plain = crate::config::Config::from_json(&std::fs::read(&path).unwrap(), "plain").unwrap();
     let scaled = crate::config::Config::from_json(config.to_string().as_bytes(), "scaled").unwrap();
     let ratios: Vec<f64> =
-        plain.rope_frequencies().iter().zip(scaled.rope_frequencies()).map(|(a, b)| a / b).collect();
+        plain.rope.frequencies(24).iter().zip(scaled.rope.frequencies(24)).map(|(a, b)| a / b).collect();
     assert!((ratios[0] - 1.0).abs() < 1e-9 && (ratios[11] - 8.0).abs() < 1e-9, "{ratios:?}");
     assert!(ratios.is_sorted(), "{ratios:?}");
 }

@@ -1,0 +1,101 @@
+//! The metadata of a GGUF file. The keys are those of the ggml repository's `docs/gguf.md` and of llama.cpp's
+//! `llama-arch.cpp`.
+
+use super::{AttentionShape, Biases, Config, Local, LocalLayers, Rope, RopeScaling, usual_scale};
+use crate::error::LoadError;
+use crate::family;
+use crate::weights::gguf::{Metadata, Value};
+
+impl Config {
+    /// Reads GGUF metadata. `divisors` are the numbers of the tensor `rope_freqs.weight`, if there is one.
+    pub(crate) fn from_gguf(metadata: &Metadata, divisors: Option<Vec<f32>>) -> Result<Self, LoadError> {
+        let file = metadata.file();
+        let architecture = metadata.text("general.architecture")?.to_owned();
+        let family = family::by_gguf_architecture(&architecture)
+            .ok_or_else(|| family::unknown(&architecture, file))?;
+        let key = |name: &str| format!("{architecture}.{name}");
+        let integer = |name: &str| metadata.integer(&key(name));
+        let heads = integer("attention.head_count")?;
+        let hidden = integer("embedding_length")?;
+        let layers = integer("block_count")?;
+        if heads == 0 {
+            return Err(LoadError::Malformed {
+                file: file.to_owned(),
+                field: key("attention.head_count"),
+                reason: "is 0".into(),
+            });
+        }
+        let optional = |name: &str| metadata.optional(&key(name), Metadata::integer);
+        let rotary = optional("rope.dimension_count")?;
+        let head_dim = optional("attention.key_length")?.unwrap_or(hidden / heads);
+        let scaling_factor = metadata.optional(&key("rope.scaling.factor"), Metadata::float)?;
+        let rope_scaling = match (divisors, metadata.get(&key("rope.scaling.type"))) {
+            (Some(divisors), _) => RopeScaling::Divisors(divisors),
+            (None, None) => RopeScaling::None,
+            (None, Some(Value::Text(kind))) if kind == "none" => RopeScaling::None,
+            (None, Some(Value::Text(kind))) if kind == "linear" => {
+                RopeScaling::Linear(scaling_factor.unwrap_or(1.0))
+            }
+            (None, Some(kind)) => {
+                let what = format!("rope scaling {kind:?}");
+                return Err(LoadError::Unsupported { file: file.to_owned(), what });
+            }
+        };
+        let local = match (optional("attention.sliding_window")?, family.window_pattern) {
+            (Some(window), Some(pattern)) => {
+                let pattern = optional("attention.sliding_window_pattern")?.unwrap_or(pattern);
+                let theta = metadata.optional(&key("rope.freq_base_swa"), Metadata::float)?;
+                let theta = theta.or(family.local_rope_theta).unwrap_or(10_000.0);
+                let rope = Rope { theta, scaling: RopeScaling::None };
+                Some(Local { layers: LocalLayers::AllButEvery(pattern), window, rope })
+            }
+            _ => None,
+        };
+        for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+            if metadata.get(&key(name)).is_some() {
+                let what = key(name);
+                return Err(LoadError::Unsupported { file: file.to_owned(), what });
+            }
+        }
+        let vocabulary = match optional("vocab_size")? {
+            Some(size) => size,
+            None => metadata.texts("tokenizer.ggml.tokens")?.len(),
+        };
+        let token = |name: &str| -> Result<Option<u32>, LoadError> {
+            let id = metadata.optional(&format!("tokenizer.ggml.{name}_token_id"), Metadata::integer)?;
+            Ok(id.and_then(|id| u32::try_from(id).ok()))
+        };
+        let config = Self {
+            family,
+            names: &family::GGUF_NAMES,
+            layers,
+            hidden,
+            feed_forward: integer("feed_forward_length")?,
+            vocabulary,
+            context: integer("context_length")?,
+            attention: AttentionShape {
+                heads,
+                kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
+                head_dim,
+                rotary_dim: rotary.unwrap_or(head_dim),
+                rope_style: family.gguf_rope_style,
+                scale: (family.gguf_scale)(layers, hidden, heads).unwrap_or(usual_scale(head_dim)),
+            },
+            rope: Rope {
+                theta: metadata.optional(&key("rope.freq_base"), Metadata::float)?.unwrap_or(10_000.0),
+                scaling: rope_scaling,
+            },
+            local,
+            biases: Biases { qkv: family.qkv_bias, ..Biases::default() },
+            embedding_scale: family.scaled_embedding.then(|| (hidden as f32).sqrt()),
+            norm_epsilon: metadata.float(&key(family.gguf_epsilon))? as f32,
+            norm_offset: 0.0,
+            tied: None,
+            bos: token("bos")?,
+            eos: [token("eos")?, token("eot")?].into_iter().flatten().collect(),
+            architecture,
+        };
+        config.check(file)?;
+        Ok(config)
+    }
+}
