@@ -84,7 +84,7 @@ fn gguf_headers_that_lie_are_refused() {
         (
             "layers",
             patched(&valid, "llama.block_count", 4, &(1u32 << 27).to_le_bytes()),
-            "blk.2.attn_q.weight",
+            "blk.2.attn_norm.weight",
         ),
         ("rotary", patched(&valid, "llama.rope.dimension_count", 4, &25u32.to_le_bytes()), "rotary size"),
         ("kind", patched(&valid, "llama.block_count", 0, &8u32.to_le_bytes()), ""),

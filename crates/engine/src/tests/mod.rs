@@ -3,4 +3,5 @@
 
 mod fabricate;
 mod families;
+mod fixtures;
 mod hostile;

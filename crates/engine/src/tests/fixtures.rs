@@ -1,0 +1,102 @@
+//! The models of `tests/fixtures` against the logits that Hugging Face transformers computes for them
+//! (`tests/fixtures/make.py`), from both file formats, on both backends, however the positions come into the cache.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::{DeviceChoice, LoadOptions, Model, Source};
+
+/// What the logits may be off by.
+const TOLERANCE: f32 = 1e-3;
+
+#[derive(Deserialize)]
+struct Reference {
+    tokens: Vec<u32>,
+    /// One row a position.
+    logits: Vec<Vec<f32>>,
+}
+
+fn directories() -> Vec<PathBuf> {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut found: Vec<PathBuf> = fixtures
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    found.sort();
+    assert_eq!(found.len(), 10, "{found:?}");
+    found
+}
+
+/// The largest difference, which must be within the tolerance.
+fn close(have: &[f32], want: &[f32], what: &str) -> f32 {
+    assert_eq!(have.len(), want.len(), "{what}");
+    let largest = have.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(largest < TOLERANCE, "{what}: {largest}");
+    largest
+}
+
+/// In one go, token by token, after a wrong turn that is taken back, and forked.
+fn check(model: &Model, reference: &Reference, what: &str) -> f32 {
+    let Reference { tokens, logits } = reference;
+    let whole = logits.concat();
+    assert!(whole.iter().any(|x| x.abs() > 2.0), "{what}: logits are all small");
+    let mut largest = close(&model.logits(tokens).unwrap().concat(), &whole, &format!("{what}, in one go"));
+
+    let mut session = model.session(2).unwrap();
+    for (i, token) in tokens.iter().enumerate() {
+        let row = session.forward(0, &[*token], 1).unwrap();
+        largest = largest.max(close(&row, &logits[i], &format!("{what}, token {i} alone")));
+    }
+
+    let (reused, wrong) = (9, [3, 1, 4, 1, 5, 9, 2]);
+    session.truncate(0, reused);
+    session.forward(0, &wrong, 0).unwrap();
+    session.truncate(0, reused);
+    session.fork(0, 1, reused + 5).unwrap();
+    for slot in [0, 1] {
+        let rest = &tokens[reused..];
+        let rows = session.forward(slot, rest, rest.len()).unwrap();
+        let what = format!("{what}, reused prefix in cache {slot}");
+        largest = largest.max(close(&rows, &logits[reused..].concat(), &what));
+    }
+    largest
+}
+
+fn load(path: &Path, gguf: bool) -> Source {
+    if gguf { Source::Gguf(path.join("model.gguf")) } else { Source::Directory(path.to_owned()) }
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    let (mut files, mut largest) = (0, 0.0f32);
+    for path in directories() {
+        let reference: Reference =
+            serde_json::from_slice(&std::fs::read(path.join("logits.json")).unwrap()).unwrap();
+        for gguf in [false, true] {
+            if gguf && !path.join("model.gguf").is_file() {
+                continue;
+            }
+            let source = load(&path, gguf);
+            for threads in [1, 2] {
+                let options = LoadOptions {
+                    device: DeviceChoice::Cpu,
+                    threads: Some(threads),
+                    ..LoadOptions::default()
+                };
+                let model = Model::load(&source, &options).unwrap();
+                let what = format!("{source:?} with {threads} threads");
+                largest = largest.max(check(&model, &reference, &what));
+            }
+            let model = Model::load_through_tensors(&source).unwrap();
+            let what = format!("{source:?} through tensors");
+            largest = largest.max(check(&model, &reference, &what));
+            files += 1;
+        }
+    }
+    println!("largest difference {largest:e}");
+    // Two models say what GGUF has no key for.
+    assert_eq!(files, 18);
+}
