@@ -27,3 +27,4 @@ pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
 pub use generate::{Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Sampling, Step};
 pub use model::{LoadOptions, Model, ModelInfo, Quantisation, Source};
+pub use tokenizer::FillIn;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::decoder::{Decoder, Network, Session};
 use crate::device::{self, DeviceChoice};
 use crate::error::{EngineError, LoadError};
-use crate::tokenizer::{Tokens, TokensConfig};
+use crate::tokenizer::{FillIn, Tokens, TokensConfig};
 use crate::weights::gguf::read_gguf;
 use crate::weights::{self, Bytes, Checkpoint, ElementType};
 
@@ -94,6 +94,8 @@ pub struct ModelInfo {
     pub heads: (usize, usize, usize),
     /// Size of the vocabulary.
     pub vocabulary: usize,
+    /// The tokens around a gap, if the model was trained to fill one.
+    pub fill_in: Option<FillIn>,
     /// Positions it was loaded for.
     pub context: usize,
     /// The element type most weights have, such as "F16" or "Q4_K".
@@ -157,6 +159,7 @@ impl Model {
             hidden: config.hidden,
             heads: (config.attention.heads, config.attention.kv_heads, config.attention.head_dim),
             vocabulary: config.vocabulary,
+            fill_in: tokens.fill_in(),
             context,
             quantisation: commonest_type(&checkpoint),
             device: device::device_name(&device),

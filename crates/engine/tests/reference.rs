@@ -1,5 +1,5 @@
 //! The engine against numbers computed elsewhere: a float64 implementation for the embedded model, llama.cpp for
-//! SmolLM2.
+//! SmolLM2 and Gemma 3.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail the test as the tests themselves do.
 
@@ -115,7 +115,7 @@ fn mini_quantised_at_load_stays_close() {
     assert!(largest < 0.5 && agreeing * 10 >= positions * 9);
 }
 
-/// One text of `smollm2-logits.json`: llama.cpp's log-probabilities after each token, best first.
+/// One text of `smollm2-logits.json` or `gemma3-logits.json`: llama.cpp's log-probabilities after each token, best first.
 #[derive(Deserialize)]
 struct LlamaCase {
     text: String,
@@ -129,11 +129,26 @@ fn smollm2_agrees_with_llama_cpp() {
         println!("skipped: NEMOTERM_TEST_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
         return;
     };
-    let model = Model::load(&Source::Gguf(path.into()), &cpu(2)).unwrap();
-    let cases: Vec<LlamaCase> = serde_json::from_str(include_str!("data/smollm2-logits.json")).unwrap();
+    agrees_with_llama_cpp(path.into(), include_str!("data/smollm2-logits.json"));
+}
+
+#[test]
+fn gemma3_agrees_with_llama_cpp() {
+    let Some(path) = std::env::var_os("NEMOTERM_TEST_GEMMA3") else {
+        println!("skipped: NEMOTERM_TEST_GEMMA3 does not name gemma-3-270m-q4_k_m.gguf");
+        return;
+    };
+    agrees_with_llama_cpp(path.into(), include_str!("data/gemma3-logits.json"));
+}
+
+/// The same tokens, the same best token at every position unless the second is close, and close probabilities.
+fn agrees_with_llama_cpp(path: PathBuf, reference: &str) {
+    let model = Model::load(&Source::Gguf(path), &cpu(2)).unwrap();
+    let cases: Vec<LlamaCase> = serde_json::from_str(reference).unwrap();
     let (mut positions, mut sum) = (0, 0.0);
     for case in cases {
         assert_eq!(model.encode(&case.text).unwrap(), case.tokens, "{}", case.text);
+        assert_eq!(model.decode(&case.tokens), case.text);
         for (i, (row, top)) in model.logits(&case.tokens).unwrap().iter().zip(&case.top).enumerate() {
             let (token, logprob) = top[0];
             let best = argmax(row);

