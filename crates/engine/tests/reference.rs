@@ -129,7 +129,7 @@ fn smollm2_agrees_with_llama_cpp() {
         println!("skipped: NEMOTERM_TEST_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
         return;
     };
-    agrees_with_llama_cpp(path.into(), include_str!("data/smollm2-logits.json"));
+    agrees_with_llama_cpp(path.into(), include_str!("data/smollm2-logits.json"), 0.08);
 }
 
 #[test]
@@ -138,11 +138,13 @@ fn gemma3_agrees_with_llama_cpp() {
         println!("skipped: NEMOTERM_TEST_GEMMA3 does not name gemma-3-270m-q4_k_m.gguf");
         return;
     };
-    agrees_with_llama_cpp(path.into(), include_str!("data/gemma3-logits.json"));
+    // Both round activations to eight bits, each in its own way. In f32, on the same weights, transformers gives
+    // probabilities from which llama.cpp's are 0.085 away in the mean, and this program's 0.054.
+    agrees_with_llama_cpp(path.into(), include_str!("data/gemma3-logits.json"), 0.12);
 }
 
 /// The same tokens, the same best token at every position unless the second is close, and close probabilities.
-fn agrees_with_llama_cpp(path: PathBuf, reference: &str) {
+fn agrees_with_llama_cpp(path: PathBuf, reference: &str, most: f64) {
     let model = Model::load(&Source::Gguf(path), &cpu(2)).unwrap();
     let cases: Vec<LlamaCase> = serde_json::from_str(reference).unwrap();
     let (mut positions, mut sum) = (0, 0.0);
@@ -165,5 +167,5 @@ fn agrees_with_llama_cpp(path: PathBuf, reference: &str) {
     }
     let mean = sum / f64::from(positions);
     println!("mean difference {mean:.4} over {positions} positions");
-    assert!(mean < 0.08, "{mean}");
+    assert!(mean < most, "{mean}");
 }
