@@ -2,6 +2,8 @@
 //! of a prompt, which tokens end a text, and which bytes each token stands for.
 
 mod gguf;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 use aho_corasick::AhoCorasick;
