@@ -203,6 +203,9 @@ impl Config {
                 format!("{} does not fit heads of {}", attention.rotary_dim, attention.head_dim),
             );
         }
+        if !(attention.scale.is_finite() && attention.scale > 0.0) {
+            return wrong("query_pre_attn_scalar", format!("gives scores a factor of {}", attention.scale));
+        }
         if let Some(local) = &self.local {
             if local.window == 0 {
                 return wrong("sliding window", "is 0".into());

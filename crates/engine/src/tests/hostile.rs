@@ -6,6 +6,7 @@ use candle_core::quantized::GgmlDType;
 use tempfile::tempdir;
 
 use super::fabricate::{Fabricated, Shape};
+use crate::config::Config;
 use crate::{LoadError, LoadOptions, Model, Source};
 
 /// Loads a GGUF file with these bytes.
@@ -92,6 +93,33 @@ fn gguf_headers_that_lie_are_refused() {
         let message = error(&bytes);
         assert!(message.contains(expected), "{what}: {message}");
         assert!(message.contains("model.gguf"), "{what}: {message}");
+    }
+}
+
+#[test]
+fn configurations_that_lie_are_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gemma3-8-1/config.json");
+    let valid: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let read = |key: &str, value: serde_json::Value| {
+        let mut config = valid.clone();
+        config[key] = value;
+        Config::from_json(config.to_string().as_bytes(), "config.json")
+    };
+    assert!(read("unknown", 1.into()).is_ok());
+    for (key, value, expected) in [
+        ("sliding_window", 0.into(), "sliding window: is 0"),
+        ("layer_types", serde_json::json!(["full_attention"]), "layer_types: has 1 elements, not 6"),
+        ("layer_types", serde_json::json!(["chunked_attention"]), "layer type \"chunked_attention\""),
+        ("query_pre_attn_scalar", 0.into(), "query_pre_attn_scalar"),
+        ("query_pre_attn_scalar", (-4).into(), "query_pre_attn_scalar"),
+        ("attn_logit_softcapping", 50.into(), "softcapping"),
+        ("final_logit_softcapping", 30.into(), "softcapping"),
+        ("use_bidirectional_attention", true.into(), "bidirectional"),
+        ("hidden_activation", "gelu".into(), "hidden_act \"gelu\""),
+        ("rope_parameters", serde_json::json!({ "rope_type": "yarn" }), "rope scaling \"yarn\""),
+    ] {
+        let message = read(key, value).unwrap_err().to_string();
+        assert!(message.contains(expected) && message.contains("config.json"), "{key}: {message}");
     }
 }
 
