@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Quantisation, Source};
-
+use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
 use serde::{Deserialize, Serialize};
 
@@ -12,18 +12,9 @@ use crate::{config::Config, failure::Failure};
 /// Name of the model that is part of this program.
 pub const EMBEDDED: &str = "nemoterm-mini";
 
-/// A model that can be named without saying where it lies.
-#[derive(Debug)]
-pub struct Preset {
-    pub name: &'static str,
-    pub description: &'static str,
-}
-
-/// Every preset. Weights that would have to be fetched join here together with `nemoterm model pull`.
-pub const PRESETS: &[Preset] = &[Preset {
-    name: EMBEDDED,
-    description: "embedded: Minitron architecture, 3.9 M parameters, trained on shell commands",
-}];
+/// What it is, in a line.
+pub const EMBEDDED_DESCRIPTION: &str =
+    "embedded: Minitron architecture, 3.9 M parameters, trained on shell commands";
 
 /// What weights can be quantised to while they are loaded, by its name in the GGUF format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -65,10 +56,11 @@ pub struct Choice {
     pub source: Source,
 }
 
-/// Finds the model of a name: a preset, a directory or a GGUF file.
+/// Finds the model of a name: a preset, a directory, a GGUF file or `OWNER/NAME[@REVISION][:FILE]` on the Hub.
+/// Nothing is fetched.
 ///
 /// # Errors
-/// Where the name is none of these.
+/// Where the name is none of these, or the model was not fetched.
 pub fn resolve(name: &str) -> Result<Choice, Failure> {
     if name == EMBEDDED {
         let source = Source::Memory {
@@ -87,11 +79,25 @@ pub fn resolve(name: &str) -> Result<Choice, Failure> {
     if path.is_file() {
         return Ok(Choice { name: short(), source: Source::Gguf(path.to_path_buf()) });
     }
+    if let Some(id) = hub_id(name) {
+        let place = Cache::of_user().find(&id).map_err(|error| {
+            let hint = match error {
+                nemoterm_hub::Error::NotCached { .. } => format!("nemoterm model pull {name} fetches it"),
+                other => other.hint(),
+            };
+            Failure::new(format!("{name} has not been fetched"), hint)
+        })?;
+        let source = match place {
+            Place::Directory(path) => Source::Directory(path),
+            Place::Gguf(path) => Source::Gguf(path),
+        };
+        return Ok(Choice { name: name.to_owned(), source });
+    }
     let looks_like_a_path = name.contains('/') || path.extension().is_some();
     Err(if looks_like_a_path {
         Failure::new(
             format!("there is no model at {name}"),
-            "name a directory with config.json, or a .gguf file",
+            "name a directory with config.json, a .gguf file, or OWNER/NAME on the Hub",
         )
     } else {
         Failure::new(
@@ -101,9 +107,17 @@ pub fn resolve(name: &str) -> Result<Choice, Failure> {
     })
 }
 
+/// The repository of a preset's name or of a name on the Hub. A path that exists is no such name.
+pub fn hub_id(name: &str) -> Option<ModelId> {
+    if let Some(preset) = nemoterm_hub::preset(name) {
+        return Some(preset.model_id());
+    }
+    if Path::new(name).exists() { None } else { name.parse().ok() }
+}
+
 /// The absolute form of a name, so that it means the same wherever the daemon runs.
 pub fn absolute(name: &str) -> String {
-    if PRESETS.iter().any(|preset| preset.name == name) {
+    if name == EMBEDDED || hub_id(name).is_some() {
         return name.to_owned();
     }
     let path = PathBuf::from(name);
@@ -156,5 +170,8 @@ mod tests {
         assert_eq!(resolve(file.to_str().unwrap()).unwrap().name, "x.gguf");
         assert!(resolve("nosuch").unwrap_err().message.contains("no model is called nosuch"));
         assert!(resolve("/no/such").unwrap_err().message.contains("no model at /no/such"));
+        let absent = resolve("nobody/nothing:Q4_0").unwrap_err();
+        assert!(absent.message.contains("nobody/nothing:Q4_0 has not been fetched"), "{absent}");
+        assert!(absent.hint.contains("nemoterm model pull nobody/nothing:Q4_0"), "{}", absent.hint);
     }
 }

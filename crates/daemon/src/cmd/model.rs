@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model};
+use nemoterm_hub::{Cache, PRESETS};
 use nemoterm_protocol::{
     Reply, Request,
     client::{Client, ClientError},
@@ -11,10 +12,11 @@ use nemoterm_protocol::{
 };
 use serde::Serialize;
 
+use super::pull;
 use crate::{
     config::Config,
     failure::Failure,
-    models::{self, EMBEDDED, PRESETS, Quantize},
+    models::{self, EMBEDDED, EMBEDDED_DESCRIPTION, Quantize},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -25,9 +27,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Fetch a model from the Hugging Face Hub, and take it for completions
+    Pull(pull::Args),
+    /// Say which model suits this machine
+    Recommend {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Take a model for completions from now on
     Use {
-        /// A name from the list, a directory with config.json, or a .gguf file
+        /// A name from the list, OWNER/NAME[@REVISION][:FILE], a directory with config.json, or a .gguf file
         model: String,
         /// Quantise its weights while loading
         #[arg(long)]
@@ -40,6 +50,11 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Remove a model that was fetched
+    Remove {
+        /// A name from the list, or OWNER/NAME[@REVISION][:FILE]
+        model: String,
     },
     /// Print a model's logits for token ids, to hold it against another implementation
     Logits {
@@ -57,6 +72,9 @@ pub enum Command {
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::List { json } => list(*json),
+        Command::Pull(args) => pull::run(args),
+        Command::Recommend { json } => pull::recommend(*json),
+        Command::Remove { model } => remove(model),
         Command::Use { model, quantize } => take(model, *quantize),
         Command::Info { model, json } => info(model.as_deref(), *json),
         Command::Logits { model, tokens, json } => logits(model, tokens, *json),
@@ -68,20 +86,41 @@ struct Listed {
     name: String,
     description: String,
     used: bool,
+    /// Whether it can be used without a network.
+    here: bool,
+    /// Bytes to fetch, about; for the embedded model, none.
+    bytes: Option<u64>,
+    licence: Option<&'static str>,
 }
 
 fn list(json: bool) -> anyhow::Result<()> {
     let used = Config::load()?.model.unwrap_or_else(|| EMBEDDED.to_owned());
-    let mut rows: Vec<_> = PRESETS
-        .iter()
-        .map(|preset| Listed {
-            name: preset.name.to_owned(),
-            description: preset.description.to_owned(),
-            used: preset.name == used,
-        })
-        .collect();
+    let mut rows = vec![Listed {
+        name: EMBEDDED.to_owned(),
+        description: EMBEDDED_DESCRIPTION.to_owned(),
+        used: used == EMBEDDED,
+        here: true,
+        bytes: None,
+        licence: None,
+    }];
+    let cache = Cache::of_user();
+    rows.extend(PRESETS.iter().map(|preset| Listed {
+        name: preset.name.to_owned(),
+        description: preset.description.to_owned(),
+        used: preset.name == used,
+        here: cache.find(&preset.model_id()).is_ok(),
+        bytes: Some(preset.bytes),
+        licence: Some(preset.licence),
+    }));
     if !rows.iter().any(|row| row.used) {
-        rows.push(Listed { name: used, description: "a file or directory of yours".to_owned(), used: true });
+        rows.push(Listed {
+            here: models::resolve(&used).is_ok(),
+            name: used,
+            description: "of your own choice".to_owned(),
+            used: true,
+            bytes: None,
+            licence: None,
+        });
     }
     let mut out = io::stdout().lock();
     if json {
@@ -89,13 +128,31 @@ fn list(json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     for row in rows {
-        writeln!(out, "{} {:<20} {}", if row.used { "*" } else { " " }, row.name, row.description)?;
+        let mark = if row.used { "*" } else { " " };
+        let size = match row.bytes {
+            Some(bytes) if !row.here => format!("{:.1} GB to fetch", bytes as f64 / 1e9),
+            _ => "here".to_owned(),
+        };
+        writeln!(out, "{mark} {:<24} {size:<17} {}", row.name, row.description)?;
     }
     Ok(())
 }
 
+fn remove(name: &str) -> anyhow::Result<()> {
+    let Some(id) = models::hub_id(name) else {
+        let hint = "nemoterm model list names models that can be removed";
+        return Err(Failure::new(format!("{name} is no model that was fetched"), hint).into());
+    };
+    if Config::load()?.model.as_deref() == Some(name) {
+        return Err(Failure::new(format!("{name} is in use"), format!("nemoterm model use {EMBEDDED}")).into());
+    }
+    let freed = Cache::of_user().remove(&id).map_err(|error| pull::failure(&error))?;
+    eprintln!("{name} is removed: {:.1} MB are free again", freed as f64 / 1e6);
+    Ok(())
+}
+
 /// Takes a model: it is loaded once here, so that a name that does not work changes nothing.
-fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()> {
+pub(super) fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()> {
     let name = models::absolute(name);
     let mut config = Config::load()?;
     config.quantize = quantize;
