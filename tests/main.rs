@@ -6,6 +6,7 @@
 
 mod cli;
 mod daemon;
+mod models;
 mod openai;
 mod shells;
 mod util;

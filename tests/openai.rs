@@ -1,7 +1,7 @@
 //! OpenAI's API over HTTP, with the embedded model.
 
 mod chat;
-mod clients;
+pub mod clients;
 mod completions;
 mod infill;
 mod lm_eval;

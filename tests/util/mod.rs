@@ -2,6 +2,7 @@
 
 pub mod fake;
 pub mod home;
+pub mod hub;
 pub mod sandbox;
 pub mod terminal;
 

@@ -168,6 +168,11 @@ impl Error {
                 endpoint,
             ),
             HFError::RepoNotFound { .. } => Self::NoRepository(repository.to_owned()),
+            HFError::RevisionNotFound { context: Some(context), .. }
+                if context.error_code.as_deref() == Some("RepoNotFound") =>
+            {
+                Self::NoRepository(repository.to_owned())
+            }
             HFError::RevisionNotFound { .. } => {
                 Self::NoRevision { repository: repository.to_owned(), revision: revision.to_owned() }
             }
