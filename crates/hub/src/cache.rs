@@ -229,7 +229,8 @@ fn shards_are_there(snapshot: &Path, files: &[String]) -> bool {
     struct Index {
         weight_map: std::collections::HashMap<String, String>,
     }
-    let index = fs::read(snapshot.join(index)).ok().and_then(|text| serde_json::from_slice::<Index>(&text).ok());
+    let index =
+        fs::read(snapshot.join(index)).ok().and_then(|text| serde_json::from_slice::<Index>(&text).ok());
     index.is_some_and(|index| index.weight_map.values().all(|shard| files.contains(shard)))
 }
 

@@ -121,7 +121,8 @@ impl Error {
                 format!("accept them at {page}, then set HF_TOKEN to a token of that account")
             }
             Self::Unauthorised(_) | Self::Forbidden(_) => {
-                "set HF_TOKEN to a token that may read it, or write the token to the Hub's token file".to_owned()
+                "set HF_TOKEN to a token that may read it, or write the token to the Hub's token file"
+                    .to_owned()
             }
             Self::RateLimited { after: Some(after) } => format!("try again in {} s", after.as_secs()),
             Self::RateLimited { after: None } | Self::Server { .. } => {
@@ -133,9 +134,9 @@ impl Error {
             Self::Malformed(_) => "check that HF_ENDPOINT names a Hub".to_owned(),
             Self::Hash { .. } => "run it again; the damaged file was thrown away".to_owned(),
             Self::DiskFull { .. } => "make room, or set HF_HOME to a directory on a larger disk".to_owned(),
-            Self::Select { source: SelectError::NoSuchFile { .. } | SelectError::Ambiguous { .. }, .. } => {
-                "name one, as in OWNER/NAME:Q4_K_M".to_owned()
-            }
+            Self::Select {
+                source: SelectError::NoSuchFile { .. } | SelectError::Ambiguous { .. }, ..
+            } => "name one, as in OWNER/NAME:Q4_K_M".to_owned(),
             Self::Select { .. } => "nemoterm model list names models that work".to_owned(),
             Self::Io { .. } => "mend its permissions, or set HF_HOME to another directory".to_owned(),
         }
@@ -161,12 +162,9 @@ impl Error {
     /// Says in our words what the library says about `repository` at `endpoint`.
     pub(crate) fn from_hub(error: HFError, repository: &str, revision: &str, endpoint: &str) -> Self {
         match error {
-            HFError::AuthRequired { context } | HFError::Forbidden { context } => refused(
-                context.status.as_u16(),
-                context.error_code.as_deref(),
-                repository,
-                endpoint,
-            ),
+            HFError::AuthRequired { context } | HFError::Forbidden { context } => {
+                refused(context.status.as_u16(), context.error_code.as_deref(), repository, endpoint)
+            }
             HFError::RepoNotFound { .. } => Self::NoRepository(repository.to_owned()),
             HFError::RevisionNotFound { context: Some(context), .. }
                 if context.error_code.as_deref() == Some("RepoNotFound") =>
@@ -180,6 +178,7 @@ impl Error {
             HFError::Http { context } => {
                 Self::Server { status: context.status.as_u16(), url: context.url.clone() }
             }
+            HFError::Request { source, .. } if source.is_decode() => Self::Malformed(innermost(&source)),
             HFError::Request { source, .. } => Self::network(&source, endpoint),
             HFError::Io(source) => Self::Io { path: hf_hub::resolve_cache_dir(), source },
             other => Self::Malformed(other.to_string()),
@@ -188,13 +187,17 @@ impl Error {
 
     /// A failure below HTTP.
     pub(crate) fn network(source: &reqwest::Error, endpoint: &str) -> Self {
-        // The innermost cause is the one a person understands.
-        let mut what: &dyn std::error::Error = source;
-        while let Some(cause) = what.source() {
-            what = cause;
-        }
-        Self::Network { endpoint: endpoint.to_owned(), what: what.to_string() }
+        Self::Network { endpoint: endpoint.to_owned(), what: innermost(source) }
     }
+}
+
+/// The cause that a person understands.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
 }
 
 /// Statuses 401 and 403; the Hub's `X-Error-Code` tells why.

@@ -81,7 +81,8 @@ pub(crate) async fn fetch(
     let io = |source| Error::Io { path: part.clone(), source };
     fs::create_dir_all(blob.parent().unwrap_or(blob)).map_err(io)?;
     let mut hasher = Hasher::of(remote);
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&part).map_err(io)?;
+    let mut file =
+        File::options().create(true).truncate(false).read(true).write(true).open(&part).map_err(io)?;
     let mut have = hash_all(&mut file, &mut hasher).map_err(io)?;
     if have > remote.size {
         (have, hasher) = (0, Hasher::of(remote));
@@ -145,26 +146,27 @@ async fn stream(
     mut take: impl AsyncFnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let endpoint = repository.client().endpoint().to_owned();
-    let from_hub = |error| {
-        Failure::Read(Error::from_hub(error, &repository.repo_path(), &remote.commit, &endpoint))
-    };
-    let broken = |what: &str| {
-        Failure::Read(Error::Network { endpoint: endpoint.clone(), what: what.to_owned() })
-    };
+    let from_hub =
+        |error| Failure::Read(Error::from_hub(error, &repository.repo_path(), &remote.commit, &endpoint));
+    let broken =
+        |what: &str| Failure::Read(Error::Network { endpoint: endpoint.clone(), what: what.to_owned() });
     let request = repository
         .download_file_stream()
         .filename(remote.file.as_str())
         .revision(remote.commit.as_str())
         .maybe_range((start > 0).then_some(start..remote.size))
         .send();
-    let (length, mut bytes) =
-        tokio::time::timeout(STALLED, request).await.map_err(|_| broken("it does not answer"))?.map_err(from_hub)?;
+    let (length, mut bytes) = tokio::time::timeout(STALLED, request)
+        .await
+        .map_err(|_| broken("it does not answer"))?
+        .map_err(from_hub)?;
     // A server that does not know ranges sends all of it again.
     let mut skip = if start > 0 && length == Some(remote.size) { start } else { 0 };
     let mut left = remote.size - start;
     while left > 0 {
-        let Some(chunk) =
-            tokio::time::timeout(STALLED, bytes.next()).await.map_err(|_| broken("nothing comes any more"))?
+        let Some(chunk) = tokio::time::timeout(STALLED, bytes.next())
+            .await
+            .map_err(|_| broken("nothing comes any more"))?
         else {
             return Err(broken("the connection ended too early"));
         };
@@ -184,7 +186,11 @@ async fn stream(
 }
 
 fn delays() -> impl Iterator<Item = Duration> {
-    ExponentialBackoff::from_millis(2).factor(150).max_delay(Duration::from_secs(10)).map(jitter).take(TRIES - 1)
+    ExponentialBackoff::from_millis(2)
+        .factor(150)
+        .max_delay(Duration::from_secs(10))
+        .map(jitter)
+        .take(TRIES - 1)
 }
 
 fn hash_all(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {

@@ -59,7 +59,11 @@ impl FromStr for ModelId {
                 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         let is_path = |path: &str| path.split('/').all(|part| is_plain(part.trim_start_matches('-')));
-        if !is_plain(owner) || !is_plain(name) || !is_path(revision) || file.is_some_and(|file| !is_path(file)) {
+        if !is_plain(owner)
+            || !is_plain(name)
+            || !is_path(revision)
+            || file.is_some_and(|file| !is_path(file))
+        {
             return Err(refused());
         }
         Ok(Self {
@@ -100,9 +104,21 @@ mod tests {
 
     #[test]
     fn what_would_leave_the_cache_is_refused() {
-        for text in
-            ["", "a", "/b", "a/", "../b", "a/..", "a/b/c", "a/b@../x", "a/b:../../x", "a/b:/etc/passwd", "a b/c", "a/b@", "a/b:"]
-        {
+        for text in [
+            "",
+            "a",
+            "/b",
+            "a/",
+            "../b",
+            "a/..",
+            "a/b/c",
+            "a/b@../x",
+            "a/b:../../x",
+            "a/b:/etc/passwd",
+            "a b/c",
+            "a/b@",
+            "a/b:",
+        ] {
             assert!(text.parse::<ModelId>().is_err(), "{text}");
         }
     }

@@ -50,8 +50,8 @@ impl Machine {
     /// Looks at this machine; `cache` is where models are kept.
     pub fn here(cache: &Path) -> Self {
         let existing = cache.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let disk = rustix::fs::statvfs(existing)
-            .map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let disk =
+            rustix::fs::statvfs(existing).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         Self {
             gpu: gpu(),
             memory: memory(),
@@ -98,18 +98,20 @@ pub fn recommend(machine: &Machine) -> Advice {
         preset.bytes + BESIDE_WEIGHTS <= gpu.free && preset.bytes + DISK_MARGIN <= machine.disk
     };
     // Eight bits cost half of the speed and are worth it only where there is plenty of it.
-    let bandwidth = BANDWIDTH.iter().find(|(name, _)| gpu.name.contains(name)).map(|(_, bandwidth)| *bandwidth);
+    let bandwidth =
+        BANDWIDTH.iter().find(|(name, _)| gpu.name.contains(name)).map(|(_, bandwidth)| *bandwidth);
     let order = if bandwidth.is_some_and(|bandwidth| bandwidth >= 1500) {
         ["nemotron-mini-4b-q8", "nemotron-mini-4b"]
     } else {
         ["nemotron-mini-4b", "nemotron-mini-4b-q8"]
     };
     let Some(best) = order.iter().filter_map(|name| preset(name)).find(fits) else {
-        let what = if order.iter().filter_map(|name| preset(name)).all(|p| p.bytes + BESIDE_WEIGHTS > gpu.free) {
-            format!("{} has {} free, which no 4B model fits", gpu.name, gigabytes(gpu.free))
-        } else {
-            format!("the disk has {} free, which no 4B model fits", gigabytes(machine.disk))
-        };
+        let what =
+            if order.iter().filter_map(|name| preset(name)).all(|p| p.bytes + BESIDE_WEIGHTS > gpu.free) {
+                format!("{} has {} free, which no 4B model fits", gpu.name, gigabytes(gpu.free))
+            } else {
+                format!("the disk has {} free, which no 4B model fits", gigabytes(machine.disk))
+            };
         return Advice { preset: None, why: what, tokens_per_second: None };
     };
     Advice {
@@ -202,8 +204,12 @@ mod tests {
 
     #[test]
     fn the_drivers_list_is_read() {
-        let gpus = parse_gpus("NVIDIA A100, PCIe, 40960, 40000\nNVIDIA T4, 15360, [N/A]\nNVIDIA L4, 23034, 22000\n");
+        let gpus =
+            parse_gpus("NVIDIA A100, PCIe, 40960, 40000\nNVIDIA T4, 15360, [N/A]\nNVIDIA L4, 23034, 22000\n");
         assert_eq!(gpus.len(), 2);
-        assert_eq!((gpus[0].name.as_str(), gpus[0].memory >> 20, gpus[0].free >> 20), ("NVIDIA A100, PCIe", 40960, 40000));
+        assert_eq!(
+            (gpus[0].name.as_str(), gpus[0].memory >> 20, gpus[0].free >> 20),
+            ("NVIDIA A100, PCIe", 40960, 40000)
+        );
     }
 }

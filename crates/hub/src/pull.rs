@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use futures_util::{StreamExt as _, pin_mut};
-use hf_hub::{HFClient, HFRepository, repository::{RepoTreeEntry, RepoTypeModel}};
+use hf_hub::{
+    HFClient, HFRepository,
+    repository::{RepoTreeEntry, RepoTypeModel},
+};
 use reqwest::{StatusCode, header};
 
 use crate::{
@@ -80,7 +83,8 @@ impl Hub {
             .user_agent(concat!("nemoterm/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| malformed(&error))?;
-        let is_set = |name| std::env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+        let is_set =
+            |name| std::env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
         let offline = is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE");
         Ok(Self { cache: Cache::at(client.cache_dir()), client, head, offline })
     }
@@ -207,7 +211,9 @@ impl Hub {
                 (_, Some(etag), Some(size)) => {
                     let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
                     // It becomes a name in the cache.
-                    if etag.is_empty() || !etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+                    if etag.is_empty()
+                        || !etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                    {
                         return Err(Error::Malformed(format!("{file} has the etag {etag:?}")));
                     }
                     return Ok(Remote { file: file.to_owned(), commit: commit.to_owned(), etag, size });
@@ -228,7 +234,8 @@ async fn within<T>(answer: impl Future<Output = T>, endpoint: &str) -> Result<T,
 /// The user's token: `HF_TOKEN`, else the file that the Hub's command-line program writes.
 fn token() -> Option<String> {
     let in_file = || {
-        let path = std::env::var_os("HF_TOKEN_PATH").map_or_else(|| hf_hub::hf_home().join("token"), Into::into);
+        let path =
+            std::env::var_os("HF_TOKEN_PATH").map_or_else(|| hf_hub::hf_home().join("token"), Into::into);
         std::fs::read_to_string(path).ok()
     };
     let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(in_file)?;

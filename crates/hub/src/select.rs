@@ -94,7 +94,8 @@ pub fn select(files: &[String], wanted: Option<&str>) -> Result<Selection, Selec
         [] => Err(SelectError::NoWeights),
         [file] => whole(file),
         several => {
-            let preferred = PREFERRED.iter().find_map(|part| several.iter().find(|file| has_part(file, part)));
+            let preferred =
+                PREFERRED.iter().find_map(|part| several.iter().find(|file| has_part(file, part)));
             preferred.map_or_else(|| Err(SelectError::Ambiguous { have: owned(several) }), |file| whole(file))
         }
     }
@@ -168,14 +169,18 @@ mod tests {
         let error = chosen(names, Some("Q2_K")).unwrap_err().to_string();
         assert!(error.contains("no file \"Q2_K\"; there are M-Q4_K_M.gguf"), "{error}");
         assert!(matches!(chosen(names, Some("README.md")), Err(SelectError::NoSuchFile { .. })));
-        assert!(matches!(chosen("a-Q2_K.gguf b-Q2_K.gguf", Some("Q2_K")), Err(SelectError::Ambiguous { .. })));
+        assert!(matches!(
+            chosen("a-Q2_K.gguf b-Q2_K.gguf", Some("Q2_K")),
+            Err(SelectError::Ambiguous { .. })
+        ));
         assert!(matches!(chosen("a-IQ1.gguf b-IQ2.gguf", None), Err(SelectError::Ambiguous { .. })));
     }
 
     #[test]
     fn a_checkpoint_is_all_its_files_and_no_others() {
         assert_eq!(
-            chosen("README.md config.json tokenizer.json tokenizer.model model.safetensors x.bin", None).unwrap(),
+            chosen("README.md config.json tokenizer.json tokenizer.model model.safetensors x.bin", None)
+                .unwrap(),
             "config.json tokenizer.json model.safetensors"
         );
         assert_eq!(

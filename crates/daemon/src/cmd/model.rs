@@ -144,7 +144,9 @@ fn remove(name: &str) -> anyhow::Result<()> {
         return Err(Failure::new(format!("{name} is no model that was fetched"), hint).into());
     };
     if Config::load()?.model.as_deref() == Some(name) {
-        return Err(Failure::new(format!("{name} is in use"), format!("nemoterm model use {EMBEDDED}")).into());
+        return Err(
+            Failure::new(format!("{name} is in use"), format!("nemoterm model use {EMBEDDED}")).into()
+        );
     }
     let freed = Cache::of_user().remove(&id).map_err(|error| pull::failure(&error))?;
     eprintln!("{name} is removed: {:.1} MB are free again", freed as f64 / 1e6);

@@ -42,7 +42,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     if name != EMBEDDED {
         let id = models::hub_id(&name).ok_or_else(|| {
-            let hint = "nemoterm model list names models; OWNER/NAME[@REVISION][:FILE] names any other on the Hub";
+            let hint =
+                "nemoterm model list names models; OWNER/NAME[@REVISION][:FILE] names any other on the Hub";
             if std::path::Path::new(&name).exists() {
                 Failure::new(format!("{name} is here already"), format!("nemoterm model use {name}"))
             } else {
@@ -72,7 +73,9 @@ struct Bar {
 impl Bar {
     fn new() -> Self {
         let progress = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        {
             progress.set_style(style);
         }
         Self { progress }
@@ -83,7 +86,8 @@ impl Bar {
             Event::Planned { files, bytes, licence } => {
                 let licence = licence.unwrap_or("not named; see its page on the Hub");
                 let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-                self.progress.suspend(|| eprintln!("{files}, {:.1} MB; licence: {licence}", *bytes as f64 / 1e6));
+                self.progress
+                    .suspend(|| eprintln!("{files}, {:.1} MB; licence: {licence}", *bytes as f64 / 1e6));
                 self.progress.set_length(*bytes);
             }
             Event::Advanced { file, bytes } => {
@@ -121,7 +125,10 @@ pub fn recommend(json: bool) -> anyhow::Result<()> {
     }
     writeln!(out, "{model}: {}", advice.why)?;
     if let Some(speed) = advice.tokens_per_second {
-        writeln!(out, "its memory lets at most {speed} tokens/s through; nemoterm bench measures what it does")?;
+        writeln!(
+            out,
+            "its memory lets at most {speed} tokens/s through; nemoterm bench measures what it does"
+        )?;
     }
     match advice.preset {
         Some(preset) => writeln!(
