@@ -112,7 +112,9 @@ impl Hub {
         let info = within(info, self.client.endpoint()).await?.map_err(translated)?;
         let commit = info.sha.filter(|sha| crate::id::is_commit(sha));
         let commit = commit.ok_or_else(|| Error::Malformed("a repository without a commit".to_owned()))?;
-        let licence = info.card_data.as_ref().and_then(|card| card.get("license")?.as_str());
+        let card = |key| info.card_data.as_ref().and_then(|card| card.get(key)?.as_str());
+        // One that is not on the Hub's list is "other", and has a name of its own.
+        let licence = card("license").filter(|licence| *licence != "other").or_else(|| card("license_name"));
 
         let selection = select(&self.list(&repository, id, &commit).await?, id.file.as_deref())
             .map_err(|source| Error::Select { repository: id.repository(), source })?;
