@@ -1,6 +1,6 @@
 //! Models on the Hugging Face Hub, and in the cache that all of its clients share.
 //!
-//! [`pull`] fetches the files of a model, [`Cache::find`] finds them again without a network. The cache has the Hub's own
+//! [`Hub::pull`] fetches the files of a model, [`Cache::find`] finds them again without a network. The cache has the Hub's own
 //! layout (`models--OWNER--NAME/{blobs,refs,snapshots}`, see the documentation of Python's `huggingface_hub`), so what one
 //! client has fetched the others need not fetch.
 

@@ -37,7 +37,7 @@ pub enum Command {
     },
     /// Take a model for completions from now on
     Use {
-        /// A name from the list, OWNER/NAME[@REVISION][:FILE], a directory with config.json, or a .gguf file
+        /// A name from the list, `OWNER/NAME[@REVISION][:FILE]`, a directory with config.json, or a .gguf file
         model: String,
         /// Quantise its weights while loading
         #[arg(long)]
@@ -53,7 +53,7 @@ pub enum Command {
     },
     /// Remove a model that was fetched
     Remove {
-        /// A name from the list, or OWNER/NAME[@REVISION][:FILE]
+        /// A name from the list, or `OWNER/NAME[@REVISION][:FILE]`
         model: String,
     },
     /// Print a model's logits for token ids, to hold it against another implementation

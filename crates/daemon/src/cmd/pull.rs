@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A name from the list, or OWNER/NAME[@REVISION][:FILE] [default: what `nemoterm model recommend` says]
+    /// A name from the list, or `OWNER/NAME[@REVISION][:FILE]` [default: what `nemoterm model recommend` says]
     model: Option<String>,
     /// Fetch it only; go on with the model in use
     #[arg(long)]
