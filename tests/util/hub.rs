@@ -31,7 +31,8 @@ pub struct FakeHub {
 }
 
 struct Shared {
-    endpoint: String,
+    /// Where large files lie: another place, as clients take a redirect within one place for a new name.
+    storage: String,
     files: Vec<(String, Vec<u8>)>,
     log: Mutex<Vec<String>>,
     cut: Mutex<HashSet<String>>,
@@ -40,8 +41,9 @@ struct Shared {
 impl FakeHub {
     /// Serves the files of a directory in every repository. A repository's name says how it fails; `o/ok` does not.
     pub fn serving(dir: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let [hub, storage] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = address(&hub);
         let mut files: Vec<_> = fs::read_dir(dir)
             .unwrap()
             .map(Result::unwrap)
@@ -49,20 +51,22 @@ impl FakeHub {
             .collect();
         files.sort();
         let shared = Arc::new(Shared {
-            endpoint: endpoint.clone(),
+            storage: address(&storage),
             files,
             log: Mutex::default(),
             cut: Mutex::default(),
         });
-        let ours = Arc::clone(&shared);
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let shared = Arc::clone(&shared);
-                // A client that goes away in the middle is part of the game.
-                thread::spawn(move || drop(answer(&shared, stream)));
-            }
-        });
-        Self { endpoint, shared: ours }
+        for listener in [hub, storage] {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    let shared = Arc::clone(&shared);
+                    // A client that goes away in the middle is part of the game.
+                    thread::spawn(move || drop(answer(&shared, stream)));
+                }
+            });
+        }
+        Self { endpoint, shared }
     }
 
     /// Requests so far, as `METHOD PATH`, with ` RANGE` where one was asked for.
@@ -114,7 +118,11 @@ fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         "o/gated" => Some((403, "x-error-code: GatedRepo")),
         "o/absent" => Some((404, "x-error-code: RepoNotFound")),
         "o/hidden" => Some((401, "x-error-code: RepoNotFound")),
-        "o/private" if request.token.as_deref() != Some(TOKEN) => Some((401, "x-error-code: Other")),
+        // Who got as far as the storage had a token for the way there, and must not be asked to show it again.
+        "o/private" if parts[0] == "cdn" && request.token.is_some() => Some((400, "x: y")),
+        "o/private" if parts[0] != "cdn" && request.token.as_deref() != Some(TOKEN) => {
+            Some((401, "x-error-code: Other"))
+        }
         "o/limited" => Some((429, "retry-after: 1")),
         "o/broken" => Some((500, "x: y")),
         _ => None,
@@ -154,7 +162,7 @@ fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
                 headers.push(format!("x-linked-etag: \"{}\"", hex::encode(Sha256::digest(bytes))));
             }
             headers.push(format!("x-linked-size: {size}"));
-            headers.push(format!("location: {}/cdn/{repository}/{file}", shared.endpoint));
+            headers.push(format!("location: {}/cdn/{repository}/{file}", shared.storage));
             respond(&mut stream, 302, &headers, b"")
         }
         [file] => match shared.files.iter().find(|(name, _)| name == file) {
