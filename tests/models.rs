@@ -205,6 +205,8 @@ fn a_token_opens_what_is_private() {
 #[test]
 fn a_machine_is_told_what_suits_it() {
     let place = Place::new();
+    let help = place.model(&["pull", "--help"]).stdout;
+    assert!(help.contains("Usage: nemoterm model pull"), "{help}");
     let printed = place.model(&["recommend", "--json"]);
     let advice: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
     assert!(

@@ -22,7 +22,13 @@ use clap::{Parser, Subcommand};
 
 /// The part of nemoterm that holds the model.
 #[derive(Debug, Parser)]
-#[command(name = "nemoterm", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "nemoterm",
+    bin_name = "nemoterm",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
