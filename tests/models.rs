@@ -182,6 +182,19 @@ fn every_failure_says_what_to_do_and_changes_nothing() {
 }
 
 #[test]
+fn a_files_name_may_hold_what_means_something_in_an_address() {
+    let sandbox = Sandbox::new();
+    let dir = sandbox.home().join("published");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("model #1-Q4_0.gguf"), "contents").unwrap();
+    let place = Place { hub: FakeHub::serving(&dir), sandbox };
+    let pulled = place.model(&["pull", "o/ok:Q4_0", "--no-use"]);
+    assert_eq!(pulled.code, Some(0), "{}", pulled.stderr);
+    let file = place.cache().join(format!("models--o--ok/snapshots/{COMMIT}/model #1-Q4_0.gguf"));
+    assert_eq!(fs::read_to_string(file).unwrap(), "contents");
+}
+
+#[test]
 fn a_token_opens_what_is_private() {
     let place = Place::new();
     let with_variable = place.run(&["model", "pull", "o/private", "--no-use"], &[("HF_TOKEN", TOKEN)]);

