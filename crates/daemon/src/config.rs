@@ -13,7 +13,7 @@ use crate::{failure::Failure, models::Quantize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// A preset name, a directory or a GGUF file. The embedded model where nothing is set.
+    /// A preset's name, a name on the Hub, a directory or a GGUF file. The embedded model where nothing is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// How the model's weights are quantised when it is loaded. As they are in its files where nothing is set.
@@ -53,7 +53,7 @@ impl Config {
                     .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
                 Failure::new(
                     format!("{}, line {line}: {}", path.display(), error.message()),
-                    "known keys are model, threads, idle_minutes, http and http_token_file",
+                    "known keys are model, quantize, threads, idle_minutes, http and http_token_file",
                 )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),

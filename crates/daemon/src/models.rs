@@ -80,12 +80,11 @@ pub fn resolve(name: &str) -> Result<Choice, Failure> {
         return Ok(Choice { name: short(), source: Source::Gguf(path.to_path_buf()) });
     }
     if let Some(id) = hub_id(name) {
-        let place = Cache::of_user().find(&id).map_err(|error| {
-            let hint = match error {
-                nemoterm_hub::Error::NotCached { .. } => format!("nemoterm model pull {name} fetches it"),
-                other => other.hint(),
-            };
-            Failure::new(format!("{name} has not been fetched"), hint)
+        let place = Cache::of_user().find(&id).map_err(|_| {
+            Failure::new(
+                format!("{name} has not been fetched"),
+                format!("nemoterm model pull {name} fetches it"),
+            )
         })?;
         let source = match place {
             Place::Directory(path) => Source::Directory(path),
