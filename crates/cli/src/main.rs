@@ -58,6 +58,9 @@ enum Command {
     /// Score a model on a file of cases
     #[command(disable_help_flag = true)]
     Eval(HandedOver),
+    /// Show and change what is set
+    #[command(disable_help_flag = true)]
+    Config(HandedOver),
 }
 
 /// Arguments the daemon's program understands.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Model(args) => args.run("model"),
         Command::Bench(args) => args.run("bench"),
         Command::Eval(args) => args.run("eval"),
+        Command::Config(args) => args.run("config"),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,88 +1,142 @@
-//! The configuration file: `nemoterm/config.toml` in the user's configuration directory.
+//! The configuration: the file `nemoterm/config.toml` in the user's configuration directory, and variables of the
+//! environment that win over it.
+
+pub mod file;
+mod key;
 
 use std::{
-    fs, io,
+    env,
+    ffi::OsString,
+    fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use toml_edit::{Document, Item, TomlError};
+
+pub use key::{Key, Value};
 
 use crate::{failure::Failure, models::Quantize};
 
+/// Minutes without a client after which the daemon ends, where nothing is set.
+const IDLE_MINUTES: u64 = 60;
+
 /// What can be set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// A preset's name, a name on the Hub, a directory or a GGUF file. The embedded model where nothing is set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// How the model's weights are quantised when it is loaded. As they are in its files where nothing is set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<Quantize>,
     /// Threads the model runs on. As many as the engine sees fit where nothing is set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     /// The daemon ends after so many minutes without a client; 0 is never.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_minutes: Option<u64>,
     /// Address and port of the HTTP server, such as `127.0.0.1:8000`. There is none where nothing is set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
     /// A file that holds the token which HTTP clients must know. Without one, only this machine is served.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_token_file: Option<String>,
 }
 
 impl Config {
-    /// Reads the file; the defaults where there is none.
+    /// What holds: the variables, then the file, then the defaults.
     ///
     /// # Errors
-    /// Where it can't be read, or holds something that is not understood: the key and the line are named.
+    /// Where the file can't be read, or something in it or a variable is not allowed: the key, the place and what is
+    /// allowed are named.
     pub fn load() -> Result<Self, Failure> {
-        match path() {
-            Some(path) => Self::load_from(&path),
-            None => Ok(Self::default()),
-        }
+        Settings::load().map(|settings| settings.config)
     }
 
-    fn load_from(path: &Path) -> Result<Self, Failure> {
-        match fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| {
-                let line = error
-                    .span()
-                    .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-                Failure::new(
-                    format!("{}, line {line}: {}", path.display(), error.message()),
-                    "known keys are model, quantize, threads, idle_minutes, http and http_token_file",
-                )
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(Failure::new(
-                format!("{} can't be read: {error}", path.display()),
-                "mend its permissions or remove it",
-            )),
+    /// How long the daemon stays without a client; zero is for ever.
+    pub fn idle_time(&self) -> Duration {
+        Duration::from_secs(60 * self.idle_minutes.unwrap_or(IDLE_MINUTES))
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { path: PathBuf, line: usize },
+    Variable(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Variable(name) => f.write_str(name),
         }
     }
+}
 
-    /// Writes the file, in one step, so that a crash leaves the old one or the new one.
+/// The configuration with the origin of each value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub config: Config,
+    /// Every key once, in their order. No value is the default.
+    pub rows: Vec<(Key, Option<Value>, Origin)>,
+}
+
+impl Settings {
+    /// As [`Config::load`].
     ///
     /// # Errors
-    /// Where the system does not let it be written.
-    pub fn save(&self) -> Result<PathBuf, Failure> {
-        let path = path().ok_or_else(|| Failure::new("there is no home directory", "set HOME"))?;
-        let written = || -> anyhow::Result<()> {
-            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-            let fresh = path.with_extension("toml.new");
-            fs::write(&fresh, toml::to_string(self)?)?;
-            Ok(fs::rename(&fresh, &path)?)
+    /// As [`Config::load`].
+    pub fn load() -> Result<Self, Failure> {
+        let path = path().unwrap_or_default();
+        let text = file::read(&path)?.unwrap_or_default();
+        Self::of(&path, &text, |name| env::var_os(name))
+    }
+
+    /// What a text of the file and an environment make together.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn of(path: &Path, text: &str, var: impl Fn(&str) -> Option<OsString>) -> Result<Self, Failure> {
+        let mut config = Config::default();
+        let mut rows: Vec<_> = Key::ALL.into_iter().map(|key| (key, None, Origin::Default)).collect();
+        let mut put = |config: &mut Config, key: Key, value: Value, origin: Origin| {
+            let taken = config.put(key, &value);
+            if taken && let Some(row) = rows.iter_mut().find(|row| row.0 == key) {
+                *row = (key, Some(value), origin);
+            }
+            taken
         };
-        match written() {
-            Ok(()) => Ok(path),
-            Err(error) => Err(Failure::new(
-                format!("{} can't be written: {error}", path.display()),
-                "mend its permissions",
-            )),
+        let document = Document::parse(text).map_err(|error| not_toml(path, text, &error))?;
+        for (name, item) in document.iter() {
+            let span = document.as_table().key(name).and_then(toml_edit::Key::span);
+            let line = line_of(text, span.map_or(0, |span| span.start));
+            let place = format!("{}, line {line}", path.display());
+            let Ok(key) = Key::of(name) else {
+                let hint =
+                    format!("nemoterm config unset {name} takes it out; nemoterm config edit opens the file");
+                return Err(Failure::new(format!("{place}: {}", key::unknown(name)), hint));
+            };
+            let origin = Origin::File { path: path.to_path_buf(), line };
+            if !value(item).is_some_and(|value| put(&mut config, key, value, origin)) {
+                let written = item.span().and_then(|span| text.get(span)).unwrap_or("a table");
+                let hint = format!(
+                    "nemoterm config unset {name} takes it out; nemoterm config set {name} VALUE replaces it"
+                );
+                return Err(Failure::new(format!("{place}: {}", key.refusal(written)), hint));
+            }
         }
+        for key in Key::ALL {
+            let name = key.variable();
+            // One that is set to nothing counts as not set.
+            let Some(given) = var(name).filter(|given| !given.is_empty()) else { continue };
+            let text = given.to_str().map(str::to_owned);
+            let taken =
+                text.is_some_and(|text| put(&mut config, key, key.read(&text), Origin::Variable(name)));
+            if !taken {
+                let hint = format!("unset {name}, or set it to what is allowed");
+                return Err(Failure::new(format!("{name}: {}", key.refusal(&format!("{given:?}"))), hint));
+            }
+        }
+        Ok(Self { config, rows })
     }
 }
 
@@ -91,33 +145,122 @@ pub fn path() -> Option<PathBuf> {
     Some(directories::BaseDirs::new()?.config_dir().join("nemoterm").join("config.toml"))
 }
 
+/// The same, for those who can't do without.
+///
+/// # Errors
+/// Without a home directory.
+pub fn path_or_failure() -> Result<PathBuf, Failure> {
+    path().ok_or_else(|| Failure::new("there is no home directory", "set HOME"))
+}
+
+/// Sets keys in the file, or takes them out, and keeps everything else; a file that is missing is made.
+///
+/// # Errors
+/// Where the file is no TOML, or can't be read or written.
+pub fn change(changes: &[(Key, Option<Value>)]) -> Result<PathBuf, Failure> {
+    let path = path_or_failure()?;
+    let mut text = file::read(&path)?.unwrap_or_else(file::template);
+    for (key, value) in changes {
+        text = match value {
+            Some(value) => file::with(&path, &text, *key, value)?,
+            None => file::without(&path, &text, key.name())?.unwrap_or(text),
+        };
+    }
+    file::write(&path, &text)?;
+    Ok(path)
+}
+
+fn value(item: &Item) -> Option<Value> {
+    if let Some(text) = item.as_str() {
+        return Some(Value::Text(text.to_owned()));
+    }
+    item.as_integer().and_then(|number| number.try_into().ok()).map(Value::Number)
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
+}
+
+fn not_toml(path: &Path, text: &str, error: &TomlError) -> Failure {
+    let line = line_of(text, error.span().map_or(0, |span| span.start));
+    Failure::new(
+        format!("{}, line {line}: {}", path.display(), error.message()),
+        "nemoterm config edit opens the file; a line is KEY = VALUE, with text in quotes",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, Failure> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        fs::write(&path, text).unwrap();
-        Config::load_from(&path)
+    fn of(text: &str, vars: &[(&str, &str)]) -> Result<Settings, Failure> {
+        let var = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        Settings::of(Path::new("/c.toml"), text, var)
     }
 
     #[test]
-    fn a_bad_value_is_named_with_its_line() {
-        assert_eq!(load("model = \"embedded\"\nthreads = 2\n").unwrap().threads, Some(2));
-        assert_eq!(load("").unwrap(), Config::default());
+    fn a_bad_value_is_named_with_its_line_and_what_is_allowed() {
+        assert_eq!(of("model = \"embedded\"\nthreads = 2\n", &[]).unwrap().config.threads, Some(2));
+        assert_eq!(of("", &[]).unwrap().config, Config::default());
         for (text, expected) in [
-            ("model = \"x\"\nthreads = \"two\"\n", "line 2"),
-            ("\ncolour = 1\n", "colour"),
-            ("model = \n", "line 1"),
+            (
+                "model = \"x\"\nthreads = \"two\"\n",
+                "/c.toml, line 2: threads can't be \"two\"; allowed is a whole number from 1 to 1024, such as 4",
+            ),
+            ("threads = \"2\"", "/c.toml, line 1: threads can't be \"2\"; allowed is a whole number"),
+            ("threads = 1.5", "/c.toml, line 1: threads can't be 1.5;"),
+            ("idle_minutes = -1", "/c.toml, line 1: idle_minutes can't be -1;"),
+            ("quantize = true", "quantize can't be true; allowed is q8_0, q4_0, q4_k or q6_k"),
+            (
+                "# x\n\nhttp = '8000'",
+                "/c.toml, line 3: http can't be '8000'; allowed is an address and a port",
+            ),
+            (
+                "\ncolour = 1\n",
+                "/c.toml, line 2: there is no key \"colour\"; known are model, quantize, threads",
+            ),
+            ("[threads]\nx = 1\n", "/c.toml, line 1: threads can't be "),
+            ("model = \n", "/c.toml, line 1: "),
+            ("threads = 1\nthreads = 2\n", "/c.toml, line 2: duplicate key"),
         ] {
-            let message = load(text).unwrap_err().message;
-            assert!(message.contains(expected), "{message}");
+            let failure = of(text, &[]).unwrap_err();
+            assert!(failure.message.starts_with(expected) || failure.message.contains(expected), "{failure}");
+            assert!(failure.hint.contains("nemoterm config "), "{}", failure.hint);
         }
     }
 
     #[test]
-    fn a_missing_file_is_the_defaults() {
-        assert_eq!(Config::load_from(Path::new("/nonexistent/config.toml")).unwrap(), Config::default());
+    fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
+        let settings =
+            of("# head\nthreads = 2\nmodel = 'a'\n", &[("NEMOTERM_THREADS", "3"), ("NEMOTERM_HTTP", "")])
+                .unwrap();
+        let config = Config { model: Some("a".to_owned()), threads: Some(3), ..Config::default() };
+        assert_eq!(settings.config, config);
+        let shown: Vec<_> =
+            settings.rows.iter().map(|(key, _, origin)| format!("{} {origin}", key.name())).collect();
+        let expected = [
+            "model /c.toml, line 3",
+            "quantize default",
+            "threads NEMOTERM_THREADS",
+            "idle_minutes default",
+            "http default",
+            "http_token_file default",
+        ];
+        assert_eq!(shown, expected);
+        let message = of("", &[("NEMOTERM_QUANTIZE", "q5")]).unwrap_err().message;
+        assert!(
+            message.starts_with("NEMOTERM_QUANTIZE: quantize can't be \"q5\"; allowed is q8_0"),
+            "{message}"
+        );
+        assert!(
+            of("threads = 0", &[("NEMOTERM_THREADS", "3")]).is_err(),
+            "the file is looked at all the same"
+        );
+    }
+
+    #[test]
+    fn the_default_that_is_shown_is_the_one_that_holds() {
+        assert_eq!(Key::IdleMinutes.default_value(), Some(IDLE_MINUTES.to_string().as_str()));
+        assert_eq!(Config::default().idle_time(), Duration::from_secs(3600));
     }
 }

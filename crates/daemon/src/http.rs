@@ -88,14 +88,11 @@ impl Settings {
     }
 
     fn parse(address: &str, token: Option<String>) -> Result<Self, Failure> {
-        let numeric = match address.strip_prefix("localhost:") {
-            Some(port) => format!("127.0.0.1:{port}"),
-            None => address.to_owned(),
+        let none = || {
+            let hint = "name an address and a port, such as 127.0.0.1:8000";
+            Failure::new(format!("\"{address}\" is no address to listen on"), hint)
         };
-        let hint = "name an address and a port, such as 127.0.0.1:8000";
-        let address: SocketAddr = numeric
-            .parse()
-            .map_err(|_| Failure::new(format!("\"{address}\" is no address to listen on"), hint))?;
+        let address = self::address(address).ok_or_else(none)?;
         let token = token.map(|token| token.trim().to_owned());
         if token
             .as_deref()
@@ -131,6 +128,14 @@ impl Settings {
             Failure::new(format!("{} can't be listened on: {error}", self.address), "choose another port")
         })?;
         Ok(Server { listener, policy: Policy::new(address, self.token), address })
+    }
+}
+
+/// The address and port of a text; nothing where it is none.
+pub fn address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse().ok(),
+        None => text.parse().ok(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `nemotermd`, the daemon, and the commands that need the model in their own process.
 //!
 //! `serve` is the daemon. `once` answers one request on standard input for `nemoterm complete
-//! --no-daemon`. `model`, `bench` and `eval` are what `nemoterm` hands over to this program.
+//! --no-daemon`. `model`, `bench`, `eval` and `config` are what `nemoterm` hands over to this program.
 
 mod cmd;
 mod complete;
@@ -49,6 +49,9 @@ enum Command {
     Bench(cmd::bench::Args),
     /// Score a model on a file of cases
     Eval(cmd::eval::Args),
+    /// Show and change what is set
+    #[command(subcommand)]
+    Config(cmd::config::Command),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Model(command) => cmd::model::run(&command),
         Command::Bench(args) => cmd::bench::run(&args),
         Command::Eval(args) => cmd::eval::run(&args),
+        Command::Config(command) => cmd::config::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

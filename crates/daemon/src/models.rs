@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Quantisation, Source};
 use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
-use serde::{Deserialize, Serialize};
 
 use crate::{config::Config, failure::Failure};
 
@@ -17,27 +16,33 @@ pub const EMBEDDED_DESCRIPTION: &str =
     "embedded: Minitron architecture, 3.9 M parameters, trained on shell commands";
 
 /// What weights can be quantised to while they are loaded, by its name in the GGUF format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Quantize {
     /// 8.5 bits a weight
-    #[serde(rename = "q8_0")]
     #[value(name = "q8_0")]
     Q80,
     /// 4.5 bits a weight
-    #[serde(rename = "q4_0")]
     #[value(name = "q4_0")]
     Q40,
     /// 4.5 bits a weight, better than q4_0
-    #[serde(rename = "q4_k")]
     #[value(name = "q4_k")]
     Q4K,
     /// 6.6 bits a weight
-    #[serde(rename = "q6_k")]
     #[value(name = "q6_k")]
     Q6K,
 }
 
 impl Quantize {
+    /// Its name, as in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q80 => "q8_0",
+            Self::Q40 => "q4_0",
+            Self::Q4K => "q4_k",
+            Self::Q6K => "q6_k",
+        }
+    }
+
     fn engine(self) -> Quantisation {
         match self {
             Self::Q80 => Quantisation::Q8_0,

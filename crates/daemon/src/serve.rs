@@ -45,9 +45,6 @@ const MAX_LOSSES: u32 = 3;
 /// looks whether it is taken has it for a moment.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Minutes without a client after which the daemon ends, where the configuration does not say.
-const IDLE_MINUTES: u64 = 60;
-
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Leave the terminal and log to the log file
@@ -101,7 +98,8 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
         tracing::info!("another daemon runs");
         return Ok(());
     };
-    let config = Config::load()?;
+    // A daemon that can't use its configuration is there and says so: loading the model fails the same way.
+    let config = Config::load().unwrap_or_default();
     let name =
         args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -113,8 +111,7 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
         })
     });
     // Programs come and go without holding a connection, so there is no telling when the last one has gone.
-    let minutes = if http.is_some() { 0 } else { config.idle_minutes.unwrap_or(IDLE_MINUTES) };
-    let idle = Duration::from_secs(60 * minutes);
+    let idle = http.is_some().then_some(Duration::ZERO);
     let daemon = Arc::new(Daemon {
         scheduler: Arc::new(Scheduler::default()),
         state: watch::Sender::new(State::Loading),
@@ -227,19 +224,26 @@ fn bind(socket: &Path) -> anyhow::Result<Listener> {
         .with_context(|| format!("{} can't be bound", socket.display()))
 }
 
-/// Takes connections until the daemon is told to stop, or nobody has been there for the idle time.
+/// Takes connections until the daemon is told to stop, or nobody has been there for the idle time: the one that is given,
+/// else the configured one.
 async fn accept(
     mut listener: Listener,
     socket: &Path,
     daemon: Arc<Daemon>,
-    idle: Duration,
+    given_idle: Option<Duration>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut connections = daemon.connections.subscribe();
     let mut next_client = 0;
+    let mut idle = Duration::ZERO;
     loop {
+        // Read again whenever a client has come or gone, so that a change counts at once. A file that is wrong
+        // changes nothing.
+        if let Some(time) = given_idle.or_else(|| Config::load().ok().map(|config| config.idle_time())) {
+            idle = time;
+        }
         let nobody_for_long = async {
             if idle.is_zero() || *connections.borrow_and_update() > 0 {
                 // The count changes when a client comes or goes; then it is looked at again.

@@ -1,6 +1,7 @@
-//! The commands that hold a model of their own, one file each.
+//! The commands that need a model or the configuration in their own process, one file each.
 
 pub mod bench;
+pub mod config;
 pub mod eval;
 pub mod model;
 pub mod once;

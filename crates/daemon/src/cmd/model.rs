@@ -1,20 +1,14 @@
 //! `nemoterm model`: which models there are, which one is used, what a model is.
 
 use std::io::{self, Write as _};
-use std::time::Duration;
 
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model};
 use nemoterm_hub::{Cache, PRESETS};
-use nemoterm_protocol::{
-    Reply, Request,
-    client::{Client, ClientError},
-    runtime::Runtime,
-};
 use serde::Serialize;
 
-use super::pull;
+use super::{config as in_daemon, pull};
 use crate::{
-    config::Config,
+    config::{self, Config, Key},
     failure::Failure,
     models::{self, EMBEDDED, EMBEDDED_DESCRIPTION, Quantize},
 };
@@ -160,22 +154,18 @@ pub(super) fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()>
     config.quantize = quantize;
     let (short, model) = models::load(&name, &config)?;
     drop(model);
-    config.model = (name != EMBEDDED).then(|| name.clone());
-    let path = config.save()?;
+    let chosen = (name != EMBEDDED).then(|| Key::Model.read(&name));
+    let quantize = quantize.map(|quantize| Key::Quantize.read(quantize.name()));
+    let path = config::change(&[(Key::Model, chosen), (Key::Quantize, quantize)])?;
     eprintln!("{short} is used from now on (written to {})", path.display());
-    match Runtime::locate()
-        .map_err(Into::into)
-        .and_then(|runtime| Client::connect(&runtime, Duration::from_secs(1)))
-    {
-        Ok(client) => match client.ask(&Request::UseModel { model: name }, Duration::from_secs(600))? {
-            Reply::Status(_) => eprintln!("the running daemon has switched to it"),
-            Reply::Error(error) => {
-                return Err(Failure::new(error.message, error.hint.unwrap_or_default()).into());
-            }
-            other => anyhow::bail!("the daemon answered {other:?}"),
-        },
-        Err(ClientError::NotRunning) => {}
-        Err(error) => return Err(Failure::new(error.to_string(), "nemoterm daemon restart").into()),
+    for key in [Key::Model, Key::Quantize] {
+        if std::env::var_os(key.variable()).is_some_and(|value| !value.is_empty()) {
+            eprintln!("note: {} is set here and wins over the file", key.variable());
+        }
+    }
+    if let Some(client) = in_daemon::running()? {
+        in_daemon::load(&client, &name)?;
+        eprintln!("the running daemon has switched to it");
     }
     Ok(())
 }

@@ -1,0 +1,258 @@
+//! `nemoterm config`: what is set, why, and how to change it.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    path::Path,
+    process::Command as Process,
+    time::Duration,
+};
+
+use nemoterm_protocol::{
+    Reply, Request, State,
+    client::{Client, ClientError},
+    runtime::Runtime,
+};
+use serde::Serialize;
+
+use crate::{
+    config::{self, Config, Key, Settings, file},
+    failure::Failure,
+    http,
+    models::{self, EMBEDDED},
+};
+
+/// How long a daemon may take to load another model.
+const LOAD: Duration = Duration::from_secs(600);
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show every key with its value
+    Show {
+        /// With the file and line, the variable or the default a value comes from
+        #[arg(long)]
+        origin: bool,
+        /// As JSON, origins included
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a key's value; nothing where it has none
+    Get {
+        /// A key that `nemoterm config show` lists
+        key: String,
+    },
+    /// Set a key in the file; the running daemon takes it at once where it can
+    Set {
+        /// A key that `nemoterm config show` lists
+        key: String,
+        /// Its value
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Take a key out of the file, so that its default holds
+    Unset {
+        /// A key of the file
+        key: String,
+    },
+    /// Open the file in $VISUAL or $EDITOR, and check it afterwards
+    Edit,
+    /// Print where the file lies
+    Path,
+}
+
+pub fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Show { origin, json } => show(*origin, *json),
+        Command::Get { key } => get(Key::of(key)?),
+        Command::Set { key, value } => set(Key::of(key)?, value),
+        Command::Unset { key } => unset(key),
+        Command::Edit => edit(),
+        Command::Path => Ok(writeln!(io::stdout(), "{}", config::path_or_failure()?.display())?),
+    }
+}
+
+fn show(origins: bool, json: bool) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Printed {
+        key: &'static str,
+        value: Option<String>,
+        origin: String,
+    }
+    let settings = Settings::load()?;
+    let mut out = io::stdout().lock();
+    if json {
+        let rows = settings.rows.into_iter().map(|(key, value, origin)| Printed {
+            key: key.name(),
+            value: value.map(|value| value.to_string()).or_else(|| key.default_value().map(str::to_owned)),
+            origin: origin.to_string(),
+        });
+        writeln!(out, "{}", serde_json::to_string(&rows.collect::<Vec<_>>())?)?;
+        return Ok(());
+    }
+    for (key, value, origin) in settings.rows {
+        let value = value.map_or_else(|| key.otherwise().to_owned(), |value| value.to_string());
+        if origins {
+            writeln!(out, "{:<16} {value:<28} {origin}", key.name())?;
+        } else {
+            writeln!(out, "{:<16} {value}", key.name())?;
+        }
+    }
+    Ok(())
+}
+
+fn get(key: Key) -> anyhow::Result<()> {
+    let settings = Settings::load()?;
+    let set = settings.rows.into_iter().find(|row| row.0 == key).and_then(|row| row.1);
+    if let Some(value) = set.map(|value| value.to_string()).or(key.default_value().map(str::to_owned)) {
+        writeln!(io::stdout(), "{value}")?;
+    }
+    Ok(())
+}
+
+fn set(key: Key, given: &str) -> anyhow::Result<()> {
+    // What is a path must mean the same wherever the daemon runs.
+    let given = match key {
+        Key::Model => models::absolute(given),
+        Key::HttpTokenFile => {
+            std::path::absolute(given).map_or(given.to_owned(), |path| path.display().to_string())
+        }
+        _ => given.to_owned(),
+    };
+    let value = key.read(&given);
+    if !Config::default().put(key, &value) {
+        let hint = format!("nemoterm config set {} VALUE", key.name());
+        return Err(Failure::new(key.refusal(&format!("{given:?}")), hint).into());
+    }
+    let path = config::path_or_failure()?;
+    let before = file::read(&path)?;
+    let text = file::with(&path, &before.clone().unwrap_or_else(file::template), key, &value)?;
+    // The file as it will be, without this shell's variables, is what the daemon finds.
+    let after = Settings::of(&path, &text, |_| None)?.config;
+    check(key, &after)?;
+    file::write(&path, &text)?;
+    eprintln!("{} = {value} is written to {}", key.name(), path.display());
+    changed(&path, before.as_deref())
+}
+
+/// Tries what can't be seen from the value alone.
+fn check(key: Key, config: &Config) -> anyhow::Result<()> {
+    match key {
+        // It is loaded once here, so that a model that does not work changes nothing.
+        Key::Model | Key::Quantize => drop(models::load(model(config), config)?),
+        Key::Http | Key::HttpTokenFile => {
+            let address = config.http.as_deref().unwrap_or("127.0.0.1:0");
+            http::Settings::new(address, config)?;
+        }
+        Key::Threads | Key::IdleMinutes => {}
+    }
+    Ok(())
+}
+
+fn model(config: &Config) -> &str {
+    config.model.as_deref().unwrap_or(EMBEDDED)
+}
+
+fn unset(name: &str) -> anyhow::Result<()> {
+    let path = config::path_or_failure()?;
+    let before = file::read(&path)?;
+    let Some(text) = file::without(&path, before.as_deref().unwrap_or_default(), name)? else {
+        Key::of(name)?;
+        eprintln!("{name} is not set in {}", path.display());
+        return Ok(());
+    };
+    file::write(&path, &text)?;
+    eprintln!("{name} is taken out of {}", path.display());
+    changed(&path, before.as_deref())
+}
+
+fn edit() -> anyhow::Result<()> {
+    let path = config::path_or_failure()?;
+    let before = file::read(&path)?;
+    if before.is_none() {
+        file::write(&path, &file::template())?;
+    }
+    let named = |name| env::var(name).ok().filter(|editor| !editor.trim().is_empty());
+    let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    // These variables hold a command, with its arguments.
+    let status = Process::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg(&editor)
+        .arg(&path)
+        .status()
+        .map_err(|error| Failure::new(format!("/bin/sh can't be run: {error}"), "edit the file yourself"))?;
+    if !status.success() {
+        return Err(Failure::new(
+            format!("the editor {editor} failed ({status})"),
+            format!("set EDITOR to one that works, or edit {} yourself", path.display()),
+        )
+        .into());
+    }
+    changed(&path, before.as_deref())
+}
+
+/// Checks the file as it is now, says where a variable wins over what has changed in it, and has the running daemon take
+/// the rest.
+fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
+    let text = file::read(path)?.unwrap_or_default();
+    let after = Settings::of(path, &text, |_| None)?;
+    // A file that was wrong held nothing.
+    let before = Settings::of(path, before.unwrap_or_default(), |_| None).ok();
+    let mut changed: Vec<Key> = after
+        .rows
+        .iter()
+        .filter(|(key, value, _)| {
+            let old = before.as_ref().and_then(|before| before.rows.iter().find(|row| row.0 == *key));
+            old.and_then(|row| row.1.as_ref()) != value.as_ref()
+        })
+        .map(|row| row.0)
+        .collect();
+    changed.retain(|key| {
+        let hidden = env::var_os(key.variable()).is_some_and(|value| !value.is_empty());
+        if hidden {
+            eprintln!("note: {} is set here and wins over the file", key.variable());
+        }
+        !hidden
+    });
+    let Some(client) = running()? else { return Ok(()) };
+    let failed = matches!(status(&client)?, State::Failed { .. });
+    if failed || changed.iter().any(|key| matches!(key, Key::Model | Key::Quantize | Key::Threads)) {
+        load(&client, model(&Settings::load()?.config))?;
+        eprintln!("the running daemon has taken it");
+    } else if changed.contains(&Key::IdleMinutes) {
+        // It looks into the file whenever a client comes or goes, and we are one.
+        eprintln!("the running daemon has taken it");
+    }
+    // One that began with a file that was wrong serves no HTTP either.
+    let unserved = failed && after.config.http.is_some();
+    if unserved || changed.iter().any(|key| matches!(key, Key::Http | Key::HttpTokenFile)) {
+        eprintln!("the running daemon takes it at its next start: nemoterm daemon restart");
+    }
+    Ok(())
+}
+
+/// A conversation with the running daemon; nothing where none runs.
+pub fn running() -> anyhow::Result<Option<Client>> {
+    let located = Runtime::locate().map_err(Into::into);
+    match located.and_then(|runtime| Client::connect(&runtime, Duration::from_secs(1))) {
+        Ok(client) => Ok(Some(client)),
+        Err(ClientError::NotRunning) => Ok(None),
+        Err(error) => Err(Failure::new(error.to_string(), "nemoterm daemon restart").into()),
+    }
+}
+
+/// Has the daemon load a model, as the configuration says now; it answers with its present one until it is there.
+pub fn load(client: &Client, model: &str) -> anyhow::Result<()> {
+    match client.ask(&Request::UseModel { model: model.to_owned() }, LOAD)? {
+        Reply::Status(_) => Ok(()),
+        Reply::Error(error) => Err(Failure::new(error.message, error.hint.unwrap_or_default()).into()),
+        other => anyhow::bail!("the daemon answered {other:?}"),
+    }
+}
+
+fn status(client: &Client) -> anyhow::Result<State> {
+    match client.ask(&Request::Status, Duration::from_secs(1))? {
+        Reply::Status(status) => Ok(status.state),
+        other => anyhow::bail!("the daemon answered {other:?}"),
+    }
+}

@@ -1,0 +1,245 @@
+//! What can be set, and to what.
+
+use clap::ValueEnum as _;
+
+use super::Config;
+use crate::{
+    failure::Failure,
+    http,
+    models::{EMBEDDED, Quantize},
+};
+
+/// More threads than any machine has that a model of ours would run on.
+const MAX_THREADS: u64 = 1024;
+
+/// A year.
+const MAX_IDLE_MINUTES: u64 = 525_600;
+
+/// A key of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    Model,
+    Quantize,
+    Threads,
+    IdleMinutes,
+    Http,
+    HttpTokenFile,
+}
+
+/// A value as it stands in the file or in a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    Number(u64),
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// What people are told of a key.
+struct About {
+    name: &'static str,
+    variable: &'static str,
+    purpose: &'static str,
+    allowed: &'static str,
+    /// What holds where nothing is set.
+    otherwise: &'static str,
+    example: &'static str,
+}
+
+impl Key {
+    pub const ALL: [Self; 6] =
+        [Self::Model, Self::Quantize, Self::Threads, Self::IdleMinutes, Self::Http, Self::HttpTokenFile];
+
+    const fn about(self) -> About {
+        match self {
+            Self::Model => About {
+                name: "model",
+                variable: "NEMOTERM_MODEL",
+                purpose: "what completes",
+                allowed: "a name that nemoterm model list shows, OWNER/NAME on the Hub, a directory or a GGUF file",
+                otherwise: EMBEDDED,
+                example: EMBEDDED,
+            },
+            Self::Quantize => About {
+                name: "quantize",
+                variable: "NEMOTERM_QUANTIZE",
+                purpose: "how the model's weights are quantised when it is loaded",
+                allowed: "q8_0, q4_0, q4_k or q6_k",
+                otherwise: "(as in the model's files)",
+                example: "q8_0",
+            },
+            Self::Threads => About {
+                name: "threads",
+                variable: "NEMOTERM_THREADS",
+                purpose: "threads the model runs on",
+                allowed: "a whole number from 1 to 1024",
+                otherwise: "(as many as suit the model)",
+                example: "4",
+            },
+            Self::IdleMinutes => About {
+                name: "idle_minutes",
+                variable: "NEMOTERM_IDLE_MINUTES",
+                purpose: "minutes without a client after which the daemon ends; 0 is never",
+                allowed: "a whole number from 0 to 525600",
+                otherwise: "60",
+                example: "60",
+            },
+            Self::Http => About {
+                name: "http",
+                variable: "NEMOTERM_HTTP",
+                purpose: "where OpenAI's API is served",
+                allowed: "an address and a port",
+                otherwise: "(not served)",
+                example: "127.0.0.1:8000",
+            },
+            Self::HttpTokenFile => About {
+                name: "http_token_file",
+                variable: "NEMOTERM_HTTP_TOKEN_FILE",
+                purpose: "a file with the token that HTTP clients must know; without one only this machine is served",
+                allowed: "the path of a file",
+                otherwise: "(no token)",
+                example: "/home/me/.nemoterm-token",
+            },
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// The variable of the environment that wins over the file.
+    pub fn variable(self) -> &'static str {
+        self.about().variable
+    }
+
+    pub fn purpose(self) -> &'static str {
+        self.about().purpose
+    }
+
+    /// What holds where nothing is set: a value, or words in parentheses.
+    pub fn otherwise(self) -> &'static str {
+        self.about().otherwise
+    }
+
+    /// The default as a value, where there is one.
+    pub fn default_value(self) -> Option<&'static str> {
+        Some(self.otherwise()).filter(|text| !text.starts_with('('))
+    }
+
+    /// A line of the file that sets this key.
+    pub fn example_line(self) -> String {
+        // What is read as a number is written as one.
+        let example = self.about().example;
+        match self.read(example) {
+            Value::Number(number) => format!("{} = {number}", self.name()),
+            Value::Text(text) => format!("{} = {text:?}", self.name()),
+        }
+    }
+
+    /// The key of that name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn of(name: &str) -> Result<Self, Failure> {
+        let known = || Failure::new(unknown(name), "nemoterm config show lists the keys with their values");
+        Self::ALL.into_iter().find(|key| key.name() == name).ok_or_else(known)
+    }
+
+    /// A value from a command line or a variable. Whether it is allowed is for [`Config::put`] to say.
+    pub fn read(self, text: &str) -> Value {
+        let number = match self {
+            Self::Threads | Self::IdleMinutes => text.trim().parse().ok(),
+            Self::Model | Self::Quantize | Self::Http | Self::HttpTokenFile => None,
+        };
+        number.map_or_else(|| Value::Text(text.to_owned()), Value::Number)
+    }
+
+    /// The message for a value that is not allowed, as it was written.
+    pub fn refusal(self, written: &str) -> String {
+        let About { name, allowed, example, .. } = self.about();
+        let short: String = written.chars().take(60).collect();
+        format!("{name} can't be {short}; allowed is {allowed}, such as {example}")
+    }
+}
+
+/// The message for a key that does not exist.
+pub fn unknown(name: &str) -> String {
+    let names = Key::ALL.map(Key::name);
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    format!("there is no key \"{name}\"; known are {} and {last}", others.join(", "))
+}
+
+impl Config {
+    /// Takes a value; false where the key does not allow it.
+    pub fn put(&mut self, key: Key, value: &Value) -> bool {
+        match (key, value) {
+            (Key::Model, Value::Text(text)) if is_line(text) => self.model = Some(text.clone()),
+            (Key::Quantize, Value::Text(text)) => match Quantize::from_str(text, false) {
+                Ok(quantize) => self.quantize = Some(quantize),
+                Err(_) => return false,
+            },
+            (Key::Threads, &Value::Number(number @ 1..=MAX_THREADS)) => self.threads = Some(number as usize),
+            (Key::IdleMinutes, &Value::Number(number @ 0..=MAX_IDLE_MINUTES)) => {
+                self.idle_minutes = Some(number);
+            }
+            (Key::Http, Value::Text(text)) if http::address(text).is_some() => self.http = Some(text.clone()),
+            (Key::HttpTokenFile, Value::Text(text)) if is_line(text) => {
+                self.http_token_file = Some(text.clone());
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Whether a text is a name or a path: something, without line breaks and other control characters.
+fn is_line(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_takes_its_own_example_and_default() {
+        for key in Key::ALL {
+            for text in [Some(key.about().example), key.default_value()].into_iter().flatten() {
+                assert!(Config::default().put(key, &key.read(text)), "{} {text}", key.name());
+            }
+            assert_eq!(key.variable(), format!("NEMOTERM_{}", key.name().to_uppercase()));
+            assert_eq!(Key::of(key.name()), Ok(key));
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_refused() {
+        for (key, text) in [
+            (Key::Model, ""),
+            (Key::Model, "a\nb"),
+            (Key::Quantize, "q5"),
+            (Key::Quantize, "Q8_0"),
+            (Key::Threads, "0"),
+            (Key::Threads, "-1"),
+            (Key::Threads, "1.5"),
+            (Key::Threads, "1025"),
+            (Key::IdleMinutes, "525601"),
+            (Key::IdleMinutes, "an hour"),
+            (Key::Http, "8000"),
+            (Key::Http, "localhost"),
+            (Key::HttpTokenFile, " "),
+        ] {
+            assert!(!Config::default().put(key, &key.read(text)), "{} {text:?}", key.name());
+        }
+        let message = Key::Threads.refusal("\"two\"");
+        assert_eq!(message, "threads can't be \"two\"; allowed is a whole number from 1 to 1024, such as 4");
+        assert!(Key::of("colour").unwrap_err().message.contains("known are model, quantize, threads"));
+    }
+}

@@ -1,0 +1,223 @@
+//! Settings: the file, the variables, and the daemon that takes them.
+
+use std::{fs, path::PathBuf};
+
+use crate::util::{
+    eventually,
+    sandbox::{Printed, Sandbox, printed},
+};
+
+/// A home with `nemoterm config` in it.
+struct Place {
+    sandbox: Sandbox,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { sandbox: Sandbox::new() }
+    }
+
+    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Printed {
+        let mut command = self.sandbox.command(crate::util::nemoterm());
+        printed(command.args(args).envs(env.iter().copied()).output().unwrap())
+    }
+
+    /// Standard output of a command that has to succeed.
+    #[track_caller]
+    fn config(&self, args: &[&str]) -> String {
+        let printed = self.run(&[&["config"], args].concat(), &[]);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        printed.stdout
+    }
+
+    /// What a command that has to succeed says on standard error.
+    #[track_caller]
+    fn says(&self, args: &[&str]) -> String {
+        let printed = self.run(&[&["config"], args].concat(), &[]);
+        assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), ""), "{}", printed.stderr);
+        printed.stderr
+    }
+
+    fn file(&self) -> PathBuf {
+        self.sandbox.home().join(".config/nemoterm/config.toml")
+    }
+
+    fn write(&self, text: &str) {
+        fs::create_dir_all(self.file().parent().unwrap()).unwrap();
+        fs::write(self.file(), text).unwrap();
+    }
+
+    fn read(&self) -> String {
+        fs::read_to_string(self.file()).unwrap()
+    }
+}
+
+#[track_caller]
+fn refused(printed: &Printed, message: &str, hint: &str) {
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{}", printed.stderr);
+    let lines: Vec<_> = printed.stderr.lines().collect();
+    let [said, hinted] = lines.as_slice() else { panic!("{}", printed.stderr) };
+    assert!(said.starts_with("nemoterm: ") && said.contains(message), "{said}");
+    assert!(hinted.starts_with("hint: ") && hinted.contains(hint), "{hinted}");
+}
+
+#[test]
+fn values_and_origins_are_shown() {
+    let place = Place::new();
+    let path = place.file().display().to_string();
+    assert_eq!(place.config(&["path"]), format!("{path}\n"));
+    assert!(place.config(&["show"]).contains("model            nemoterm-mini\n"));
+    assert_eq!(place.config(&["get", "idle_minutes"]), "60\n");
+    assert_eq!(place.config(&["get", "quantize"]), "");
+    assert!(!place.file().exists(), "looking makes no file");
+
+    place.write("# mine\nthreads = 2\n");
+    let shown = place.run(&["config", "show", "--origin"], &[("NEMOTERM_IDLE_MINUTES", "7")]).stdout;
+    let rows: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["model", "nemoterm-mini", "default"]);
+    assert_eq!(rows[2], ["threads", "2", &format!("{path},"), "line", "2"]);
+    assert_eq!(rows[3], ["idle_minutes", "7", "NEMOTERM_IDLE_MINUTES"]);
+    let json: serde_json::Value = serde_json::from_str(&place.config(&["show", "--json"])).unwrap();
+    assert_eq!(
+        json[2],
+        serde_json::json!({"key": "threads", "value": "2", "origin": format!("{path}, line 2")})
+    );
+}
+
+#[test]
+fn the_file_is_made_and_changed_with_its_comments() {
+    let place = Place::new();
+    assert!(place.says(&["set", "threads", "2"]).contains("threads = 2 is written to"));
+    let made = place.read();
+    assert!(made.starts_with("# nemoterm's configuration") && made.ends_with("\nthreads = 2\n"), "{made}");
+    place.write("# mine\nthreads = 2 # cores\n\nidle_minutes = 5\n");
+    place.config(&["set", "threads", "1"]);
+    place.config(&["set", "http", "localhost:8000"]);
+    place.config(&["unset", "idle_minutes"]);
+    assert_eq!(place.read(), "# mine\nthreads = 1 # cores\n\nhttp = \"localhost:8000\"\n");
+    // A model is named by its whole path, whichever directory it was named in.
+    let model = place.sandbox.copy_of_model("my model");
+    place.config(&["set", "model", "my model"]);
+    assert_eq!(place.config(&["get", "model"]), format!("{}\n", model.display()));
+    // And `model use` keeps the rest.
+    assert_eq!(place.run(&["model", "use", "nemoterm-mini", "--quantize", "q8_0"], &[]).code, Some(0));
+    let text = place.read();
+    assert_eq!(text, "# mine\nthreads = 1 # cores\n\nhttp = \"localhost:8000\"\nquantize = \"q8_0\"\n");
+    assert!(place.says(&["unset", "idle_minutes"]).contains("is not set"));
+    let hidden = place.run(&["config", "set", "threads", "2"], &[("NEMOTERM_THREADS", "1")]);
+    assert!(hidden.stderr.contains("note: NEMOTERM_THREADS is set here"), "{}", hidden.stderr);
+}
+
+#[test]
+fn what_is_not_allowed_is_refused_and_changes_nothing() {
+    let place = Place::new();
+    let text = "# mine\nthreads = 2\n";
+    place.write(text);
+    let empty = place.sandbox.home().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for (key, value, message, hint) in [
+        (
+            "threads",
+            "two",
+            "threads can't be \"two\"; allowed is a whole number from 1 to 1024",
+            "config set threads",
+        ),
+        ("threads", "-1", "threads can't be \"-1\"", "config set threads"),
+        ("quantize", "q5", "allowed is q8_0, q4_0, q4_k or q6_k", "config set quantize"),
+        ("http", "8000", "allowed is an address and a port, such as 127.0.0.1:8000", "config set http"),
+        ("http", "0.0.0.0:8000", "no token is set", "NEMOTERM_HTTP_TOKEN"),
+        ("http_token_file", "/no/such", "/no/such can't be read", "http_token_file"),
+        ("model", "nosuch", "no model is called nosuch", "nemoterm model list"),
+        ("model", "o/absent", "has not been fetched", "nemoterm model pull o/absent"),
+        ("model", empty.to_str().unwrap(), "config.json", "nemoterm model list"),
+        ("colour", "red", "there is no key \"colour\"; known are model, quantize,", "nemoterm config show"),
+    ] {
+        refused(&place.run(&["config", "set", key, value], &[]), message, hint);
+        assert_eq!(place.read(), text, "{key}");
+    }
+    refused(&place.run(&["config", "get", "colour"], &[]), "no key \"colour\"", "nemoterm config show");
+    refused(&place.run(&["config", "unset", "colour"], &[]), "no key \"colour\"", "nemoterm config show");
+    let bad_variable = place.run(&["config", "show"], &[("NEMOTERM_THREADS", "many")]);
+    refused(&bad_variable, "NEMOTERM_THREADS: threads can't be \"many\"", "unset NEMOTERM_THREADS");
+}
+
+#[test]
+fn a_wrong_file_gives_the_same_error_everywhere_and_can_be_mended() {
+    let place = Place::new();
+    place.write("# mine\nthreads = \"two\"\n");
+    let message = format!(
+        "{}, line 2: threads can't be \"two\"; allowed is a whole number from 1 to 1024, such as 4",
+        place.file().display()
+    );
+    for args in [
+        &["config", "show"][..],
+        &["model", "list"],
+        &["daemon", "start"],
+        &["complete", "find . -name"],
+        &["complete", "--no-daemon", "find . -name"],
+    ] {
+        refused(&place.run(args, &[]), &message, "nemoterm config set threads");
+    }
+    let mended = place.says(&["set", "threads", "1"]);
+    assert!(mended.contains("the running daemon has taken it"), "{mended}");
+    assert_eq!(place.run(&["complete", "find . -name"], &[]).code, Some(0));
+    place.write("colour = 1\n");
+    refused(
+        &place.run(&["config", "get", "threads"], &[]),
+        "line 1: there is no key \"colour\"",
+        "unset colour",
+    );
+    place.config(&["unset", "colour"]);
+    place.config(&["get", "threads"]);
+    place.write("threads =\n");
+    refused(
+        &place.run(&["config", "set", "threads", "1"], &[]),
+        "config.toml, line 1: ",
+        "nemoterm config edit",
+    );
+}
+
+#[test]
+fn an_editor_opens_the_file_and_its_mistakes_are_told() {
+    let place = Place::new();
+    let edit = |editor: &str| place.run(&["config", "edit"], &[("EDITOR", editor)]);
+    assert_eq!(edit("true").code, Some(0));
+    assert!(place.read().starts_with("# nemoterm's configuration"), "there is something to edit");
+    assert_eq!(edit("sh -c 'echo idle_minutes = 5 >\"$0\"'").code, Some(0));
+    assert_eq!(place.config(&["get", "idle_minutes"]), "5\n");
+    let wrong = edit("sh -c 'echo idle_minutes = soon >\"$0\"'");
+    refused(&wrong, "config.toml, line 1: ", "nemoterm config edit");
+    refused(&edit("sh -c 'exit 3'"), "failed (exit status: 3)", "set EDITOR");
+    let visual = [("VISUAL", "sh -c 'echo threads = 1 >\"$0\"'"), ("EDITOR", "false")];
+    assert_eq!(place.run(&["config", "edit"], &visual).code, Some(0));
+}
+
+#[test]
+fn a_running_daemon_takes_what_it_can() {
+    let place = Place::new();
+    assert_eq!(place.run(&["daemon", "start"], &[]).code, Some(0));
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&place.run(&["daemon", "status", "--json"], &[]).stdout).unwrap()
+    };
+    let pid = status()["pid"].clone();
+    assert!(place.says(&["set", "quantize", "q8_0"]).contains("the running daemon has taken it"));
+    assert_eq!(status()["model"]["quantisation"], "Q8_0");
+    let model = place.sandbox.copy_of_model("other");
+    place.config(&["set", "model", model.to_str().unwrap()]);
+    assert_eq!(status()["model"]["name"], "other");
+    place.config(&["unset", "model"]);
+    assert_eq!(status()["model"]["name"], "nemoterm-mini");
+    assert!(place.says(&["set", "idle_minutes", "0"]).contains("the running daemon has taken it"));
+    assert!(place.says(&["set", "http", "127.0.0.1:0"]).contains("nemoterm daemon restart"));
+    assert_eq!(status()["pid"], pid, "it is still the same");
+    assert_eq!(place.run(&["daemon", "restart"], &[]).code, Some(0));
+    eventually("HTTP to be served", || status()["http"].is_string());
+}
+
+#[test]
+fn variables_reach_the_daemon_they_are_set_for() {
+    let place = Place::new();
+    let model = place.sandbox.copy_of_model("other");
+    let started = place.run(&["daemon", "start"], &[("NEMOTERM_MODEL", model.to_str().unwrap())]);
+    assert!(started.stderr.contains("with model other"), "{}", started.stderr);
+}
