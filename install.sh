@@ -67,7 +67,10 @@ hook_fish() {
 }
 
 uninstall() {
-    if [ -x "$bin/nemoterm" ]; then "$bin/nemoterm" daemon stop || true; fi
+    if [ -x "$bin/nemoterm" ]; then
+        "$bin/nemoterm" daemon uninstall || true
+        "$bin/nemoterm" daemon stop || true
+    fi
     for shell in zsh bash; do unhook_file "$(rc_file $shell)"; done
     if [ -f "$fish_hook" ]; then rm -f "$fish_hook"; say "unhooked      $fish_hook"; fi
     for program in nemoterm nemotermd nemotermd-cuda; do

@@ -9,5 +9,6 @@ mod config;
 mod daemon;
 mod models;
 mod openai;
+mod service;
 mod shells;
 mod util;

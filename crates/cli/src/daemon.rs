@@ -1,4 +1,4 @@
-//! `nemoterm daemon`: start, stop, restart, status, logs.
+//! `nemoterm daemon`: start, stop, restart, status, logs. `install` and `uninstall` are in [`service`].
 
 use std::{
     fs,
@@ -15,6 +15,7 @@ use nemoterm_protocol::{
 use crate::{
     daemon_process::{connect_or_start_with, explain, is_locked, stop},
     failure::Failure,
+    service,
 };
 
 const ANSWER: Duration = Duration::from_millis(1000);
@@ -42,6 +43,14 @@ pub enum Command {
         #[arg(short = 'n', long, default_value_t = 50)]
         lines: usize,
     },
+    /// Make the daemon a service of yours, started by the first shell that asks (systemd, launchd)
+    Install {
+        /// Print the files in place of writing them
+        #[arg(long)]
+        print: bool,
+    },
+    /// Take the service back
+    Uninstall,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +78,8 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         }
         Command::Status { json } => status(&runtime, *json),
         Command::Logs { lines } => logs(*lines),
+        Command::Install { print } => service::install(&runtime, *print),
+        Command::Uninstall => service::uninstall(&runtime),
     }
 }
 
@@ -107,11 +118,14 @@ fn check_http(
         (_, Some(address), _) => eprintln!("serving HTTP on http://{address}/v1"),
         (Some(_), None, Some(error)) => return Err(Failure::of_daemon(*error).into()),
         (Some(asked), None, None) => {
-            return Err(Failure::new(
-                "the daemon was running already, without HTTP",
-                format!("nemoterm daemon restart --http {asked}"),
-            )
-            .into());
+            let hint = if service::is_installed() {
+                format!(
+                    "a service manager starts it: nemoterm config set http {asked}, then install and restart"
+                )
+            } else {
+                format!("nemoterm daemon restart --http {asked}")
+            };
+            return Err(Failure::new("the daemon was running already, without HTTP", hint).into());
         }
         (None, None, _) => {}
     }
@@ -119,7 +133,7 @@ fn check_http(
 }
 
 /// Ends the daemon, whether it answers or not; false where none runs.
-fn end(runtime: &Runtime) -> anyhow::Result<bool> {
+pub fn end(runtime: &Runtime) -> anyhow::Result<bool> {
     match Client::connect(runtime, ANSWER) {
         Ok(client) => stop(runtime, &client).map(|()| true),
         Err(ClientError::NotRunning) => Ok(false),

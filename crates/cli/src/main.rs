@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod hotkey;
 mod init;
+mod service;
 mod switch;
 
 use std::{ffi::OsString, process::ExitCode};

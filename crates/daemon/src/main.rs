@@ -14,6 +14,7 @@ mod log;
 mod models;
 mod scheduler;
 mod serve;
+mod socket;
 mod worker;
 
 use std::process::ExitCode;

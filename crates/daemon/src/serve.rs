@@ -1,13 +1,15 @@
 //! `nemotermd serve`: the daemon's life, from the lock to the clean end.
 //!
 //! The order matters. The lock comes first and is held for life, so that there is one daemon; then the socket,
-//! so that clients are answered at once; then the model, in a thread of its own.
+//! so that clients are answered at once; then the model, in a thread of its own. A service manager may have bound the
+//! socket already and passed it; see [`crate::socket`].
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{Read as _, Seek as _, Write as _},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    os::unix::net::UnixListener,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -17,12 +19,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use interprocess::{
-    local_socket::{
-        GenericFilePath, ListenerOptions, ToFsName, tokio::Listener, traits::tokio::Listener as _,
-    },
-    os::unix::local_socket::ListenerOptionsExt as _,
-};
+use interprocess::local_socket::{tokio::Listener, traits::tokio::Listener as _};
 use nemoterm_engine::Generator;
 use nemoterm_protocol::{ModelStatus, State, Status, runtime::Runtime};
 use tokio::{
@@ -30,7 +27,10 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 
-use crate::{config::Config, connection, failure::Failure, http, log, models, scheduler::Scheduler, worker};
+use crate::{
+    config::Config, connection, failure::Failure, http, log, models, scheduler::Scheduler, socket::Socket,
+    worker,
+};
 
 /// Connections that are served at a time; more than this many shells means that something is broken.
 const MAX_CONNECTIONS: usize = 256;
@@ -44,6 +44,9 @@ const MAX_LOSSES: u32 = 3;
 /// How long the lock is tried for: a daemon that was killed has it until the system is done with it, and a client that
 /// looks whether it is taken has it for a moment.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a daemon may take to end whose place we take.
+const END: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -78,23 +81,26 @@ pub struct Daemon {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    if args.background {
+    // The service manager has put us into the background, and what it has passed must stay open.
+    let passed = crate::socket::passed()?;
+    if args.background && passed.is_none() {
         leave_terminal();
     }
-    let log = log::start(!args.background);
-    let served = serve(args, log);
+    let log = log::start(!args.background && passed.is_none());
+    let served = serve(args, log, passed);
     if let Err(error) = &served {
         tracing::error!("{error:#}");
     }
     served
 }
 
-fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
+fn serve(args: &Args, log: Option<PathBuf>, passed: Option<UnixListener>) -> anyhow::Result<()> {
     let unusable =
         |error: nemoterm_protocol::runtime::RuntimeError| Failure::new(error.to_string(), error.hint());
     let runtime_dir = Runtime::locate().map_err(unusable)?;
     runtime_dir.create().map_err(unusable)?;
-    let Some(_lock) = lock(&runtime_dir)? else {
+    // Who has the passed socket is the daemon: nobody reaches another one any more.
+    let Some(_lock) = lock(&runtime_dir, passed.is_some())? else {
         tracing::info!("another daemon runs");
         return Ok(());
     };
@@ -127,28 +133,35 @@ fn serve(args: &Args, log: Option<PathBuf>) -> anyhow::Result<()> {
         reload: Notify::new(),
         stop: Notify::new(),
     });
-    let socket = runtime_dir.socket();
-    let listener = {
+    let bound = {
         let _context = tokio.enter();
-        bind(&socket)?
+        match passed {
+            Some(passed) => Some(Socket::adopt(&runtime_dir.socket(), passed)?),
+            None => Socket::bind(&runtime_dir.socket())?,
+        }
     };
-    tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "listening");
+    let Some((socket, listener)) = bound else {
+        tracing::info!("another program listens on the socket, most likely a service manager for us");
+        return Ok(());
+    };
+    let passed = socket.was_passed();
+    tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), passed, "listening");
     let worker = thread::Builder::new().name("model".to_owned()).spawn({
         let daemon = Arc::clone(&daemon);
         move || worker::run(&Arc::clone(&daemon.scheduler), &Watcher(daemon))
     })?;
-    tokio.block_on(async {
+    let socket = tokio.block_on(async {
         daemon.reload.notify_one();
         if let Some(Ok(server)) = http {
             tracing::info!(address = %server.address(), "listening for HTTP");
             tokio::spawn(server.serve(Arc::clone(&daemon)));
         }
-        accept(listener, &socket, Arc::clone(&daemon), idle).await
+        accept(listener, socket, Arc::clone(&daemon), idle).await
     })?;
     // The tasks go first, and with them the receivers of what the worker still does.
     tokio.shutdown_background();
     daemon.scheduler.quit();
-    let _ = std::fs::remove_file(&socket);
+    socket.remove();
     if worker.join().is_err() {
         tracing::error!("the model's thread had panicked");
     }
@@ -168,8 +181,8 @@ fn leave_terminal() {
 }
 
 /// Takes the lock for life; `None` where another daemon has it. That one is told, in case somebody removed its
-/// socket.
-fn lock(runtime: &Runtime) -> anyhow::Result<Option<File>> {
+/// socket; where we `insist`, it is ended.
+fn lock(runtime: &Runtime, insist: bool) -> anyhow::Result<Option<File>> {
     let path = runtime.lock();
     let mut file = OpenOptions::new()
         .read(true)
@@ -178,11 +191,13 @@ fn lock(runtime: &Runtime) -> anyhow::Result<Option<File>> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("{} can't be opened", path.display()))?;
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    let mut locked = file.try_lock();
-    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(5));
-        locked = file.try_lock();
+    let mut locked = try_lock(&file, LOCK_PATIENCE);
+    if insist && matches!(locked, Err(TryLockError::WouldBlock)) {
+        if let Some(pid) = holder(&mut file)? {
+            // It may have ended just now.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        locked = try_lock(&file, END);
     }
     match locked {
         Ok(()) => {
@@ -191,10 +206,12 @@ fn lock(runtime: &Runtime) -> anyhow::Result<Option<File>> {
             write!(file, "{}", std::process::id())?;
             Ok(Some(file))
         }
+        Err(TryLockError::WouldBlock) if insist => {
+            let hint = "end the other nemotermd process yourself";
+            Err(Failure::new("another daemon has the lock and does not end", hint).into())
+        }
         Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            if let Some(pid) = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
+            if let Some(pid) = holder(&mut file)?
                 && !runtime.socket().exists()
             {
                 // It may have ended just now.
@@ -208,30 +225,33 @@ fn lock(runtime: &Runtime) -> anyhow::Result<Option<File>> {
     }
 }
 
-/// Binds the socket. What lies there is stale, for we hold the lock.
-fn bind(socket: &Path) -> anyhow::Result<Listener> {
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("{} can't be removed", socket.display()));
-        }
-        _ => {}
+/// Tries to lock a file for a while.
+fn try_lock(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + patience;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+        locked = file.try_lock();
     }
-    ListenerOptions::new()
-        .name(socket.to_fs_name::<GenericFilePath>()?)
-        .reclaim_name(false)
-        .mode(0o600)
-        .create_tokio()
-        .with_context(|| format!("{} can't be bound", socket.display()))
+    locked
+}
+
+/// The process that says in the lock file that it has the lock.
+fn holder(file: &mut File) -> anyhow::Result<Option<rustix::process::Pid>> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text.trim().parse().ok().and_then(rustix::process::Pid::from_raw))
 }
 
 /// Takes connections until the daemon is told to stop, or nobody has been there for the idle time: the one that is given,
-/// else the configured one.
+/// else the configured one. Returns the socket.
 async fn accept(
     mut listener: Listener,
-    socket: &Path,
+    mut socket: Socket,
     daemon: Arc<Daemon>,
     given_idle: Option<Duration>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Socket> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -281,17 +301,22 @@ async fn accept(
                 // The farewell is in the client's writer.
                 tokio::task::yield_now().await;
                 tracing::info!("told to stop");
-                return Ok(());
+                return Ok(socket);
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => if !socket.exists() {
+            _ = terminate.recv() => return Ok(socket),
+            _ = interrupt.recv() => return Ok(socket),
+            _ = hangup.recv() => if socket.is_gone() {
+                if socket.was_passed() {
+                    tracing::warn!("the socket was removed, and is not ours to bind; ending");
+                    return Ok(socket);
+                }
                 tracing::warn!("the socket was removed; binding it again");
-                listener = bind(socket)?;
+                let Some(bound) = Socket::bind(socket.path())? else { return Ok(socket) };
+                (socket, listener) = bound;
             },
             ended = nobody_for_long => if ended {
                 tracing::info!("nobody was there for {} minutes", idle.as_secs() / 60);
-                return Ok(());
+                return Ok(socket);
             },
         }
     }

@@ -18,7 +18,7 @@ pub fn template() -> String {
          # holds. A variable of the environment, NEMOTERM_MODEL and so on, wins over this file.\n#\n",
     );
     for key in Key::ALL {
-        text += &format!("# {:<42} # {}\n", key.example_line(), key.purpose());
+        text += &format!("# {:<44} # {}\n", key.example_line(), key.purpose());
     }
     text
 }

@@ -1,0 +1,233 @@
+//! The daemon as a service: what is written for systemd, and a socket that systemd has bound.
+
+use std::{
+    fs,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::UnixListener,
+        },
+    },
+    path::PathBuf,
+    process::{Child, Stdio},
+};
+
+use crate::util::{
+    eventually, nemotermd,
+    sandbox::{Printed, Sandbox, printed, signal},
+};
+
+/// A home with a systemctl that only writes down how it was called.
+struct Place {
+    sandbox: Sandbox,
+}
+
+impl Place {
+    fn new(systemctl: &str) -> Self {
+        let sandbox = Sandbox::new();
+        let bin = sandbox.home().join("bin");
+        fs::create_dir(&bin).unwrap();
+        if !systemctl.is_empty() {
+            let file = bin.join("systemctl");
+            fs::write(&file, format!("#!/bin/sh\necho \"$*\" >>\"$HOME/calls\"\n{systemctl}\n")).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { sandbox }
+    }
+
+    fn daemon(&self, args: &[&str]) -> Printed {
+        let mut command = self.sandbox.command(crate::util::nemoterm());
+        command.env("PATH", self.sandbox.home().join("bin"));
+        command.env("XDG_CONFIG_HOME", self.sandbox.home().join("config"));
+        printed(command.arg("daemon").args(args).output().unwrap())
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.sandbox.home().join("calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn units(&self) -> [PathBuf; 2] {
+        let dir = self.sandbox.home().join("config/systemd/user");
+        [dir.join("nemoterm.socket"), dir.join("nemoterm.service")]
+    }
+}
+
+#[test]
+fn units_are_printed_installed_and_taken_back() {
+    let place = Place::new("");
+    let printed = place.daemon(&["install", "--print"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let socket = place.sandbox.runtime().join("daemon.sock");
+    assert!(printed.stdout.contains(&format!("ListenStream={}\n", socket.display())), "{}", printed.stdout);
+    assert!(!place.sandbox.home().join("config").exists());
+
+    let missing = place.daemon(&["install"]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(1), ""));
+    assert!(missing.stderr.starts_with("nemoterm: there is no systemctl here\nhint: "), "{}", missing.stderr);
+    assert!(place.units().iter().all(|unit| !unit.exists()));
+
+    let place = Place::new("exit 0");
+    assert_eq!(place.daemon(&["uninstall"]).stderr, "no service is installed\n");
+    assert!(place.calls().is_empty());
+    assert_eq!(place.daemon(&["start"]).code, Some(0));
+    let installed = place.daemon(&["install"]);
+    assert_eq!(installed.code, Some(0), "{}", installed.stderr);
+    let expected = ["--user daemon-reload", "--user daemon-reload", "--user enable --now nemoterm.socket"];
+    assert_eq!(place.calls(), expected);
+    assert_eq!(place.sandbox.daemon_pid(), None, "the one that ran has made room");
+    let service = fs::read_to_string(&place.units()[1]).unwrap();
+    assert!(service.contains(&format!("ExecStart=\"{}\" serve\n", nemotermd().display())), "{service}");
+    assert!(service.contains("RestrictAddressFamilies=AF_UNIX\n"), "{service}");
+    let removed = place.daemon(&["uninstall"]);
+    assert_eq!(removed.code, Some(0), "{}", removed.stderr);
+    assert!(place.units().iter().all(|unit| !unit.exists()));
+    let expected =
+        ["--user disable --now nemoterm.socket", "--user stop nemoterm.service", "--user daemon-reload"];
+    assert_eq!(place.calls()[3..], expected);
+}
+
+#[test]
+fn where_http_is_served_the_service_has_a_network() {
+    let place = Place::new("exit 0");
+    let dir = place.sandbox.home().join("config/nemoterm");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("config.toml"), "http = '127.0.0.1:8000'\n").unwrap();
+    let printed = place.daemon(&["install", "--print"]).stdout;
+    assert!(printed.contains("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"), "{printed}");
+}
+
+#[test]
+fn a_systemctl_that_fails_changes_no_file() {
+    for (script, message) in [
+        ("echo no bus >&2; exit 1", "systemctl --user daemon-reload failed: no bus"),
+        (
+            "case $* in *enable*) echo masked >&2; exit 1;; esac",
+            "enable --now nemoterm.socket failed: masked",
+        ),
+        ("case $* in *enable*|*disable*) exit 4;; esac", "failed: exit status: 4"),
+    ] {
+        for old in [None, Some("# mine\n")] {
+            let place = Place::new(script);
+            if let Some(old) = old {
+                fs::create_dir_all(place.units()[0].parent().unwrap()).unwrap();
+                fs::write(&place.units()[0], old).unwrap();
+            }
+            let failed = place.daemon(&["install"]);
+            assert_eq!(failed.code, Some(1));
+            assert!(
+                failed.stderr.contains(message) && failed.stderr.contains("\nhint: "),
+                "{}",
+                failed.stderr
+            );
+            assert_eq!(fs::read_to_string(&place.units()[0]).ok().as_deref(), old);
+            assert!(!place.units()[1].exists());
+        }
+    }
+    let place = Place::new("case $* in *disable*) exit 1;; esac");
+    assert_eq!(place.daemon(&["install"]).code, Some(0));
+    assert_eq!(place.daemon(&["uninstall"]).code, Some(1));
+    assert!(place.units().iter().all(|unit| unit.exists()));
+}
+
+/// Binds the socket as systemd does.
+fn bind(sandbox: &Sandbox) -> UnixListener {
+    let path = sandbox.runtime().join("daemon.sock");
+    let _ = fs::remove_file(&path);
+    UnixListener::bind(path).unwrap()
+}
+
+/// Starts the daemon as systemd does.
+fn activate(sandbox: &Sandbox, listener: &UnixListener, count: u32) -> Child {
+    let script = format!("export LISTEN_PID=$$ LISTEN_FDS={count}; exec \"$0\" serve 3<&0 </dev/null");
+    let passed: OwnedFd = listener.try_clone().unwrap().into();
+    let mut command = sandbox.command("/bin/sh");
+    command.args(["-c", &script]).arg(nemotermd()).stdin(passed).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// The exit code of a daemon that ends by itself.
+fn ended(daemon: &mut Child) -> Option<i32> {
+    let mut status = None;
+    eventually("the daemon to end", || {
+        status = daemon.try_wait().unwrap();
+        status.is_some()
+    });
+    status?.code()
+}
+
+fn inode(sandbox: &Sandbox) -> u64 {
+    fs::metadata(sandbox.runtime().join("daemon.sock")).unwrap().ino()
+}
+
+#[test]
+fn a_passed_socket_is_served_and_stays() {
+    let sandbox = Sandbox::new();
+    let listener = bind(&sandbox);
+    let ours = inode(&sandbox);
+    for _ in 0..2 {
+        let mut daemon = activate(&sandbox, &listener, 1);
+        let completed = sandbox.nemoterm(&["complete", "find . -name"]);
+        assert_eq!(completed.code, Some(0), "{}", completed.stderr);
+        assert_eq!(sandbox.daemon_pid(), Some(daemon.id() as i32));
+        assert_eq!(sandbox.nemoterm(&["daemon", "stop"]).code, Some(0));
+        assert_eq!(ended(&mut daemon), Some(0));
+        assert_eq!(inode(&sandbox), ours, "it is not ours to remove");
+    }
+    assert!(sandbox.log().contains("passed=true"), "{}", sandbox.log());
+}
+
+#[test]
+fn who_has_the_passed_socket_takes_the_place_of_one_that_runs() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.nemoterm(&["daemon", "start"]).code, Some(0));
+    let old = sandbox.daemon_pid().unwrap();
+    let listener = bind(&sandbox);
+    let ours = inode(&sandbox);
+    let mut daemon = activate(&sandbox, &listener, 1);
+    assert_eq!(sandbox.daemon_pid(), Some(daemon.id() as i32));
+    assert_ne!(old, daemon.id() as i32);
+    assert_eq!(inode(&sandbox), ours, "the old one has left it alone");
+    signal(daemon.id() as i32, rustix::process::Signal::TERM);
+    assert_eq!(ended(&mut daemon), Some(0));
+}
+
+#[test]
+fn a_socket_of_somebody_who_listens_is_not_taken() {
+    let sandbox = Sandbox::new();
+    let _listener = bind(&sandbox);
+    let ours = inode(&sandbox);
+    let started = sandbox.command(nemotermd()).args(["serve", "--background"]).status().unwrap();
+    assert!(started.success());
+    assert_eq!(inode(&sandbox), ours);
+    assert!(sandbox.log().contains("another program listens"), "{}", sandbox.log());
+}
+
+#[test]
+fn a_passed_socket_that_was_removed_is_not_bound_again() {
+    let sandbox = Sandbox::new();
+    let listener = bind(&sandbox);
+    let mut daemon = activate(&sandbox, &listener, 1);
+    assert_eq!(sandbox.daemon_pid(), Some(daemon.id() as i32));
+    fs::remove_file(sandbox.runtime().join("daemon.sock")).unwrap();
+    signal(daemon.id() as i32, rustix::process::Signal::HUP);
+    assert_eq!(ended(&mut daemon), Some(0));
+    let completed = sandbox.nemoterm(&["complete", "find . -name"]);
+    assert_eq!(completed.code, Some(0), "one of its own takes over: {}", completed.stderr);
+}
+
+#[test]
+fn what_else_is_passed_is_refused() {
+    let sandbox = Sandbox::new();
+    let listener = bind(&sandbox);
+    assert_eq!(ended(&mut activate(&sandbox, &listener, 2)), Some(1));
+    let elsewhere = UnixListener::bind(sandbox.home().join("elsewhere")).unwrap();
+    assert_eq!(ended(&mut activate(&sandbox, &elsewhere, 1)), Some(1));
+    // Those of another process are nobody's.
+    drop(listener);
+    let mut command = sandbox.command(crate::util::nemoterm());
+    command.env("LISTEN_PID", "1").env("LISTEN_FDS", "1").args(["complete", "find . -name"]);
+    assert_eq!(printed(command.output().unwrap()).code, Some(0));
+    eventually("it to have bound its own", || sandbox.daemon_pid().is_some());
+}
