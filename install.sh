@@ -16,6 +16,10 @@ begin='# >>> nemoterm >>>'
 end='# <<< nemoterm <<<'
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 fish_hook=${XDG_CONFIG_HOME:-$HOME/.config}/fish/conf.d/nemoterm.fish
+# Where these shells look by themselves; zsh has no such place.
+fish_completions=${XDG_CONFIG_HOME:-$HOME/.config}/fish/completions/nemoterm.fish
+bash_completions=${XDG_DATA_HOME:-$HOME/.local/share}/bash-completion/completions/nemoterm
+man=$prefix/share/man/man1
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'install.sh: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
@@ -66,6 +70,13 @@ hook_fish() {
     say "hooked        $fish_hook"
 }
 
+# Completions of our own commands and options.
+completions() {
+    mkdir -p "$(dirname "$2")"
+    "$bin/nemoterm" completions "$1" >"$2"
+    say "installed     $2"
+}
+
 uninstall() {
     if [ -x "$bin/nemoterm" ]; then
         "$bin/nemoterm" daemon uninstall || true
@@ -73,6 +84,10 @@ uninstall() {
     fi
     for shell in zsh bash; do unhook_file "$(rc_file $shell)"; done
     if [ -f "$fish_hook" ]; then rm -f "$fish_hook"; say "unhooked      $fish_hook"; fi
+    for file in "$fish_completions" "$bash_completions"; do
+        if [ -f "$file" ]; then rm -f "$file"; say "removed       $file"; fi
+    done
+    rm -f "$man"/nemoterm.1 "$man"/nemoterm-*.1
     for program in nemoterm nemotermd nemotermd-cuda; do
         if [ -e "$bin/$program" ]; then rm -f "$bin/$program"; say "removed       $bin/$program"; fi
     done
@@ -117,6 +132,7 @@ build() {
     mkdir -p "$bin"
     place target/release/nemoterm "$bin/nemoterm"
     place target/release/nemotermd "$bin/nemotermd"
+    "$bin/nemoterm" man "$man"
     # What shows suggestions in bash while one types. Without it bash shows them on a key.
     cargo build --release --locked -p nemoterm-bash
     mkdir -p "$lib"
@@ -144,7 +160,8 @@ if [ $hooks = yes ]; then
     for shell in zsh bash; do
         if have $shell; then hook_file $shell "$(rc_file $shell)"; fi
     done
-    if have fish; then hook_fish; fi
+    if have fish; then hook_fish; completions fish "$fish_completions"; fi
+    if have bash; then completions bash "$bash_completions"; fi
 fi
 # A daemon of the old build would go on answering.
 if "$bin/nemoterm" daemon status >/dev/null 2>&1; then "$bin/nemoterm" daemon restart; fi

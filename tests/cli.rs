@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, os::unix::fs::PermissionsExt as _};
 
-use crate::util::sandbox::{Printed, Sandbox, printed};
+use crate::util::{
+    find,
+    sandbox::{Printed, Sandbox, printed},
+};
 
 /// Asserts one line of error with a hint, nothing on standard output, and a code that is not 0.
 #[track_caller]
@@ -235,6 +238,44 @@ fn doctor_finds_what_is_there() {
         assert_eq!(of(check)["ok"], true, "{findings}");
     }
     assert!(of("program")["found"].as_str().unwrap().contains("nemotermd"));
+}
+
+#[test]
+fn completions_and_manual_pages_know_the_commands_of_both_programs() {
+    let sandbox = Sandbox::new();
+    for shell in ["zsh", "bash", "fish"] {
+        let script = sandbox.nemoterm(&["completions", shell]);
+        assert_eq!((script.code, script.stderr.as_str()), (Some(0), ""), "{shell}");
+        for word in
+            ["complete", "alternatives", "no-daemon", "install", "model", "pull", "unset", "quantize", "q4_k"]
+        {
+            assert!(script.stdout.contains(word), "{shell}: {word}");
+        }
+        for hidden in ["attach", "hotkey", "logprob", "serve"] {
+            let named = |text: &str| text.split(|c: char| !c.is_alphanumeric()).any(|word| word == hidden);
+            assert!(
+                !script.stdout.lines().any(|line| named(line) && !line.contains("Serve")),
+                "{shell}: {hidden}"
+            );
+        }
+        let Some(program) = find(shell) else { continue };
+        let file = sandbox.home().join(shell);
+        fs::write(&file, script.stdout).unwrap();
+        let checked = printed(sandbox.command(program).arg("-n").arg(file).output().unwrap());
+        assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""), "{shell}");
+    }
+    assert_eq!(sandbox.nemoterm(&["completions", "tcsh"]).code, Some(2));
+    let page = sandbox.nemoterm(&["man"]);
+    assert!(page.stdout.starts_with(".ie") && page.stdout.contains("nemoterm"), "{}", page.stdout);
+    assert_eq!(sandbox.nemoterm(&["man", "pages"]).code, Some(0));
+    for name in ["nemoterm", "nemoterm-complete", "nemoterm-daemon-install", "nemoterm-model-pull"] {
+        assert!(sandbox.home().join("pages").join(format!("{name}.1")).is_file(), "{name}");
+    }
+    assert!(!sandbox.home().join("pages/nemoterm-attach.1").exists());
+    fs::write(sandbox.home().join("file"), "").unwrap();
+    refused(&sandbox.nemoterm(&["man", "file"]), "file can't be written");
+    let alone = printed(sandbox.command(crate::util::nemotermd()).arg("man").output().unwrap());
+    refused(&alone, "did not arrive");
 }
 
 #[test]

@@ -13,9 +13,10 @@ mod failure;
 mod hotkey;
 mod init;
 mod service;
+mod shared;
 mod switch;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -62,6 +63,17 @@ enum Command {
     /// Show and change what is set
     #[command(disable_help_flag = true)]
     Config(HandedOver),
+    /// Print what a shell reads to complete the commands and options of nemoterm
+    Completions {
+        /// The shell
+        #[arg(value_parser = ["zsh", "bash", "fish"])]
+        shell: String,
+    },
+    /// Print the manual page, or write one for every command into a directory
+    Man {
+        /// The directory
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Arguments the daemon's program understands.
@@ -94,6 +106,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => args.run("bench"),
         Command::Eval(args) => args.run("eval"),
         Command::Config(args) => args.run("config"),
+        Command::Completions { shell } => shared::run("completions", &[shell.into()]),
+        Command::Man { dir } => shared::run("man", dir.map(OsString::from).as_slice()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! `nemotermd`, the daemon, and the commands that need the model in their own process.
 //!
 //! `serve` is the daemon. `once` answers one request on standard input for `nemoterm complete
-//! --no-daemon`. `model`, `bench`, `eval` and `config` are what `nemoterm` hands over to this program.
+//! --no-daemon`. `model`, `bench`, `eval` and `config` are what `nemoterm` hands over to this program,
+//! `completions` and `man` as well.
 
 mod cmd;
 mod complete;
@@ -19,7 +20,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// The part of nemoterm that holds the model.
 #[derive(Debug, Parser)]
@@ -53,6 +54,12 @@ enum Command {
     /// Show and change what is set
     #[command(subcommand)]
     Config(cmd::config::Command),
+    /// Print what completes our own commands in a shell; the client's commands come on standard input
+    #[command(hide = true)]
+    Completions(cmd::describe::CompletionsArgs),
+    /// Write manual pages; the client's commands come on standard input
+    #[command(hide = true)]
+    Man(cmd::describe::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +70,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => cmd::bench::run(&args),
         Command::Eval(args) => cmd::eval::run(&args),
         Command::Config(command) => cmd::config::run(&command),
+        Command::Completions(args) => cmd::describe::completions(args.shell, Cli::command()),
+        Command::Man(args) => cmd::describe::man(args.dir.as_deref(), Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

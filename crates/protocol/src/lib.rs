@@ -28,6 +28,7 @@
 pub mod client;
 pub mod frame;
 mod message;
+pub mod outline;
 pub mod runtime;
 
 pub use frame::MAX_FRAME;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod config;
+pub mod describe;
 pub mod eval;
 pub mod model;
 pub mod once;
