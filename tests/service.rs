@@ -57,10 +57,10 @@ impl Place {
 #[test]
 fn units_are_printed_installed_and_taken_back() {
     let place = Place::new("");
-    let printed = place.daemon(&["install", "--print"]);
-    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let shown = place.daemon(&["install", "--print"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     let socket = place.sandbox.runtime().join("daemon.sock");
-    assert!(printed.stdout.contains(&format!("ListenStream={}\n", socket.display())), "{}", printed.stdout);
+    assert!(shown.stdout.contains(&format!("ListenStream={}\n", socket.display())), "{}", shown.stdout);
     assert!(!place.sandbox.home().join("config").exists());
 
     let missing = place.daemon(&["install"]);
@@ -77,6 +77,11 @@ fn units_are_printed_installed_and_taken_back() {
     let expected = ["--user daemon-reload", "--user daemon-reload", "--user enable --now nemoterm.socket"];
     assert_eq!(place.calls(), expected);
     assert_eq!(place.sandbox.daemon_pid(), None, "the one that ran has made room");
+    assert_eq!(place.daemon(&["start"]).code, Some(0));
+    let mut command = place.sandbox.command(crate::util::nemoterm());
+    command.env("XDG_CONFIG_HOME", place.sandbox.home().join("config"));
+    let set = printed(command.args(["config", "set", "http", "127.0.0.1:0"]).output().unwrap());
+    assert!(set.stderr.contains("nemoterm daemon install"), "{}", set.stderr);
     let service = fs::read_to_string(&place.units()[1]).unwrap();
     assert!(service.contains(&format!("ExecStart=\"{}\" serve\n", nemotermd().display())), "{service}");
     assert!(service.contains("RestrictAddressFamilies=AF_UNIX\n"), "{service}");

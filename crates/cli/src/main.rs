@@ -8,12 +8,12 @@ mod complete;
 mod context;
 mod daemon;
 mod daemon_process;
+mod describe;
 mod doctor;
 mod failure;
 mod hotkey;
 mod init;
 mod service;
-mod shared;
 mod switch;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -106,8 +106,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => args.run("bench"),
         Command::Eval(args) => args.run("eval"),
         Command::Config(args) => args.run("config"),
-        Command::Completions { shell } => shared::run("completions", &[shell.into()]),
-        Command::Man { dir } => shared::run("man", dir.map(OsString::from).as_slice()),
+        Command::Completions { shell } => describe::run("completions", &[shell.into()]),
+        Command::Man { dir } => describe::run("man", dir.map(OsString::from).as_slice()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -125,7 +125,13 @@ impl Settings {
             Ok((listener, address))
         };
         let (listener, address) = bound().map_err(|error: std::io::Error| {
-            Failure::new(format!("{} can't be listened on: {error}", self.address), "choose another port")
+            let sandboxed = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+            let hint = if sandboxed {
+                "nemoterm daemon install gives the service a network, once http is in the configuration"
+            } else {
+                "choose another port"
+            };
+            Failure::new(format!("{} can't be listened on: {error}", self.address), hint)
         })?;
         Ok(Server { listener, policy: Policy::new(address, self.token), address })
     }

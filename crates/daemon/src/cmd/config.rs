@@ -226,7 +226,13 @@ fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
     // One that began with a file that was wrong serves no HTTP either.
     let unserved = failed && after.config.http.is_some();
     if unserved || changed.iter().any(|key| matches!(key, Key::Http | Key::HttpTokenFile)) {
-        eprintln!("the running daemon takes it at its next start: nemoterm daemon restart");
+        // A service may have been installed without a network.
+        let service = path.ancestors().nth(2).map(|dir| dir.join("systemd/user/nemoterm.service"));
+        if service.is_some_and(|service| service.exists()) {
+            eprintln!("the daemon takes it when its service is installed again: nemoterm daemon install");
+        } else {
+            eprintln!("the running daemon takes it at its next start: nemoterm daemon restart");
+        }
     }
     Ok(())
 }

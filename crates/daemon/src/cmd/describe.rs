@@ -53,9 +53,9 @@ fn both(ours: Command) -> anyhow::Result<Command> {
 }
 
 fn merged(outline: CommandOutline, ours: &Command) -> Command {
-    let commands = outline.commands.iter().map(|below| {
+    let commands = outline.commands.iter().enumerate().map(|(place, below)| {
         let own = ours.get_subcommands().find(|own| own.get_name() == below.name && !own.is_hide_set());
-        own.cloned().unwrap_or_else(|| command(below.clone()))
+        own.cloned().unwrap_or_else(|| command(below.clone())).display_order(place)
     });
     let commands: Vec<_> = commands.collect();
     command(CommandOutline { commands: Vec::new(), ..outline })
