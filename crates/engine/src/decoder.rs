@@ -1,5 +1,8 @@
 //! The decoder: one block for every family, on every backend, and the sessions that run it.
 
+#[cfg(feature = "train")]
+pub(crate) mod parameters;
+
 use std::sync::Arc;
 
 use candle_core::Result;
@@ -142,6 +145,15 @@ impl<B: Backend> Decoder<B> {
     }
 
     fn forward(&self, caches: &mut [B::Kv], tokens: &[u32], start: usize, rows: usize) -> Result<Vec<f32>> {
+        let x = self.hidden(caches, tokens, start)?;
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        self.backend.read(self.logits(self.backend.skip_rows(x, tokens.len() - rows)?)?)
+    }
+
+    /// What the last block gives, one row a token.
+    pub(crate) fn hidden(&self, caches: &mut [B::Kv], tokens: &[u32], start: usize) -> Result<B::Hidden> {
         let backend = &self.backend;
         let mut x = backend.embed(&self.embedding, tokens)?;
         if let Some(factor) = self.config.embedding_scale {
@@ -159,12 +171,18 @@ impl<B: Backend> Decoder<B> {
             let fed = backend.apply(&block.down, &activated)?;
             backend.add(&mut x, self.normed(block.post_feed_forward_norm.as_ref(), fed)?)?;
         }
-        if rows == 0 {
-            return Ok(Vec::new());
-        }
-        let x = backend.skip_rows(x, tokens.len() - rows)?;
-        let normed = backend.apply_norm(&self.output_norm, &x)?;
-        backend.read(backend.apply(&self.output, &normed)?)
+        Ok(x)
+    }
+
+    #[cfg(feature = "train")]
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The logits for rows of [`Decoder::hidden`].
+    pub(crate) fn logits(&self, x: B::Hidden) -> Result<B::Hidden> {
+        let normed = self.backend.apply_norm(&self.output_norm, &x)?;
+        self.backend.apply(&self.output, &normed)
     }
 
     /// Rows after a norm that only some families have.
@@ -239,7 +257,7 @@ impl<B: Backend> Session for DecoderSession<B> {
 }
 
 /// The name of a tensor of a layer.
-fn numbered(name: &str, layer: usize) -> String {
+pub(crate) fn numbered(name: &str, layer: usize) -> String {
     name.replace("{}", &layer.to_string())
 }
 

@@ -20,6 +20,8 @@ mod model;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
 mod weights;
 
 pub use bench::{Bench, bench};

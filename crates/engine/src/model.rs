@@ -116,10 +116,10 @@ pub struct Model {
 }
 
 /// What a source was found to hold.
-struct Parts {
-    config: Config,
-    checkpoint: Checkpoint,
-    tokens: Tokens,
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) tokens: Tokens,
 }
 
 impl Model {
@@ -245,7 +245,7 @@ fn commonest_type(checkpoint: &Checkpoint) -> &'static str {
     sizes.into_iter().max_by_key(|&(_, size)| size).map_or("none", |(name, _)| name)
 }
 
-fn read(source: &Source) -> Result<Parts, LoadError> {
+pub(crate) fn read(source: &Source) -> Result<Parts, LoadError> {
     match source {
         Source::Directory(path) => read_directory(path),
         Source::Gguf(path) => {
@@ -269,7 +269,7 @@ fn read(source: &Source) -> Result<Parts, LoadError> {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
     std::fs::read(path).map_err(|source| LoadError::Io { path: path.to_path_buf(), source })
 }
 

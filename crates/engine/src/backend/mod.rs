@@ -1,6 +1,8 @@
 //! What a device has to offer for the decoder to run on it. The decoder is written once, against this trait;
 //! [`host`] implements it on slices of f32, [`tensors`] on the tensor library for accelerators.
 
+#[cfg(feature = "train")]
+pub(crate) mod differentiable;
 pub(crate) mod host;
 pub(crate) mod tensors;
 

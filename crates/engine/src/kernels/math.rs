@@ -66,7 +66,7 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
 /// `e^x` to 2e-7 relative, by Cody and Waite's reduction and the polynomial of Cephes `expf`; branch-free, so that
 /// loops over it vectorise. Below -87 the result is about 1e-38 rather than 0.
 #[inline(always)]
-fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
