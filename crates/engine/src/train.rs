@@ -91,6 +91,11 @@ impl Trainable {
         self.tokens.encode_plain(text)
     }
 
+    /// The id of the token with this name, a control token's too.
+    pub fn token(&self, name: &str) -> Option<u32> {
+        self.tokens.id(name)
+    }
+
     /// The mean over the targets of weight times negative log-probability: a scalar with gradients.
     pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let segments = Segments(batch.lengths.clone().into());

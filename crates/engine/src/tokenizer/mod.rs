@@ -233,6 +233,12 @@ impl Tokens {
         &self.vocabulary
     }
 
+    /// The id of the token with this name.
+    #[cfg(feature = "train")]
+    pub(crate) fn id(&self, name: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(name)
+    }
+
     /// True for tokens that end a text: the model's own, and every other control token, which no text contains.
     pub(crate) fn ends_text(&self, token: u32) -> bool {
         self.ends.contains(&token) || self.vocabulary.is_control(token)

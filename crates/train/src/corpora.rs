@@ -1,0 +1,170 @@
+//! The texts to learn from: commands with descriptions, sessions, and tables of options.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::BufReader;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// A command of a document.
+#[derive(Debug, Clone)]
+pub struct Example {
+    pub command: String,
+    /// Which document of its source it stands in.
+    pub doc: String,
+    /// What it does; may be empty.
+    pub description: String,
+    /// The stem of the file it was read from.
+    pub source: String,
+}
+
+/// An option or a subcommand that exists.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The command and its subcommands.
+    pub path: String,
+    pub is_option: bool,
+    /// The spellings, comma-separated.
+    pub names: String,
+    /// The arguments, such as `<file>`.
+    pub arguments: String,
+    pub description: String,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub struct Corpora {
+    pub examples: Vec<Example>,
+    pub specs: Vec<Spec>,
+    /// Commands in the order they were run.
+    pub sessions: Vec<Vec<String>>,
+}
+
+/// Commands and descriptions that no text may hold, by hash, because they are what completions are judged with.
+#[derive(Debug, Default)]
+pub struct Excluded(HashSet<String>);
+
+impl Excluded {
+    /// Reads one hash a line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+        Ok(Self(text.split_whitespace().map(str::to_owned).collect()))
+    }
+
+    /// Whether a command is excluded: without quotes, and with single blanks.
+    pub fn command(&self, command: &str) -> bool {
+        self.has(&blanks_collapsed(&command.replace(['"', '\''], "")))
+    }
+
+    /// Whether a description is: in lower case, with one blank for each run of other than letters and digits.
+    pub fn description(&self, description: &str) -> bool {
+        let plain: String =
+            description.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+        self.has(&format!("nl:{}", blanks_collapsed(&plain)))
+    }
+
+    fn has(&self, text: &str) -> bool {
+        let digest = Sha256::digest(text.as_bytes());
+        self.0.contains(&hex::encode(&digest[..8]))
+    }
+}
+
+fn blanks_collapsed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[derive(Deserialize)]
+struct Session {
+    cmds: Vec<String>,
+}
+
+impl Corpora {
+    /// Reads every corpus of a directory.
+    pub fn read(directory: &Path, excluded: &Excluded) -> Result<Self> {
+        let mut corpora = Self::default();
+        let unreadable = || format!("{} can't be read", directory.display());
+        let mut paths: Vec<_> = fs::read_dir(directory)
+            .with_context(unreadable)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<std::io::Result<_>>()
+            .with_context(unreadable)?;
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(stem) = name.strip_suffix(".tsv.xz") {
+                let text = decompressed(&path)?;
+                if stem.starts_with("spec-") {
+                    corpora.specs.extend(text.lines().filter_map(spec));
+                } else {
+                    corpora.examples.extend(text.lines().skip(1).filter_map(|line| example(line, stem, excluded)));
+                }
+            } else if name.ends_with(".jsonl.xz") {
+                for line in decompressed(&path)?.lines() {
+                    let session: Session =
+                        serde_json::from_str(line).with_context(|| format!("{name}: no session"))?;
+                    let usable = |command: &String| !command.contains('\n') && !excluded.command(command);
+                    corpora.sessions.push(session.cmds.into_iter().filter(usable).collect());
+                }
+            }
+        }
+        anyhow::ensure!(!corpora.examples.is_empty(), "{} holds no corpus", directory.display());
+        Ok(corpora)
+    }
+}
+
+fn decompressed(path: &Path) -> Result<String> {
+    let file = fs::File::open(path).with_context(|| format!("{} can't be opened", path.display()))?;
+    let mut bytes = Vec::new();
+    lzma_rs::xz_decompress(&mut BufReader::new(file), &mut bytes)
+        .map_err(|error| anyhow::anyhow!("{} can't be decompressed: {error:?}", path.display()))?;
+    Ok(String::from_utf8(bytes)?)
+}
+
+fn example(line: &str, source: &str, excluded: &Excluded) -> Option<Example> {
+    let mut columns = line.split('\t');
+    let (command, doc) = (columns.next()?.trim(), columns.next().unwrap_or_default());
+    let description = columns.next().unwrap_or_default().trim();
+    // A description that is judged with must not be learnt by heart, whatever command stands beside it.
+    if command.is_empty() || excluded.command(command) || excluded.description(description) {
+        return None;
+    }
+    Some(Example {
+        command: command.to_owned(),
+        doc: doc.to_owned(),
+        description: description.to_owned(),
+        source: source.to_owned(),
+    })
+}
+
+fn spec(line: &str) -> Option<Spec> {
+    let columns: Vec<&str> = line.split('\t').collect();
+    let &[path, kind, names, arguments, _, description, ..] = columns.as_slice() else { return None };
+    let is_option = kind == "option";
+    (is_option || kind == "subcommand").then(|| Spec {
+        path: path.to_owned(),
+        is_option,
+        names: names.to_owned(),
+        arguments: arguments.to_owned(),
+        description: description.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_judged_with_stays_out() {
+        // Hashes of `git commit -m x` and `nl:list all files`.
+        let hash = |text: &str| hex::encode(&Sha256::digest(text.as_bytes())[..8]);
+        let excluded = Excluded([hash("git commit -m x"), hash("nl:list all files")].into());
+        assert!(excluded.command("git  commit -m 'x'"));
+        assert!(!excluded.command("git commit -m y"));
+        assert!(excluded.description("List all *files*."));
+        assert!(example("ls\tdoc\tList all files", "tldr", &excluded).is_none());
+        assert_eq!(example("ls -l\tdoc\tList", "tldr", &excluded).unwrap().command, "ls -l");
+    }
+}

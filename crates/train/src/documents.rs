@@ -1,0 +1,471 @@
+//! What the model is shown: documents made from the corpora, in the proportions of [`Mix`].
+//!
+//! A document is what a prompt is, to its end: lines of a session, the last of them the one that would be typed; or a
+//! description as a comment, and its command.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, Result};
+use nemoterm_suggest::{Buffer, Context, HistoryLine, Prompt, PromptFormat};
+use rand::Rng;
+use rand::distr::Distribution as _;
+use rand::distr::weighted::WeightedIndex;
+use rand::seq::IndexedRandom as _;
+use regex::Regex;
+
+use crate::corpora::{Corpora, Example, Excluded, Spec};
+use crate::scene::Scene;
+
+/// Shares of the kinds of documents, by number; whatever their sum is.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Mix {
+    /// Share of single commands
+    #[arg(long, default_value_t = 0.30)]
+    pub commands: f64,
+    /// Share of descriptions with their commands
+    #[arg(long, default_value_t = 0.33)]
+    pub described: f64,
+    /// Share of sessions
+    #[arg(long, default_value_t = 0.27)]
+    pub sessions: f64,
+    /// Share of lines made from tables of options
+    #[arg(long, default_value_t = 0.10)]
+    pub options: f64,
+}
+
+/// A text to learn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// What is only read.
+    pub prompt: String,
+    /// What is learnt.
+    pub answer: String,
+}
+
+/// How often the examples of a source are shown, next to one another: what is typed by many counts more than the
+/// thousand services of two clouds.
+fn source_weight(source: &str) -> f64 {
+    match source {
+        "awscli" | "azure-cli" => 0.3,
+        "nl2bash" | "cheat" | "navi" => 1.5,
+        "docker-cli-docs" | "py-docs" | "swcarpentry" => 2.5,
+        _ => 1.0,
+    }
+}
+
+/// Commands that stand between others in every session.
+const IN_BETWEEN: [&str; 12] = [
+    "ls", "ls -la", "cd ..", "clear", "git status", "pwd", "ls -l", "history", "cd", "git diff", "make", "git log",
+];
+
+/// Makes documents.
+pub struct Documents {
+    corpora: Corpora,
+    excluded: Excluded,
+    kinds: WeightedIndex<f64>,
+    examples: WeightedIndex<f64>,
+    described: Vec<usize>,
+    described_weights: WeightedIndex<f64>,
+    /// Examples of documents that hold several.
+    by_doc: Vec<Vec<usize>>,
+    workflows: Vec<Vec<Vec<String>>>,
+    /// Options by the path of their command.
+    options: Vec<Vec<usize>>,
+    option_weights: WeightedIndex<f64>,
+}
+
+impl Documents {
+    /// Prepares the corpora.
+    pub fn new(corpora: Corpora, excluded: Excluded, mix: &Mix) -> Result<Self> {
+        let kinds = WeightedIndex::new([mix.commands, mix.described, mix.sessions, mix.options])
+            .context("the shares of the mix must be positive")?;
+        let weights = |of: &[usize]| {
+            WeightedIndex::new(of.iter().map(|&i| source_weight(&corpora.examples[i].source)))
+        };
+        let all: Vec<usize> = (0..corpora.examples.len()).collect();
+        let described: Vec<usize> =
+            all.iter().copied().filter(|&i| !corpora.examples[i].description.is_empty()).collect();
+        let mut docs: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+        for (i, example) in corpora.examples.iter().enumerate() {
+            // The sentences of nl2bash stand in no order.
+            if example.source != "nl2bash" {
+                docs.entry((&example.source, &example.doc)).or_default().push(i);
+            }
+        }
+        let mut by_doc: Vec<Vec<usize>> = docs.into_values().filter(|doc| doc.len() >= 3).collect();
+        by_doc.sort();
+        let mut paths: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (i, spec) in corpora.specs.iter().enumerate() {
+            paths.entry(&spec.path).or_default().push(i);
+        }
+        let mut options: Vec<Vec<usize>> = paths.into_values().collect();
+        options.sort();
+        // A command that the examples know is one that people use.
+        let mut known: HashMap<&str, f64> = HashMap::new();
+        for example in &corpora.examples {
+            *known.entry(program(&example.command)).or_default() += 1.0;
+        }
+        let weight = |path: &Vec<usize>| {
+            let count = known.get(program(&corpora.specs[path[0]].path)).copied().unwrap_or(0.0);
+            (0.2 + count).sqrt() * (path.len() as f64).sqrt()
+        };
+        Ok(Self {
+            examples: weights(&all)?,
+            described_weights: weights(&described)?,
+            option_weights: WeightedIndex::new(options.iter().map(weight))?,
+            workflows: workflows(include_str!("../data/sessions.txt")),
+            corpora,
+            excluded,
+            kinds,
+            described,
+            by_doc,
+            options,
+        })
+    }
+
+    /// A document. None of its lines and descriptions is excluded.
+    pub fn document(&self, rng: &mut impl Rng) -> Document {
+        loop {
+            let document = match self.kinds.sample(rng) {
+                0 => self.command(rng),
+                1 => self.described(rng),
+                2 => self.session(rng),
+                _ => self.option(rng),
+            };
+            let description = document.prompt.lines().last().and_then(|line| line.strip_prefix("# "));
+            let is_excluded = description.is_some_and(|text| self.excluded.description(text))
+                || document.answer.lines().any(|line| self.excluded.command(line));
+            if !is_excluded && !document.answer.trim().is_empty() {
+                return document;
+            }
+        }
+    }
+
+    fn command(&self, rng: &mut impl Rng) -> Document {
+        let example = &self.corpora.examples[self.examples.sample(rng)];
+        Document { prompt: String::new(), answer: realistic(&example.command, 0.25, &mut Scene::default(), rng) }
+    }
+
+    fn described(&self, rng: &mut impl Rng) -> Document {
+        let example = &self.corpora.examples[self.described[self.described_weights.sample(rng)]];
+        let (description, command) = if rng.random_bool(0.6) {
+            with_other_names(&example.description, &example.command, rng)
+        } else {
+            (example.description.clone(), example.command.clone())
+        };
+        described(&[], &as_typed(&description, rng), &command)
+    }
+
+    fn session(&self, rng: &mut impl Rng) -> Document {
+        let mut scene = Scene::default();
+        let mut lines = match rng.random_range(0..10) {
+            0..2 => self.corpora.sessions.choose(rng).cloned().unwrap_or_default(),
+            2..5 => self.manual(&mut scene, rng),
+            _ => {
+                let mut lines = Vec::new();
+                for _ in 0..rng.random_range(1..4) {
+                    lines.extend(self.workflow(&mut scene, rng));
+                }
+                lines
+            }
+        };
+        let keep = rng.random_range(2..12);
+        if lines.len() > keep {
+            let first = rng.random_range(0..=lines.len() - keep);
+            lines = lines[first..first + keep].to_vec();
+        }
+        let lines = interrupted(lines, rng);
+        if rng.random_bool(0.08) {
+            let example = &self.corpora.examples[self.described[self.described_weights.sample(rng)]];
+            return described(&lines, &as_typed(&example.description, rng), &example.command);
+        }
+        Document { prompt: String::new(), answer: lines.join("\n") }
+    }
+
+    /// Some examples of one page of a manual, in their order.
+    fn manual(&self, scene: &mut Scene, rng: &mut impl Rng) -> Vec<String> {
+        let Some(doc) = self.by_doc.choose(rng) else { return Vec::new() };
+        let chosen = doc.iter().filter(|_| rng.random_bool(0.7)).collect::<Vec<_>>();
+        chosen
+            .into_iter()
+            .map(|&i| realistic(&self.corpora.examples[i].command, 0.5, scene, rng))
+            .collect()
+    }
+
+    /// One of the sequences of `data/sessions.txt`, some of its lines left out.
+    fn workflow(&self, scene: &mut Scene, rng: &mut impl Rng) -> Vec<String> {
+        let Some(steps) = self.workflows.choose(rng) else { return Vec::new() };
+        let steps = steps.iter().filter(|_| rng.random_bool(0.9)).collect::<Vec<_>>();
+        // The numbered names of a workflow are its own.
+        let mut own = std::mem::take(scene);
+        own.forget_placeholders();
+        let lines = steps
+            .into_iter()
+            .filter_map(|ways| {
+                let way = ways.choose(rng)?;
+                Some(own.fill(way, rng))
+            })
+            .collect();
+        *scene = own;
+        lines
+    }
+
+    fn option(&self, rng: &mut impl Rng) -> Document {
+        let path = &self.options[self.option_weights.sample(rng)];
+        let mut scene = Scene::default();
+        let count = rng.random_range(1..4).min(path.len());
+        let chosen: Vec<&Spec> = path.choose_multiple(rng, count).map(|&i| &self.corpora.specs[i]).collect();
+        let mut line = chosen[0].path.clone();
+        for spec in &chosen {
+            // One subcommand ends a line; what follows it belongs to another path.
+            if !spec.is_option && (count > 1 || line.len() > chosen[0].path.len()) {
+                continue;
+            }
+            line.push(' ');
+            line.push_str(&spelled(spec, &mut scene, rng));
+        }
+        let description = &chosen[0].description;
+        if count == 1 && !description.is_empty() && description.len() < 120 && rng.random_bool(0.5) {
+            return described(&[], &as_typed(description, rng), &line);
+        }
+        Document { prompt: String::new(), answer: line }
+    }
+}
+
+/// The first word.
+fn program(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
+}
+
+/// A description and its command, as the daemon writes them for the model.
+fn described(before: &[String], description: &str, command: &str) -> Document {
+    let context = Context {
+        history: before.iter().map(|line| HistoryLine::new(line.clone())).collect(),
+        ..Context::default()
+    };
+    let buffer = Buffer::at_end(format!("# {description}"));
+    let prompt = Prompt::new(&context, &buffer, &PromptFormat::default()).text;
+    Document { prompt, answer: command.to_owned() }
+}
+
+/// The command, with real names for placeholders in so many cases.
+fn realistic(command: &str, share: f64, scene: &mut Scene, rng: &mut impl Rng) -> String {
+    if rng.random_bool(share) { scene.without_placeholders(command, rng) } else { command.to_owned() }
+}
+
+/// A description as people write one: mostly without a capital or a full stop.
+fn as_typed(description: &str, rng: &mut impl Rng) -> String {
+    let mut text = description.trim_end_matches('.').replace('\n', " ");
+    if text.is_char_boundary(1) && rng.random_bool(0.5) {
+        text[..1].make_ascii_lowercase();
+    }
+    text
+}
+
+/// The same description and command about other things: names and numbers that stand in both are replaced in both, so
+/// that they can't be learnt by heart, only copied.
+fn with_other_names(description: &str, command: &str, rng: &mut impl Rng) -> (String, String) {
+    static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\w~/.*-]*[\w*]").ok());
+    let mut pair = (description.to_owned(), command.to_owned());
+    let Some(name) = NAME.as_ref() else { return pair };
+    let mut scene = Scene::default();
+    let mut seen: Vec<&str> = Vec::new();
+    for found in name.find_iter(command) {
+        let found = found.as_str();
+        let plain = found.trim_start_matches(['*', '.']);
+        let is_path = found.contains('/') && found.len() > 2;
+        let is_number = found.bytes().all(|b| b.is_ascii_digit());
+        let is_file = plain.len() > 3 && plain.contains('.') && !is_number;
+        let is_pattern = found.starts_with("*.");
+        if !(is_path || is_number || is_file) || seen.contains(&found) || !is_word_of(found, description) {
+            continue;
+        }
+        seen.push(found);
+        let other = if is_number {
+            rng.random_range(1..10_u32.pow(found.len().min(4) as u32)).to_string()
+        } else if is_pattern {
+            let file = scene.name("file", rng);
+            format!("*.{}", file.rsplit('.').next().unwrap_or("txt"))
+        } else if found.starts_with('/') {
+            let ending = found.rsplit('/').next().and_then(|last| last.split_once('.')).map(|(_, ending)| ending);
+            let directory = scene.fill("{absolute}", rng);
+            match ending {
+                Some(ending) => format!("{directory}/{}.{ending}", scene.fill("{stem}", rng)),
+                None => directory,
+            }
+        } else if is_path {
+            scene.fill("{dir}/{file}", rng)
+        } else {
+            let ending = plain.split_once('.').map_or("txt", |(_, ending)| ending);
+            format!("{}.{ending}", scene.fill("{stem}", rng))
+        };
+        pair = (replace_word(&pair.0, found, &other), replace_word(&pair.1, found, &other));
+    }
+    pair
+}
+
+/// Whether `word` stands in `text` with nothing of a name before or after it.
+fn is_word_of(word: &str, text: &str) -> bool {
+    replace_word(text, word, "") != text
+}
+
+fn replace_word(text: &str, word: &str, by: &str) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '/' | '-' | '*' | '~');
+    let mut out = String::new();
+    let mut rest = text;
+    let mut before = None;
+    while let Some(at) = rest.find(word) {
+        let previous = rest[..at].chars().next_back().or(before);
+        let next = rest[at + word.len()..].chars().next();
+        let after_next = rest[at + word.len()..].chars().nth(1);
+        let goes_on = next.is_some_and(is_name)
+            || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
+        let is_alone = !goes_on && !previous.is_some_and(|c| is_name(c) || c == '.');
+        out.push_str(&rest[..at]);
+        out.push_str(if is_alone { by } else { word });
+        before = word.chars().next_back();
+        rest = &rest[at + word.len()..];
+    }
+    out + rest
+}
+
+/// Commands run again, and those that stand between others everywhere.
+fn interrupted(lines: Vec<String>, rng: &mut impl Rng) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(lines.len() + 4);
+    for line in lines {
+        out.push(line);
+        if rng.random_bool(0.12)
+            && let Some(between) = IN_BETWEEN.choose(rng)
+        {
+            out.push((*between).to_owned());
+        }
+        if rng.random_bool(0.15) && out.len() > 2 {
+            let again = out[rng.random_range(0..out.len() - 1)].clone();
+            out.push(again);
+        }
+    }
+    out
+}
+
+/// An option as it is typed, with something for its argument.
+fn spelled(spec: &Spec, scene: &mut Scene, rng: &mut impl Rng) -> String {
+    let names: Vec<&str> = spec.names.split(',').filter(|name| !name.is_empty()).collect();
+    let name = names.choose(rng).copied().unwrap_or_default();
+    let Some(argument) = spec.arguments.split_whitespace().next() else { return name.to_owned() };
+    let kind = argument.trim_matches(['<', '>', '[', ']', '.']).to_lowercase();
+    let slot = match kind.as_str() {
+        kind if kind.contains("dir") => "{dir}",
+        kind if kind.contains("file") || kind.contains("path") => "{file}",
+        kind if kind.contains("branch") => "{branch}",
+        kind if kind.contains("port") => "{port}",
+        kind if kind.contains("host") => "{host}",
+        kind if kind.contains("user") => "{user}",
+        kind if kind.contains("url") => "{url}",
+        kind if kind.contains("image") => "{image}",
+        kind if kind.contains("num") || kind.contains("count") || kind.contains("int") => "{number}",
+        _ => "{word}",
+    };
+    let value = scene.fill(slot, rng);
+    if name.is_empty() { value } else { format!("{name} {value}") }
+}
+
+/// Workflows, each a list of steps, each a list of ways to take it.
+fn workflows(text: &str) -> Vec<Vec<Vec<String>>> {
+    let mut all = vec![Vec::<Vec<String>>::new()];
+    for line in text.lines().filter(|line| !line.starts_with("# ")) {
+        let current = all.len() - 1;
+        match line.strip_prefix('|') {
+            _ if line.trim().is_empty() => all.push(Vec::new()),
+            Some(other) => {
+                if let Some(ways) = all[current].last_mut() {
+                    ways.push(other.to_owned());
+                }
+            }
+            None => all[current].push(vec![line.to_owned()]),
+        }
+    }
+    all.retain(|workflow| !workflow.is_empty());
+    all
+}
+
+/// How many examples, for the report.
+pub fn described_count(examples: &[Example]) -> usize {
+    examples.iter().filter(|example| !example.description.is_empty()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    fn documents(mix: Mix) -> Documents {
+        let example = |command: &str, description: &str| Example {
+            command: command.to_owned(),
+            doc: "page".to_owned(),
+            description: description.to_owned(),
+            source: "tldr".to_owned(),
+        };
+        let corpora = Corpora {
+            examples: vec![
+                example("cat path/to/file.txt", "Print path/to/file.txt."),
+                example("wc -l path/to/file.txt", "Count lines"),
+                example("rm path/to/file.txt", ""),
+            ],
+            specs: vec![Spec {
+                path: "git commit".to_owned(),
+                is_option: true,
+                names: "-F,--file".to_owned(),
+                arguments: "<file>".to_owned(),
+                description: "Take the message from a file".to_owned(),
+            }],
+            sessions: vec![vec!["ls".to_owned(), "pwd".to_owned()]],
+        };
+        Documents::new(corpora, Excluded::default(), &mix).unwrap()
+    }
+
+    #[test]
+    fn descriptions_are_prompts_and_commands_answers() {
+        let documents = documents(Mix { commands: 0.0, described: 1.0, sessions: 0.0, options: 0.0 });
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..20 {
+            let Document { prompt, answer } = documents.document(&mut rng);
+            assert!(prompt.starts_with("# ") && prompt.ends_with('\n'), "{prompt:?}");
+            assert!(answer.starts_with("cat ") || answer.starts_with("wc "), "{answer}");
+        }
+    }
+
+    #[test]
+    fn names_that_stand_in_both_change_in_both() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let (description, command) =
+            with_other_names("show the last 15 lines of notes.txt", "tail -n 15 notes.txt", &mut rng);
+        assert!(!command.contains("notes.txt"), "{command}");
+        let words: Vec<&str> = command.split(' ').collect();
+        assert!(description.ends_with(&format!("last {} lines of {}", words[2], words[3])), "{description}");
+        let (_, command) = with_other_names("list everything", "ls /etc/x.conf 5", &mut rng);
+        assert_eq!(command, "ls /etc/x.conf 5", "what the description does not say stays");
+    }
+
+    #[test]
+    fn a_word_is_replaced_only_where_it_stands_alone() {
+        assert_eq!(replace_word("a.txt b/a.txt a.txt.gz a.txt.", "a.txt", "X"), "X b/a.txt a.txt.gz X.");
+        assert_eq!(replace_word("5 15 5", "5", "7"), "7 15 7");
+    }
+
+    #[test]
+    fn sessions_have_several_lines() {
+        let documents = documents(Mix { commands: 0.0, described: 0.0, sessions: 1.0, options: 0.0 });
+        let mut rng = StdRng::seed_from_u64(1);
+        let several = (0..50).filter(|_| documents.document(&mut rng).answer.contains('\n')).count();
+        assert!(several > 30, "{several}");
+    }
+
+    #[test]
+    fn options_have_arguments() {
+        let documents = documents(Mix { commands: 0.0, described: 0.0, sessions: 0.0, options: 1.0 });
+        let line = documents.document(&mut StdRng::seed_from_u64(1)).answer;
+        assert!(line.starts_with("git commit -") && line.split(' ').count() == 4, "{line}");
+    }
+}
