@@ -100,12 +100,6 @@ impl Scheduler {
         true
     }
 
-    /// Whether the text that is being written should let something more urgent go first.
-    pub fn is_urgent(&self) -> bool {
-        let state = self.lock();
-        state.quit || state.install.is_some() || !state.waiting.is_empty()
-    }
-
     /// Hands the worker another model. It is installed before the next job; the receiver is told.
     pub fn install(&self, name: String, generator: Box<Generator>) -> oneshot::Receiver<()> {
         let (installed, receiver) = oneshot::channel();
@@ -212,10 +206,8 @@ mod tests {
     fn key_strokes_go_before_texts_and_texts_take_turns() {
         let scheduler = Scheduler::default();
         assert!(scheduler.submit_texts((0..=MAX_WRITING).map(text).collect()));
-        assert!(!scheduler.is_urgent());
         let (stroke, _reply) = job("ls");
         scheduler.submit(1, stroke);
-        assert!(scheduler.is_urgent());
         assert_eq!(next_prompt(&scheduler), "ls");
         for writing in 0..MAX_WRITING {
             assert!(matches!(scheduler.next(writing), Task::Begin(text) if text.index == writing));

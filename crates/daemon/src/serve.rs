@@ -28,8 +28,8 @@ use tokio::{
 };
 
 use crate::{
-    config::Config, connection, failure::Failure, http, log, models, scheduler::Scheduler, socket::Socket,
-    worker,
+    config::Config, connection, failure::Failure, http, http::writer::MAX_WRITING, log, models,
+    scheduler::Scheduler, socket::Socket, worker,
 };
 
 /// Connections that are served at a time; more than this many shells means that something is broken.
@@ -391,7 +391,8 @@ impl Daemon {
         let lost = || Failure::new("loading the model failed", "nemoterm daemon logs tells more");
         thread::Builder::new().name("loader".to_owned()).spawn(load).map_err(|_| lost())?;
         let (short, model) = receiver.await.map_err(|_| lost())??;
-        let generator = Generator::new(model, CACHE_SLOTS)
+        let texts = if matches!(self.http, Some(Ok(_))) { MAX_WRITING } else { 0 };
+        let generator = Generator::with_texts(model, CACHE_SLOTS, texts)
             .map(Box::new)
             .map_err(|error| Failure::new(error.to_string(), "nemoterm model use takes another model"))?;
         self.scheduler.install(short, generator).await.map_err(|_| lost())?;

@@ -64,7 +64,7 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                     writer.fail(&gone().into());
                     continue;
                 };
-                let step = || writer.step(generator, &|| scheduler.is_urgent());
+                let step = || writer.step(generator);
                 if catch_unwind(AssertUnwindSafe(step)).is_err() {
                     model = None;
                     writer.fail(&gone().into());

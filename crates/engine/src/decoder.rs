@@ -25,8 +25,35 @@ pub(crate) trait Session: Send {
     fn truncate(&mut self, slot: usize, len: usize);
     /// Replaces the contents of `to` by the first `len` positions of `from`.
     fn fork(&mut self, from: usize, to: usize, len: usize) -> Result<()>;
-    /// Appends `tokens` to a cache and returns the logits of the last `rows` of them, row after row.
-    fn forward(&mut self, slot: usize, tokens: &[u32], rows: usize) -> Result<Vec<f32>>;
+    /// Appends tokens to caches, all in one pass over the weights, and returns the logits that are wanted, row after
+    /// row, run after run. No two runs share a slot.
+    fn forward_all(&mut self, runs: &[Run<'_>]) -> Result<Vec<f32>>;
+
+    /// Appends `tokens` to one cache and returns the logits of the last `rows` of them.
+    fn forward(&mut self, slot: usize, tokens: &[u32], rows: usize) -> Result<Vec<f32>> {
+        self.forward_all(&[Run { slot, tokens, rows }])
+    }
+}
+
+/// Tokens to append to one cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) slot: usize,
+    pub(crate) tokens: &'a [u32],
+    /// The logits of so many of the last tokens are wanted.
+    pub(crate) rows: usize,
+}
+
+/// Rows of a pass that continue one text.
+pub(crate) struct Span<'a, B: Backend> {
+    /// The text's cache of each layer.
+    pub(crate) layers: &'a mut [B::Kv],
+    /// Positions in the cache.
+    pub(crate) start: usize,
+    /// Rows.
+    pub(crate) count: usize,
+    /// The logits of so many of the last rows are wanted.
+    pub(crate) wanted: usize,
 }
 
 struct Block<B: Backend> {
@@ -144,25 +171,36 @@ impl<B: Backend> Decoder<B> {
         })
     }
 
-    fn forward(&self, caches: &mut [B::Kv], tokens: &[u32], start: usize, rows: usize) -> Result<Vec<f32>> {
-        let x = self.hidden(caches, tokens, start)?;
-        if rows == 0 {
+    /// The rows of `tokens` belong to the spans, one after the other.
+    fn forward(&self, tokens: &[u32], spans: &mut [Span<'_, B>]) -> Result<Vec<f32>> {
+        let x = self.hidden(tokens, spans)?;
+        let mut end = 0;
+        let mut ranges = Vec::with_capacity(spans.len());
+        for span in spans {
+            end += span.count;
+            if span.wanted > 0 {
+                ranges.push(end - span.wanted..end);
+            }
+        }
+        if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        self.backend.read(self.logits(self.backend.skip_rows(x, tokens.len() - rows)?)?)
+        let all = ranges.iter().map(ExactSizeIterator::len).sum::<usize>() == tokens.len();
+        let x = if all { x } else { self.backend.rows(&x, &ranges)? };
+        self.backend.read(self.logits(x)?)
     }
 
     /// What the last block gives, one row a token.
-    pub(crate) fn hidden(&self, caches: &mut [B::Kv], tokens: &[u32], start: usize) -> Result<B::Hidden> {
+    pub(crate) fn hidden(&self, tokens: &[u32], spans: &mut [Span<'_, B>]) -> Result<B::Hidden> {
         let backend = &self.backend;
         let mut x = backend.embed(&self.embedding, tokens)?;
         if let Some(factor) = self.config.embedding_scale {
             backend.scale(&mut x, factor)?;
         }
-        for (block, kv) in self.blocks.iter().zip(caches) {
+        for (layer, block) in self.blocks.iter().enumerate() {
             let normed = backend.apply_norm(&block.attention_norm, &x)?;
             let qkv = backend.apply(&block.qkv, &normed)?;
-            let attended = backend.attend(qkv, kv, &self.attention(block), start)?;
+            let attended = self.attend(qkv, spans, layer)?;
             let attended = backend.apply(&block.attention_output, &attended)?;
             backend.add(&mut x, self.normed(block.post_attention_norm.as_ref(), attended)?)?;
             let normed = backend.apply_norm(&block.feed_forward_norm, &x)?;
@@ -172,6 +210,22 @@ impl<B: Backend> Decoder<B> {
             backend.add(&mut x, self.normed(block.post_feed_forward_norm.as_ref(), fed)?)?;
         }
         Ok(x)
+    }
+
+    /// Each text sees itself only.
+    fn attend(&self, qkv: B::Hidden, spans: &mut [Span<'_, B>], layer: usize) -> Result<B::Hidden> {
+        let attention = self.attention(&self.blocks[layer]);
+        if let [only] = spans {
+            return self.backend.attend(qkv, &mut only.layers[layer], &attention, only.start);
+        }
+        let mut first = 0;
+        let mut parts = Vec::with_capacity(spans.len());
+        for span in spans {
+            let rows = self.backend.rows(&qkv, &[first..first + span.count])?;
+            parts.push(self.backend.attend(rows, &mut span.layers[layer], &attention, span.start)?);
+            first += span.count;
+        }
+        self.backend.join(parts)
     }
 
     #[cfg(feature = "train")]
@@ -246,12 +300,26 @@ impl<B: Backend> Session for DecoderSession<B> {
         Ok(())
     }
 
-    fn forward(&mut self, slot: usize, tokens: &[u32], rows: usize) -> Result<Vec<f32>> {
+    fn forward_all(&mut self, runs: &[Run<'_>]) -> Result<Vec<f32>> {
         let decoder = &self.decoder;
-        let Cache { layers, len } = &mut self.caches[slot];
-        debug_assert!(rows <= tokens.len() && *len + tokens.len() <= decoder.context);
-        let logits = decoder.backend.run(|| decoder.forward(layers, tokens, *len, rows))?;
-        *len += tokens.len();
+        let mut caches: Vec<Option<&mut Cache<B>>> = self.caches.iter_mut().map(Some).collect();
+        let mut tokens = Vec::with_capacity(runs.iter().map(|run| run.tokens.len()).sum());
+        let mut spans = Vec::with_capacity(runs.len());
+        for run in runs {
+            let Some(cache) = caches.get_mut(run.slot).and_then(Option::take) else {
+                candle_core::bail!("two runs in the cache {}", run.slot)
+            };
+            let (start, count) = (cache.len, run.tokens.len());
+            debug_assert!(run.rows <= count && start + count <= decoder.context);
+            tokens.extend_from_slice(run.tokens);
+            // What a failed pass left behind is not in the length.
+            spans.push((Span { layers: &mut cache.layers, start, count, wanted: run.rows }, &mut cache.len));
+        }
+        let (mut spans, lengths): (Vec<_>, Vec<_>) = spans.into_iter().unzip();
+        let logits = decoder.backend.run(|| decoder.forward(&tokens, &mut spans))?;
+        for (length, run) in lengths.into_iter().zip(runs) {
+            *length += run.tokens.len();
+        }
         Ok(logits)
     }
 }

@@ -27,6 +27,8 @@ mod weights;
 pub use bench::{Bench, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
-pub use generate::{Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Sampling, Step};
+pub use generate::{
+    Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Reached, Sampling, Step, Text,
+};
 pub use model::{LoadOptions, Model, ModelInfo, Quantisation, Source};
 pub use tokenizer::FillIn;

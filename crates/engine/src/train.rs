@@ -10,8 +10,8 @@ use rand_distr::{Distribution as _, Normal};
 
 use crate::backend::differentiable::{Differentiable, Segments};
 use crate::config::{Activation, Config, NormKind};
-use crate::decoder::Decoder;
 pub use crate::decoder::parameters::{Parameter, Role};
+use crate::decoder::{Decoder, Span};
 use crate::device::DeviceChoice;
 use crate::error::{EngineError, LoadError};
 use crate::model::{self, Source};
@@ -53,8 +53,7 @@ impl Trainable {
     pub fn fresh(directory: &Path, device: DeviceChoice, seed: u64) -> std::result::Result<Self, LoadError> {
         let path = |name: &str| -> PathBuf { directory.join(name) };
         let (config_path, tokenizer_path) = (path("config.json"), path("tokenizer.json"));
-        let config =
-            Config::from_json(&model::read_file(&config_path)?, &config_path.display().to_string())?;
+        let config = Config::from_json(&model::read_file(&config_path)?, &config_path.display().to_string())?;
         let tokens = Tokens::from_json(
             &model::read_file(&tokenizer_path)?,
             &tokenizer_path.display().to_string(),
@@ -100,7 +99,9 @@ impl Trainable {
     pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let segments = Segments(batch.lengths.clone().into());
         let mut caches = vec![segments; self.layers];
-        let hidden = self.decoder.hidden(&mut caches, &batch.tokens, 0)?;
+        let count = batch.tokens.len();
+        let mut spans = [Span { layers: &mut caches, start: 0, count, wanted: 0 }];
+        let hidden = self.decoder.hidden(&batch.tokens, &mut spans)?;
         // The output matrix is the largest; rows that nothing is learnt from do not pass through it.
         let rows: Vec<u32> = batch.targets.iter().map(|&(row, _, _)| row).collect();
         let hidden = hidden.index_select(&Tensor::new(rows, self.decoder.backend().device())?, 0)?;
@@ -228,7 +229,9 @@ mod tests {
             let tokens = model.encode(text).unwrap();
             let first = batch.tokens.len() as u32;
             let targets = tokens.windows(2).enumerate();
-            batch.targets.extend(targets.map(|(i, pair)| (first + i as u32, pair[1], 1.0 + 0.5 * (i % 2) as f32)));
+            batch
+                .targets
+                .extend(targets.map(|(i, pair)| (first + i as u32, pair[1], 1.0 + 0.5 * (i % 2) as f32)));
             batch.lengths.push(tokens.len());
             batch.tokens.extend(tokens);
         }
@@ -277,7 +280,11 @@ mod tests {
                 let size: f32 = b.abs().unwrap().max_all().unwrap().to_scalar().unwrap();
                 assert!(size > 0.0, "{:?} has no gradient", parameter.tensors);
                 let difference = largest_difference(a, b);
-                assert!(difference < 1e-3 * size.max(1e-3), "{:?}: {difference} of {size}", parameter.tensors);
+                assert!(
+                    difference < 1e-3 * size.max(1e-3),
+                    "{:?}: {difference} of {size}",
+                    parameter.tensors
+                );
             }
         }
     }

@@ -8,14 +8,17 @@ use std::path::PathBuf;
 
 use nemoterm_engine::{
     DeviceChoice, EngineError, Finish, GenerateRequest, Generator, LoadOptions, Model, Output, Sampling,
-    Source,
+    Source, Text,
 };
 
-fn generator() -> Generator {
+fn mini() -> Model {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
     let options = LoadOptions { device: DeviceChoice::Cpu, threads: Some(1), ..LoadOptions::default() };
-    let model = Model::load(&Source::Directory(directory), &options).unwrap();
-    Generator::new(model, 4).unwrap()
+    Model::load(&Source::Directory(directory), &options).unwrap()
+}
+
+fn generator() -> Generator {
+    Generator::new(mini(), 4).unwrap()
 }
 
 fn run(generator: &mut Generator, request: &GenerateRequest<'_>) -> Output {
@@ -234,4 +237,54 @@ fn a_full_context_ends_the_text() {
         GenerateRequest { heal: false, max_tokens: 20, stop_at_newline: false, ..GenerateRequest::new("") };
     let output = generator.generate_tokens(&tokens, &request, &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(output.generations[0].tokens.len() <= 4);
+}
+
+#[test]
+fn texts_that_are_written_together_are_those_that_are_written_alone() {
+    let mut generator = Generator::with_texts(mini(), 1, 3).unwrap();
+    let prompts = ["git commit -m", "find . -name '*.rs' | xargs", "docker run --rm -it"];
+    let mut texts: Vec<Vec<u32>> =
+        prompts.iter().map(|prompt| generator.model().encode(prompt).unwrap()).collect();
+    let alone: Vec<Vec<u32>> = texts
+        .iter()
+        .map(|tokens| {
+            let mut tokens = tokens.clone();
+            for _ in 0..8 {
+                let rows = generator.model().logits(&tokens).unwrap();
+                tokens.push(best(rows.last().unwrap()));
+            }
+            tokens
+        })
+        .collect();
+    // Five tokens of the prompts at a time, so that some are still read while others are written.
+    let lengths: Vec<usize> = texts.iter().map(|text| text.len() + 8).collect();
+    for _ in 0..40 {
+        let unfinished: Vec<usize> = (0..3).filter(|&i| texts[i].len() < lengths[i]).collect();
+        let pass: Vec<Text<'_>> = unfinished.iter().map(|&i| Text { cache: i, tokens: &texts[i] }).collect();
+        let reached = generator.forward_texts(&pass, 5).unwrap();
+        for (i, reached) in unfinished.into_iter().zip(reached) {
+            if let Some(logits) = reached.logits {
+                texts[i].push(best(&logits));
+            }
+        }
+    }
+    assert_eq!(texts, alone);
+}
+
+#[test]
+fn a_text_takes_over_what_a_cache_knows() {
+    let mut generator = Generator::with_texts(mini(), 1, 2).unwrap();
+    let prompt = "git add src/main.rs\ngit commit -m 'fix the parser'\ngit push origin";
+    run(&mut generator, &GenerateRequest::new(prompt));
+    let tokens = generator.model().encode(prompt).unwrap();
+    let reached = generator.forward_texts(&[Text { cache: 1, tokens: &tokens }], 100).unwrap();
+    assert!(reached[0].cached + 8 > tokens.len(), "{} of {}", reached[0].cached, tokens.len());
+    let expected = generator.model().logits(&tokens).unwrap();
+    let logits = reached[0].logits.as_ref().unwrap();
+    assert!(logits.iter().zip(expected.last().unwrap()).all(|(a, b)| (a - b).abs() < 1e-3));
+}
+
+fn best(logits: &[f32]) -> u32 {
+    let at = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+    at as u32
 }

@@ -41,7 +41,8 @@ impl<'a> Batches<'a> {
         let mut tokens = self.model.encode(&document.prompt)?;
         let learnt_from = tokens.len().max(1);
         let answer = self.model.encode(&document.answer)?;
-        let skip = usize::from(!tokens.is_empty() && self.begin.is_some() && answer.first() == self.begin.as_ref());
+        let skip =
+            usize::from(!tokens.is_empty() && self.begin.is_some() && answer.first() == self.begin.as_ref());
         tokens.extend_from_slice(&answer[skip.min(answer.len())..]);
         tokens.push(self.end);
         if learnt_from >= self.longest {

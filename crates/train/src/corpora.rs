@@ -99,7 +99,9 @@ impl Corpora {
                 if stem.starts_with("spec-") {
                     corpora.specs.extend(text.lines().filter_map(spec));
                 } else {
-                    corpora.examples.extend(text.lines().skip(1).filter_map(|line| example(line, stem, excluded)));
+                    corpora
+                        .examples
+                        .extend(text.lines().skip(1).filter_map(|line| example(line, stem, excluded)));
                 }
             } else if name.ends_with(".jsonl.xz") {
                 for line in decompressed(&path)?.lines() {

@@ -56,7 +56,18 @@ fn source_weight(source: &str) -> f64 {
 
 /// Commands that stand between others in every session.
 const IN_BETWEEN: [&str; 12] = [
-    "ls", "ls -la", "cd ..", "clear", "git status", "pwd", "ls -l", "history", "cd", "git diff", "make", "git log",
+    "ls",
+    "ls -la",
+    "cd ..",
+    "clear",
+    "git status",
+    "pwd",
+    "ls -l",
+    "history",
+    "cd",
+    "git diff",
+    "make",
+    "git log",
 ];
 
 /// Makes documents.
@@ -80,9 +91,8 @@ impl Documents {
     pub fn new(corpora: Corpora, excluded: Excluded, mix: &Mix) -> Result<Self> {
         let kinds = WeightedIndex::new([mix.commands, mix.described, mix.sessions, mix.options])
             .context("the shares of the mix must be positive")?;
-        let weights = |of: &[usize]| {
-            WeightedIndex::new(of.iter().map(|&i| source_weight(&corpora.examples[i].source)))
-        };
+        let weights =
+            |of: &[usize]| WeightedIndex::new(of.iter().map(|&i| source_weight(&corpora.examples[i].source)));
         let all: Vec<usize> = (0..corpora.examples.len()).collect();
         let described: Vec<usize> =
             all.iter().copied().filter(|&i| !corpora.examples[i].description.is_empty()).collect();
@@ -144,7 +154,10 @@ impl Documents {
 
     fn command(&self, rng: &mut impl Rng) -> Document {
         let example = &self.corpora.examples[self.examples.sample(rng)];
-        Document { prompt: String::new(), answer: realistic(&example.command, 0.25, &mut Scene::default(), rng) }
+        Document {
+            prompt: String::new(),
+            answer: realistic(&example.command, 0.25, &mut Scene::default(), rng),
+        }
     }
 
     fn described(&self, rng: &mut impl Rng) -> Document {
@@ -187,10 +200,7 @@ impl Documents {
     fn manual(&self, scene: &mut Scene, rng: &mut impl Rng) -> Vec<String> {
         let Some(doc) = self.by_doc.choose(rng) else { return Vec::new() };
         let chosen = doc.iter().filter(|_| rng.random_bool(0.7)).collect::<Vec<_>>();
-        chosen
-            .into_iter()
-            .map(|&i| realistic(&self.corpora.examples[i].command, 0.5, scene, rng))
-            .collect()
+        chosen.into_iter().map(|&i| realistic(&self.corpora.examples[i].command, 0.5, scene, rng)).collect()
     }
 
     /// One of the sequences of `data/sessions.txt`, some of its lines left out.
@@ -288,7 +298,8 @@ fn with_other_names(description: &str, command: &str, rng: &mut impl Rng) -> (St
             let file = scene.name("file", rng);
             format!("*.{}", file.rsplit('.').next().unwrap_or("txt"))
         } else if found.starts_with('/') {
-            let ending = found.rsplit('/').next().and_then(|last| last.split_once('.')).map(|(_, ending)| ending);
+            let ending =
+                found.rsplit('/').next().and_then(|last| last.split_once('.')).map(|(_, ending)| ending);
             let directory = scene.fill("{absolute}", rng);
             match ending {
                 Some(ending) => format!("{directory}/{}.{ending}", scene.fill("{stem}", rng)),
@@ -319,8 +330,8 @@ fn replace_word(text: &str, word: &str, by: &str) -> String {
         let previous = rest[..at].chars().next_back().or(before);
         let next = rest[at + word.len()..].chars().next();
         let after_next = rest[at + word.len()..].chars().nth(1);
-        let goes_on = next.is_some_and(is_name)
-            || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
+        let goes_on =
+            next.is_some_and(is_name) || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
         let is_alone = !goes_on && !previous.is_some_and(|c| is_name(c) || c == '.');
         out.push_str(&rest[..at]);
         out.push_str(if is_alone { by } else { word });

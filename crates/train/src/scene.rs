@@ -22,7 +22,8 @@ const EXTENSIONS: &str = "txt txt txt py py py js ts rs go c h cpp java sh sh md
 const DIRECTORIES: &str = "src tests docs build data scripts lib bin assets images public static config logs tmp results \
     notebooks examples tools vendor packages apps services include templates migrations backup output dist Downloads \
     Documents Desktop Projects Pictures";
-const USERS: &str = "alice bob carol dave erin frank root admin deploy ubuntu ec2-user git www-data postgres jenkins";
+const USERS: &str =
+    "alice bob carol dave erin frank root admin deploy ubuntu ec2-user git www-data postgres jenkins";
 const MESSAGES: &str = "fix typo|update readme|initial commit|add tests|bump version|refactor parser|fix login bug|add \
     dark mode|remove unused code|handle empty input|wip|improve error messages|update dependencies|add ci|fix build|clean \
     up|first draft|add license|rename module|speed up queries|fix crash on start|document the api|support windows|merge \
@@ -71,7 +72,9 @@ fn invented(rng: &mut impl Rng) -> String {
 }
 
 fn stem(rng: &mut impl Rng) -> String {
-    let one = |rng: &mut _| if Rng::random_bool(rng, 0.75) { word_of(WORDS, rng).to_owned() } else { invented(rng) };
+    let one = |rng: &mut _| {
+        if Rng::random_bool(rng, 0.75) { word_of(WORDS, rng).to_owned() } else { invented(rng) }
+    };
     let first = one(rng);
     match rng.random_range(0..10) {
         0..5 => first,
@@ -106,13 +109,24 @@ fn invent(kind: &str, rng: &mut impl Rng) -> String {
             let depth = rng.random_range(1..3);
             let mut parts: Vec<String> = (0..depth).map(|_| directory(rng)).collect();
             parts.push(invent("file", rng));
-            let root = *["", "", "./", "~/", "/home/alice/", "../", "/tmp/", "/var/"].choose(rng).unwrap_or(&"");
+            let root =
+                *["", "", "./", "~/", "/home/alice/", "../", "/tmp/", "/var/"].choose(rng).unwrap_or(&"");
             format!("{root}{}", parts.join("/"))
         }
         "absolute" => {
-            let root = *["/etc", "/var/log", "/home/bob", "/tmp", "/opt", "/srv", "/usr/local", "/data", "/workspace"]
-                .choose(rng)
-                .unwrap_or(&"/");
+            let root = *[
+                "/etc",
+                "/var/log",
+                "/home/bob",
+                "/tmp",
+                "/opt",
+                "/srv",
+                "/usr/local",
+                "/data",
+                "/workspace",
+            ]
+            .choose(rng)
+            .unwrap_or(&"/");
             let depth = rng.random_range(0..3);
             (0..depth).fold(root.to_owned(), |path, _| format!("{path}/{}", directory(rng)))
         }
@@ -145,9 +159,17 @@ fn invent(kind: &str, rng: &mut impl Rng) -> String {
         "pid" => rng.random_range(300..60000).to_string(),
         "hash" => digits(7, 16, rng),
         "id" => digits(12, 16, rng),
-        "version" => format!("v{}.{}.{}", rng.random_range(0..4), rng.random_range(0..20), rng.random_range(0..9)),
+        "version" => {
+            format!("v{}.{}.{}", rng.random_range(0..4), rng.random_range(0..20), rng.random_range(0..9))
+        }
         "message" => chosen(MESSAGES, rng),
-        "word" => if rng.random_bool(0.6) { word_of(WORDS, rng).to_owned() } else { invented(rng) },
+        "word" => {
+            if rng.random_bool(0.6) {
+                word_of(WORDS, rng).to_owned()
+            } else {
+                invented(rng)
+            }
+        }
         // `py` and the like: a file with that ending.
         ending => format!("{}.{ending}", stem(rng)),
     }
@@ -256,7 +278,9 @@ mod tests {
     #[test]
     fn every_kind_is_one_word_but_a_message() {
         let mut rng = StdRng::seed_from_u64(2);
-        for kind in ["file", "dir", "path", "absolute", "branch", "host", "url", "giturl", "tag", "hash", "csv"] {
+        for kind in
+            ["file", "dir", "path", "absolute", "branch", "host", "url", "giturl", "tag", "hash", "csv"]
+        {
             for _ in 0..50 {
                 let name = invent(kind, &mut rng);
                 assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{kind}: {name}");

@@ -60,7 +60,7 @@ impl Sampler {
 }
 
 /// What SplitMix64 adds to its state for each number.
-pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What a request does to the logits before a token is chosen.
 #[derive(Debug, Clone, Default, PartialEq)]

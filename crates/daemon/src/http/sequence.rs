@@ -1,14 +1,14 @@
 //! A text that is being written for a program, one token at a time, so that key strokes get in between.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::time::Instant;
 
-use nemoterm_engine::{GenerateRequest, Generator, Model, Sampling};
+use nemoterm_engine::{Model, Reached};
 
 use super::{
     error::ApiError,
     job::{End, Event, Job, Piece, Read, Token},
     prompt::refused,
-    sampling::{STEP, Sampler, likeliest, normaliser},
+    sampling::{Sampler, likeliest, normaliser},
     text::{Detokenizer, Stops},
 };
 
@@ -19,7 +19,7 @@ const MAX_LOGITS: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Sequence {
     job: Job,
-    /// Nothing until the prompt is read.
+    /// Nothing until the prompt is known.
     writing: Option<Writing>,
 }
 
@@ -34,6 +34,8 @@ struct Writing {
     sampler: Sampler,
     detokenizer: Detokenizer,
     stops: Stops,
+    /// How much of the prompt was in a cache when it was first looked for.
+    cached: Option<usize>,
     told: bool,
     last: Instant,
 }
@@ -45,13 +47,11 @@ pub enum Progress {
     Done,
 }
 
-/// A token that was chosen, or the end of the text.
+/// A token that was chosen.
 struct Chosen {
-    /// `None` where the model ended the text with a token that is not known.
-    token: Option<u32>,
+    token: u32,
     logprob: f32,
     likeliest: Vec<(u32, f32)>,
-    cached: usize,
 }
 
 impl Sequence {
@@ -64,42 +64,59 @@ impl Sequence {
         self.job.tell(Event::Failed(error));
     }
 
-    /// Writes the next token, or less where `pause` says that something more urgent waits; then the next step goes on
-    /// from there.
-    pub fn step(&mut self, generator: &mut Generator, pause: &dyn Fn() -> bool) -> Progress {
+    /// What is to be done before the model runs: [`Progress::Done`] where it need not run, because nobody waits for the
+    /// text, or none is wanted, or none can be had.
+    pub fn prepare(&mut self, model: &Model) -> Progress {
         if self.job.is_given_up() {
             self.job.metrics.given_up.inc();
             return Progress::Done;
         }
-        self.try_step(generator, pause).unwrap_or_else(|error| {
+        self.try_prepare(model).unwrap_or_else(|error| {
             self.fail(error);
             Progress::Done
         })
     }
 
-    fn try_step(
-        &mut self,
-        generator: &mut Generator,
-        pause: &dyn Fn() -> bool,
-    ) -> Result<Progress, ApiError> {
+    fn try_prepare(&mut self, model: &Model) -> Result<Progress, ApiError> {
         let Self { job, writing } = self;
-        let writing = match writing {
-            Some(writing) => writing,
-            None => writing.insert(Writing::new(job, generator.model())?),
-        };
-        if writing.most == 0 {
-            let read = writing.read(job, generator.model(), 0)?;
-            job.tell(Event::Read(read));
-            job.tell(Event::End(writing.end(false)));
-            return Ok(Progress::Done);
+        if writing.is_some() {
+            return Ok(Progress::GoesOn);
         }
-        let Some(chosen) = writing.choose(job, generator, pause)? else { return Ok(Progress::GoesOn) };
+        let writing = writing.insert(Writing::new(job, model)?);
+        if writing.most > 0 {
+            return Ok(Progress::GoesOn);
+        }
+        let read = writing.read(job, model)?;
+        job.tell(Event::Read(read));
+        job.tell(Event::End(writing.end(false)));
+        Ok(Progress::Done)
+    }
+
+    /// The prompt and what was written.
+    pub fn tokens(&self) -> &[u32] {
+        self.writing.as_ref().map_or(&[], |writing| &writing.tokens)
+    }
+
+    /// Chooses the next token, where the model has come to the end of the text.
+    pub fn take(&mut self, model: &Model, reached: Reached) -> Progress {
+        let Self { job, writing } = self;
+        let Some(writing) = writing else { return Progress::GoesOn };
+        writing.cached.get_or_insert(reached.cached);
+        let Some(logits) = reached.logits else { return Progress::GoesOn };
         if !writing.told {
             writing.told = true;
-            let read = writing.read(job, generator.model(), chosen.cached)?;
-            job.tell(Event::Read(read));
+            match writing.read(job, model) {
+                Ok(read) => job.tell(Event::Read(read)),
+                Err(error) => {
+                    job.tell(Event::Failed(error));
+                    return Progress::Done;
+                }
+            }
         }
-        Ok(writing.take(job, generator.model(), &chosen))
+        match writing.choose(job, logits) {
+            Some(chosen) => writing.take(job, model, &chosen),
+            None => Progress::Done,
+        }
     }
 }
 
@@ -116,6 +133,7 @@ impl Writing {
             sampler: Sampler::new(settings.temperature, settings.top_p, job.seed),
             detokenizer: Detokenizer::new(&tokens),
             stops: Stops::new(&settings.stop),
+            cached: None,
             told: false,
             last: job.arrived,
             tokens,
@@ -126,65 +144,24 @@ impl Writing {
         &self.tokens[self.prompt..]
     }
 
-    /// Lets the model choose; `None` where it was interrupted.
-    fn choose(
-        &mut self,
-        job: &Job,
-        generator: &mut Generator,
-        pause: &dyn Fn() -> bool,
-    ) -> Result<Option<Chosen>, ApiError> {
+    /// A token; `None` where there are no logits.
+    fn choose(&mut self, job: &Job, mut logits: Vec<f32>) -> Option<Chosen> {
         let settings = &job.settings;
-        if settings.adjustments.is_none() && settings.logprobs.is_none() {
-            return self.choose_with_caches(job, generator, pause);
-        }
-        let rows = generator.model().logits(&self.tokens).map_err(|error| refused(&error))?;
-        let Some(mut logits) = rows.into_iter().next_back() else { return Ok(None) };
         let normaliser = normaliser(&logits);
         let likeliest = likeliest(&logits, settings.logprobs.unwrap_or(0));
         let likeliest =
             likeliest.into_iter().map(|token| (token, logits[token as usize] - normaliser)).collect();
-        let plain = logits.clone();
-        settings.adjustments.apply(&mut logits, self.written());
-        let Some(token) = self.sampler.choose(&logits) else { return Ok(None) };
-        let logprob = plain[token as usize] - normaliser;
-        Ok(Some(Chosen { token: Some(token), logprob, likeliest, cached: 0 }))
-    }
-
-    /// As [`Writing::choose`], where nothing but the token itself is wanted: the caches hold all but the last token.
-    fn choose_with_caches(
-        &mut self,
-        job: &Job,
-        generator: &mut Generator,
-        pause: &dyn Fn() -> bool,
-    ) -> Result<Option<Chosen>, ApiError> {
-        let settings = &job.settings;
-        let sampling = if settings.temperature > 0.0 {
-            // As if one generator had drawn all tokens so far, however often the text was interrupted.
-            let seed = job.seed.wrapping_add((self.written().len() as u64).wrapping_mul(STEP));
-            Sampling::TopP { temperature: settings.temperature, top_p: settings.top_p, seed }
+        // Log-probabilities are the model's own opinion, whatever is done to the choice.
+        let (token, logprob) = if settings.adjustments.is_none() {
+            let token = self.sampler.choose(&logits)?;
+            (token, logits[token as usize] - normaliser)
         } else {
-            Sampling::Greedy
+            let plain = logits.clone();
+            settings.adjustments.apply(&mut logits, self.written());
+            let token = self.sampler.choose(&logits)?;
+            (token, plain[token as usize] - normaliser)
         };
-        let request = GenerateRequest {
-            heal: false,
-            max_tokens: 1,
-            stop_at_newline: false,
-            sampling,
-            ..GenerateRequest::new("")
-        };
-        let mut go_on = |_: &nemoterm_engine::Step<'_>| {
-            if pause() || job.is_given_up() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let output =
-            generator.generate_tokens(&self.tokens, &request, &mut go_on).map_err(|error| refused(&error))?;
-        let Some(generation) = output.generations.first() else { return Ok(None) };
-        let first = generation.tokens.first();
-        Ok(Some(Chosen {
-            token: first.map(|token| token.id),
-            logprob: first.map_or(0.0, |token| token.logprob),
-            likeliest: Vec::new(),
-            cached: output.cached_tokens,
-        }))
+        Some(Chosen { token, logprob, likeliest })
     }
 
     /// Appends a chosen token and tells it.
@@ -192,20 +169,18 @@ impl Writing {
         let now = Instant::now();
         job.metrics.wrote(self.written().is_empty(), now - self.last);
         self.last = now;
-        let Some(token) = chosen.token.filter(|&token| !ends_text(model, token)) else {
+        let likeliest = named(model, &chosen.likeliest);
+        if ends_text(model, chosen.token) {
             // The token that ends a text is one of the tokens that were written, if one without a text.
-            if chosen.token.is_some() {
-                let likeliest = named(model, &chosen.likeliest);
-                let token = Token { text: String::new(), logprob: Some(chosen.logprob), likeliest };
-                job.tell(Event::Piece(Piece { text: String::new(), token }));
-            }
+            let token = Token { text: String::new(), logprob: Some(chosen.logprob), likeliest };
+            job.tell(Event::Piece(Piece { text: String::new(), token }));
             let end = self.end(true);
             job.tell(Event::End(End { tokens: end.tokens + 1, ..end }));
             return Progress::Done;
-        };
-        self.tokens.push(token);
-        let text = self.detokenizer.push(token, |tokens| model.decode(tokens));
-        let token = Token { logprob: Some(chosen.logprob), likeliest: named(model, &chosen.likeliest), text };
+        }
+        self.tokens.push(chosen.token);
+        let text = self.detokenizer.push(chosen.token, |tokens| model.decode(tokens));
+        let token = Token { logprob: Some(chosen.logprob), likeliest, text };
         let text = self.stops.push(&token.text);
         job.tell(Event::Piece(Piece { text, token }));
         if self.stops.stopped() || self.written().len() == self.most {
@@ -220,7 +195,8 @@ impl Writing {
     }
 
     /// What is to be told of the prompt.
-    fn read(&self, job: &Job, model: &Model, cached: usize) -> Result<Read, ApiError> {
+    fn read(&self, job: &Job, model: &Model) -> Result<Read, ApiError> {
+        let cached = self.cached.unwrap_or(0);
         let tokens = &self.tokens[..self.prompt];
         job.metrics.read(tokens.len(), cached);
         let read = Read { count: tokens.len(), cached, ..Read::default() };

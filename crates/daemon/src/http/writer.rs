@@ -1,47 +1,76 @@
 //! The texts that are being written for programs, on the model's thread.
 
-use std::collections::VecDeque;
-
-use nemoterm_engine::Generator;
+use nemoterm_engine::{Generator, Text};
 
 use super::{
     error::ApiError,
     job::Job,
+    prompt::refused,
     sequence::{Progress, Sequence},
 };
 
-/// Texts that are written in turns. Two share the speed of one, and where their prompts are alike they take each other's
-/// cache, so there is one until several can go through the model together.
-pub const MAX_WRITING: usize = 1;
+/// Texts that are written together: each pass over the weights gives a token of every one.
+pub const MAX_WRITING: usize = 8;
 
-/// Writes a token of one text after the other.
+/// Tokens of prompts that are read in one pass, beside the tokens that are written. A key stroke waits for one pass.
+const PROMPT_TOKENS: usize = 64;
+
+/// Writes a token of every text at a time.
 #[derive(Debug, Default)]
 pub struct Writer {
-    sequences: VecDeque<Sequence>,
+    /// By the cache they are written in.
+    sequences: [Option<Sequence>; MAX_WRITING],
 }
 
 impl Writer {
     /// How many texts are being written.
     pub fn len(&self) -> usize {
-        self.sequences.len()
+        self.sequences.iter().flatten().count()
     }
 
-    /// Takes another text.
+    /// Takes another text, of which there are fewer than [`MAX_WRITING`].
     pub fn begin(&mut self, job: Job) {
-        self.sequences.push_back(Sequence::new(job));
+        match self.sequences.iter_mut().find(|sequence| sequence.is_none()) {
+            Some(free) => *free = Some(Sequence::new(job)),
+            None => Sequence::new(job).fail(ApiError::unavailable("too many texts are being written")),
+        }
     }
 
-    /// Goes on with the text whose turn it is, until its next token, or until `pause` says so.
-    pub fn step(&mut self, generator: &mut Generator, pause: &dyn Fn() -> bool) {
-        let Some(mut sequence) = self.sequences.pop_front() else { return };
-        if sequence.step(generator, pause) == Progress::GoesOn {
-            self.sequences.push_back(sequence);
+    /// One pass over the weights: each text gets its next token, or has some of its prompt read.
+    pub fn step(&mut self, generator: &mut Generator) {
+        for place in &mut self.sequences {
+            if let Some(sequence) = place
+                && sequence.prepare(generator.model()) == Progress::Done
+            {
+                *place = None;
+            }
+        }
+        let texts: Vec<Text<'_>> = self
+            .sequences
+            .iter()
+            .enumerate()
+            .filter_map(|(cache, sequence)| Some(Text { cache, tokens: sequence.as_ref()?.tokens() }))
+            .collect();
+        if texts.is_empty() {
+            return;
+        }
+        let reached = match generator.forward_texts(&texts, PROMPT_TOKENS) {
+            Ok(reached) => reached,
+            Err(error) => return self.fail(&refused(&error)),
+        };
+        let writing = self.sequences.iter_mut().filter(|sequence| sequence.is_some());
+        for (place, reached) in writing.zip(reached) {
+            if let Some(sequence) = place
+                && sequence.take(generator.model(), reached) == Progress::Done
+            {
+                *place = None;
+            }
         }
     }
 
     /// Gives all texts up.
     pub fn fail(&mut self, error: &ApiError) {
-        for sequence in self.sequences.drain(..) {
+        for sequence in self.sequences.iter_mut().filter_map(Option::take) {
             sequence.fail(error.clone());
         }
     }

@@ -4,6 +4,8 @@
 //! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
 //! are never started on this path.
 
+use std::ops::Range;
+
 use candle_core::{Error, Result};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -268,11 +270,16 @@ impl Backend for Host {
         Ok(())
     }
 
-    fn skip_rows(&self, mut x: Rows, first: usize) -> Result<Rows> {
+    fn rows(&self, x: &Rows, ranges: &[Range<usize>]) -> Result<Rows> {
         let width = x.width();
-        x.values.drain(..first * width);
-        x.count -= first;
-        Ok(x)
+        let rows = |range: &Range<usize>| &x.values[range.start * width..range.end * width];
+        let count = ranges.iter().map(ExactSizeIterator::len).sum();
+        Ok(Rows { values: ranges.iter().map(rows).collect::<Vec<_>>().concat(), count })
+    }
+
+    fn join(&self, parts: Vec<Rows>) -> Result<Rows> {
+        let count = parts.iter().map(|part| part.count).sum();
+        Ok(Rows { values: parts.into_iter().flat_map(|part| part.values).collect(), count })
     }
 
     fn read(&self, x: Rows) -> Result<Vec<f32>> {

@@ -6,6 +6,8 @@ pub(crate) mod differentiable;
 pub(crate) mod host;
 pub(crate) mod tensors;
 
+use std::ops::Range;
+
 use candle_core::Result;
 
 use crate::config::{Activation, AttentionShape, NormKind};
@@ -96,8 +98,10 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn scale(&self, x: &mut Self::Hidden, factor: f32) -> Result<()>;
     /// `into += x`.
     fn add(&self, into: &mut Self::Hidden, x: Self::Hidden) -> Result<()>;
-    /// Only the rows from `first` on.
-    fn skip_rows(&self, x: Self::Hidden, first: usize) -> Result<Self::Hidden>;
+    /// The rows of these ranges, one range after the other.
+    fn rows(&self, x: &Self::Hidden, ranges: &[Range<usize>]) -> Result<Self::Hidden>;
+    /// All rows of the first part, then those of the next.
+    fn join(&self, parts: Vec<Self::Hidden>) -> Result<Self::Hidden>;
     /// The numbers, row after row.
     fn read(&self, x: Self::Hidden) -> Result<Vec<f32>>;
 }

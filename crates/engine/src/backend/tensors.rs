@@ -1,6 +1,8 @@
 //! Accelerators, through the tensor library. It also runs on the library's CPU device, which is how the tests hold
 //! it against [`super::host`].
 
+use std::ops::Range;
+
 use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
@@ -314,8 +316,13 @@ impl Backend for Tensors {
         Ok(())
     }
 
-    fn skip_rows(&self, x: Tensor, first: usize) -> Result<Tensor> {
-        x.narrow(0, first, x.dim(0)? - first)?.contiguous()
+    fn rows(&self, x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
+        let parts = ranges.iter().map(|range| x.narrow(0, range.start, range.len()));
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor> {
+        Tensor::cat(&parts, 0)
     }
 
     fn read(&self, x: Tensor) -> Result<Vec<f32>> {

@@ -83,14 +83,11 @@ fn linear(
     parts: &[(&str, usize)],
     linear: &TrainLinear,
 ) -> Result<(), LoadError> {
-    let tensors =
-        |suffix| parts.iter().map(|&(name, rows)| (format!("{}.{suffix}", numbered(name, layer)), rows)).collect();
-    let parameter = |suffix, var: &Var, role| Parameter {
-        tensors: tensors(suffix),
-        var: var.clone(),
-        role,
-        offset: 0.0,
+    let tensors = |suffix| {
+        parts.iter().map(|&(name, rows)| (format!("{}.{suffix}", numbered(name, layer)), rows)).collect()
     };
+    let parameter =
+        |suffix, var: &Var, role| Parameter { tensors: tensors(suffix), var: var.clone(), role, offset: 0.0 };
     all.push(parameter("weight", &linear.weight, Role::Matrix));
     if let Some(bias) = &linear.bias {
         all.push(parameter("bias", bias, Role::Vector));

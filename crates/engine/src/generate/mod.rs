@@ -1,9 +1,11 @@
 //! Writing text: prefill, healing, decoding, alternatives.
 
 mod heal;
+mod lane;
 mod sampling;
 mod slots;
 mod text;
+mod together;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -11,10 +13,11 @@ use std::time::{Duration, Instant};
 use crate::error::EngineError;
 use crate::kernels::math;
 use crate::model::Model;
+use lane::Lane;
 pub use sampling::Sampling;
 use sampling::{Sampler, largest};
-use slots::Slots;
-use text::TextBuffer;
+use slots::{BESIDE, Slots};
+pub use together::{Reached, Text};
 
 /// Tokens of a prompt that are run between two looks at the callback.
 const PREFILL_CHUNK: usize = 128;
@@ -148,8 +151,13 @@ struct Walk {
 impl Generator {
     /// Takes a model, and makes `slots` caches (at least one).
     pub fn new(model: Model, slots: usize) -> Result<Self, EngineError> {
+        Self::with_texts(model, slots, 0)
+    }
+
+    /// The same, with further caches for so many texts that are written together, see [`Generator::forward_texts`].
+    pub fn with_texts(model: Model, slots: usize, texts: usize) -> Result<Self, EngineError> {
         let count = slots.max(1);
-        let slots = Slots::new(model.session(count)?, count);
+        let slots = Slots::new(model.session(Slots::count(count, texts))?, count, texts);
         Ok(Self { model, slots })
     }
 
@@ -323,7 +331,8 @@ impl Generator {
         }
     }
 
-    /// Continues every branch, and keeps those with different texts, best first.
+    /// Continues branches, and keeps those with different texts, best first. As many as are wanted are written at once;
+    /// where some of them turn out alike, others take their place.
     fn branches(
         &mut self,
         path: &[u32],
@@ -332,24 +341,26 @@ impl Generator {
         sampler: &mut Sampler,
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generation>, EngineError> {
+        let wanted = request.alternatives.max(1);
         let mut generations: Vec<Generation> = Vec::new();
-        for branch in branches {
-            if generations.len() == request.alternatives.max(1) {
+        let mut branches = branches.into_iter();
+        loop {
+            let is_first = generations.is_empty();
+            // The first goes on in the cache of the prompt; the others have caches beside it.
+            let room = BESIDE + usize::from(is_first);
+            let batch: Vec<Branch> = branches.by_ref().take(room.min(wanted - generations.len())).collect();
+            if batch.is_empty() {
                 break;
             }
-            // Earlier branches have left their own tokens behind the shared ones.
-            let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
-            self.slots.truncate(shared.min(branch.depth));
-            if shared < branch.depth {
-                self.slots.forward(&path[shared..branch.depth], 0)?;
+            let mut is_cancelled = false;
+            for generation in self.write(path, &batch, generations.len(), request, sampler, on_token)? {
+                is_cancelled |= generation.finish == Finish::Cancelled;
+                let is_new = generations.iter().all(|other| other.text != generation.text);
+                if generations.is_empty() || (is_new && !generation.text.is_empty()) {
+                    generations.push(generation);
+                }
             }
-            let generation = self.decode(&branch, generations.len(), request, sampler, on_token)?;
-            let cancelled = generation.finish == Finish::Cancelled;
-            let new = generations.iter().all(|other| other.text != generation.text);
-            if generations.is_empty() || (new && !generation.text.is_empty()) {
-                generations.push(generation);
-            }
-            if cancelled {
+            if is_cancelled {
                 break;
             }
         }
@@ -357,69 +368,78 @@ impl Generator {
         Ok(generations)
     }
 
-    fn decode(
+    /// Writes several branches to their ends, a token of each in one pass.
+    fn write(
         &mut self,
-        branch: &Branch,
-        alternative: usize,
+        path: &[u32],
+        branches: &[Branch],
+        before: usize,
         request: &GenerateRequest<'_>,
         sampler: &mut Sampler,
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
-    ) -> Result<Generation, EngineError> {
+    ) -> Result<Vec<Generation>, EngineError> {
         let context = self.model.info().context;
-        let mut buffer = TextBuffer::new(request.stop, request.stop_at_newline);
-        let mut generation = Generation {
-            text: String::new(),
-            tokens: Vec::new(),
-            logprob: branch.total - branch.logprob,
-            finish: Finish::Length,
-        };
-        let (mut token, mut logprob, mut typed) = (branch.token, branch.logprob, branch.typed);
-        while generation.tokens.len() < request.max_tokens {
-            let known = self.model.tokens();
-            if known.ends_text(token) {
-                generation.finish = Finish::Stop;
-                break;
+        let first_lane = usize::from(before > 0);
+        // What the cache shares with the path; behind it, an earlier branch may have left its own tokens.
+        let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
+        let mut lanes = Vec::with_capacity(branches.len());
+        for (i, branch) in branches.iter().enumerate() {
+            let at = shared.min(branch.depth);
+            let lane = first_lane + i;
+            if lane > 0 {
+                self.slots.open_lane(lane, at)?;
             }
-            let text = buffer.push(&known.vocabulary().bytes(token)[typed..]);
-            typed = 0;
-            if buffer.stopped() && text.is_empty() {
-                generation.finish = Finish::Stop;
-                break;
-            }
-            generation.text.push_str(&text);
-            generation.logprob += logprob;
-            generation.tokens.push(GeneratedToken { id: token, text, logprob });
-            let index = generation.tokens.len();
-            let text = generation.tokens.last().map_or("", |token| &token.text);
-            let go_on = on_token(&Step { alternative, index, text, logprob });
-            if buffer.stopped() {
-                generation.finish = Finish::Stop;
-                break;
-            }
-            if go_on.is_break() {
-                generation.finish = Finish::Cancelled;
-                break;
-            }
-            if index == request.max_tokens || self.slots.tokens().len() == context {
-                break;
-            }
-            let logits = self.slots.forward(&[token], 1)?;
-            let Some(next) = sampler.choose(&logits) else { break };
-            token = next as u32;
-            logprob = logits[next] - math::log_sum_exp(&logits);
+            lanes.push(Lane::new(lane, branch, before + i, path[at..branch.depth].to_vec(), request));
         }
-        let held = buffer.finish();
-        if let Some(last) = generation.tokens.last_mut()
-            && !held.is_empty()
+        if first_lane == 0
+            && let Some(branch) = branches.first()
         {
-            generation.text.push_str(&held);
-            last.text.push_str(&held);
-            let (index, logprob) = (generation.tokens.len(), 0.0);
-            if on_token(&Step { alternative, index, text: &held, logprob }).is_break() {
-                generation.finish = Finish::Cancelled;
+            self.slots.truncate(shared.min(branch.depth));
+        }
+        loop {
+            let mut runs: Vec<(usize, Vec<u32>)> = Vec::with_capacity(lanes.len());
+            let mut is_cancelled = false;
+            for lane in &mut lanes {
+                if lane.is_done {
+                    continue;
+                }
+                lane.accept(&self.model, request, &mut |step| {
+                    let flow = on_token(step);
+                    is_cancelled |= flow.is_break();
+                    flow
+                });
+                let run = lane.behind.len() + 1;
+                if !lane.is_done && self.slots.lane_tokens(lane.lane).len() + run > context {
+                    lane.is_done = true;
+                }
+                if !lane.is_done {
+                    let mut tokens = std::mem::take(&mut lane.behind);
+                    tokens.push(lane.token);
+                    runs.push((lane.lane, tokens));
+                }
+            }
+            if is_cancelled {
+                for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {
+                    lane.is_done = true;
+                    lane.generation.finish = Finish::Cancelled;
+                }
+            }
+            if is_cancelled || runs.is_empty() {
+                break;
+            }
+            let logits = self.slots.forward_lanes(&runs)?;
+            let rows = logits.chunks_exact(self.model.info().vocabulary);
+            for (lane, row) in lanes.iter_mut().filter(|lane| !lane.is_done).zip(rows) {
+                match sampler.choose(row) {
+                    Some(next) => {
+                        lane.token = next as u32;
+                        lane.logprob = row[next] - math::log_sum_exp(row);
+                    }
+                    None => lane.is_done = true,
+                }
             }
         }
-        Ok(generation)
+        Ok(lanes.into_iter().map(|lane| lane.finish(on_token)).collect())
     }
 }
 

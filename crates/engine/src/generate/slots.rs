@@ -1,9 +1,20 @@
 //! Caches and what is in them. A request takes the cache with the longest common beginning, so several shells keep
 //! theirs warm.
+//!
+//! The caches stand in one row: those that requests choose among, then those in which alternatives are written beside
+//! one of them, then those of texts that are written together.
 
-use crate::decoder::Session;
+use crate::decoder::{Run, Session};
 use crate::error::EngineError;
 
+/// Caches for alternatives, beside the one in which the first is written.
+pub(super) const BESIDE: usize = 4;
+
+/// A beginning that is shared with another cache has to be this much longer than what a text's own cache holds to be
+/// copied from there.
+const WORTH_COPYING: usize = 8;
+
+#[derive(Default)]
 struct Slot {
     /// The tokens whose keys and values the cache holds.
     tokens: Vec<u32>,
@@ -11,33 +22,58 @@ struct Slot {
     used: u64,
 }
 
+impl Slot {
+    /// Length of the common beginning.
+    fn common(&self, tokens: &[u32]) -> usize {
+        self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count()
+    }
+}
+
 /// The caches of a generator, and the one in use.
 pub(super) struct Slots {
     session: Box<dyn Session>,
     slots: Vec<Slot>,
+    /// How many requests choose among.
+    chosen_among: usize,
     clock: u64,
     current: usize,
 }
 
+/// What is run in the cache of one text.
+pub(super) struct TextRun<'a> {
+    pub(super) text: usize,
+    pub(super) tokens: &'a [u32],
+    /// Whether the logits after the last token are wanted.
+    pub(super) logits: bool,
+}
+
 impl Slots {
-    pub(super) fn new(session: Box<dyn Session>, count: usize) -> Self {
-        let slots = (0..count).map(|_| Slot { tokens: Vec::new(), used: 0 }).collect();
-        Self { session, slots, clock: 0, current: 0 }
+    /// How many caches a session needs for this.
+    pub(super) fn count(chosen_among: usize, texts: usize) -> usize {
+        chosen_among + BESIDE + texts
+    }
+
+    pub(super) fn new(session: Box<dyn Session>, chosen_among: usize, texts: usize) -> Self {
+        let slots = (0..Self::count(chosen_among, texts)).map(|_| Slot::default()).collect();
+        Self { session, slots, chosen_among, clock: 0, current: 0 }
+    }
+
+    /// How many texts can be written together.
+    pub(super) fn texts(&self) -> usize {
+        self.slots.len() - self.chosen_among - BESIDE
     }
 
     /// Makes a cache current that holds at most the first `most` of `tokens` and nothing else; returns how many.
     pub(super) fn take(&mut self, tokens: &[u32], most: usize) -> Result<usize, EngineError> {
-        let common = |slot: &Slot| slot.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        let best =
-            (0..self.slots.len()).max_by_key(|&i| (common(&self.slots[i]), self.slots[i].used)).unwrap_or(0);
-        let shared = common(&self.slots[best]);
+        let among = &self.slots[..self.chosen_among];
+        let best = (0..among.len()).max_by_key(|&i| (among[i].common(tokens), among[i].used)).unwrap_or(0);
+        let shared = among[best].common(tokens);
         let mut chosen = best;
         // A cache of which more than half would be lost belongs to another text: leave it, copy what is shared.
-        if shared * 2 < self.slots[best].tokens.len() {
-            chosen = (0..self.slots.len()).min_by_key(|&i| self.slots[i].used).unwrap_or(best);
+        if shared * 2 < among[best].tokens.len() {
+            chosen = (0..among.len()).min_by_key(|&i| among[i].used).unwrap_or(best);
             if chosen != best {
-                self.session.fork(best, chosen, shared)?;
-                self.slots[chosen].tokens = tokens[..shared].to_vec();
+                self.copy(best, chosen, shared)?;
             }
         }
         self.clock += 1;
@@ -47,6 +83,12 @@ impl Slots {
         Ok(self.tokens().len())
     }
 
+    fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), EngineError> {
+        self.session.fork(from, to, len)?;
+        self.slots[to].tokens = self.slots[from].tokens[..len].to_vec();
+        Ok(())
+    }
+
     /// The tokens in the current cache.
     pub(super) fn tokens(&self) -> &[u32] {
         &self.slots[self.current].tokens
@@ -54,14 +96,85 @@ impl Slots {
 
     /// Forgets the current cache's positions from `len` on.
     pub(super) fn truncate(&mut self, len: usize) {
-        self.slots[self.current].tokens.truncate(len);
-        self.session.truncate(self.current, len);
+        self.truncate_slot(self.current, len);
+    }
+
+    fn truncate_slot(&mut self, slot: usize, len: usize) {
+        self.slots[slot].tokens.truncate(len);
+        self.session.truncate(slot, len);
     }
 
     /// Runs tokens in the current cache; the logits of the last `rows`.
     pub(super) fn forward(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, EngineError> {
         let logits = self.session.forward(self.current, tokens, rows)?;
         self.slots[self.current].tokens.extend_from_slice(tokens);
+        Ok(logits)
+    }
+
+    /// The cache of a lane: lane 0 is the current cache, the others are beside it.
+    fn lane(&self, lane: usize) -> usize {
+        if lane == 0 { self.current } else { self.chosen_among + lane - 1 }
+    }
+
+    /// The tokens in the cache of a lane.
+    pub(super) fn lane_tokens(&self, lane: usize) -> &[u32] {
+        &self.slots[self.lane(lane)].tokens
+    }
+
+    /// Copies the first `len` positions of the current cache to a lane.
+    pub(super) fn open_lane(&mut self, lane: usize, len: usize) -> Result<(), EngineError> {
+        let len = len.min(self.tokens().len());
+        self.copy(self.current, self.lane(lane), len)
+    }
+
+    /// Runs tokens in several lanes at once; the logits after the last of each, one lane after the other.
+    pub(super) fn forward_lanes(&mut self, runs: &[(usize, Vec<u32>)]) -> Result<Vec<f32>, EngineError> {
+        let run = |(lane, tokens): &'_ (usize, Vec<u32>)| (self.lane(*lane), tokens.len());
+        let slots: Vec<(usize, usize)> = runs.iter().map(run).collect();
+        let all: Vec<Run<'_>> =
+            slots.iter().zip(runs).map(|(&(slot, _), (_, tokens))| Run { slot, tokens, rows: 1 }).collect();
+        let logits = self.session.forward_all(&all)?;
+        for ((slot, _), (_, tokens)) in slots.into_iter().zip(runs) {
+            self.slots[slot].tokens.extend_from_slice(tokens);
+        }
+        Ok(logits)
+    }
+
+    fn text(&self, text: usize) -> usize {
+        self.chosen_among + BESIDE + text
+    }
+
+    /// Makes the cache of a text hold a beginning of `tokens` and nothing else, not all of them; returns its length. What
+    /// another cache knows is copied.
+    pub(super) fn follow(&mut self, text: usize, tokens: &[u32]) -> Result<usize, EngineError> {
+        let slot = self.text(text);
+        let most = tokens.len().saturating_sub(1);
+        let mut shared = self.slots[slot].common(tokens).min(most);
+        if shared + WORTH_COPYING < tokens.len() {
+            let best = (0..self.slots.len()).max_by_key(|&i| self.slots[i].common(tokens)).unwrap_or(slot);
+            let known = self.slots[best].common(tokens).min(most);
+            if known > shared + WORTH_COPYING {
+                self.copy(best, slot, known)?;
+                shared = known;
+            }
+        }
+        self.truncate_slot(slot, shared);
+        Ok(shared)
+    }
+
+    /// Runs tokens in the caches of several texts at once; the logits that are wanted, one text after the other.
+    pub(super) fn forward_texts(&mut self, runs: &[TextRun<'_>]) -> Result<Vec<f32>, EngineError> {
+        let run = |run: &TextRun<'_>| (self.text(run.text), usize::from(run.logits));
+        let slots: Vec<(usize, usize)> = runs.iter().map(run).collect();
+        let all: Vec<Run<'_>> = slots
+            .iter()
+            .zip(runs)
+            .map(|(&(slot, rows), run)| Run { slot, tokens: run.tokens, rows })
+            .collect();
+        let logits = self.session.forward_all(&all)?;
+        for ((slot, _), run) in slots.into_iter().zip(runs) {
+            self.slots[slot].tokens.extend_from_slice(run.tokens);
+        }
         Ok(logits)
     }
 }

@@ -7,7 +7,7 @@ mod blocks;
 
 use std::arch::x86_64::*;
 
-use super::{Activations, LANES, Packed, TILE, Tiles};
+use super::{Activations, LANES, Packed, Rest, TILE, Tiles};
 use crate::weights::ElementType;
 use blocks::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
@@ -82,37 +82,66 @@ fn rows<T, F: Format<T, N>, const N: usize>(weights: &[u8], tiles: &Tiles<T>, co
     let row_chunks = tiles.pieces / F::PIECES;
     let weights = weights.as_chunks::<N>().0;
     for (weights, out) in weights.chunks(row_chunks * ROW_BLOCK).zip(out.chunks_mut(count * ROW_BLOCK)) {
-        for (i, tile) in tiles.tiles.chunks_exact(tiles.pieces).enumerate() {
-            for (row, results) in weights.chunks_exact(row_chunks).zip(out.chunks_exact_mut(count)) {
-                let [sums] = tile_sums::<T, F, N, 1, TILE>([row], tile);
-                let results = &mut results[i * TILE..];
-                let wanted = results.len().min(TILE);
-                results[..wanted].copy_from_slice(&totals(sums)[..wanted]);
-            }
+        for (i, tile) in tiles.fours.chunks_exact(tiles.pieces).enumerate() {
+            tile_rows::<T, F, N, TILE>(weights, row_chunks, tile, i * TILE, count, out);
         }
-        if tiles.single.is_empty() {
-            continue;
+        let first = count / TILE * TILE;
+        match &tiles.rest {
+            Rest::None => {}
+            Rest::One(tile) => single_row::<T, F, N>(weights, row_chunks, tile, count, out),
+            Rest::Two(tile) => tile_rows::<T, F, N, 2>(weights, row_chunks, tile, first, count, out),
+            Rest::Three(tile) => tile_rows::<T, F, N, 3>(weights, row_chunks, tile, first, count, out),
         }
-        let single = tiles.single.as_chunks::<1>().0;
-        let last = count - 1;
-        let mut fours = weights.chunks_exact(row_chunks * TILE);
-        let mut results = out.chunks_exact_mut(count * TILE);
-        for (four, results) in (&mut fours).zip(&mut results) {
-            // One row after the other, because memory is read fastest in order.
-            let mut sums = [Sum::zero(); TILE];
-            for (sum, row) in sums.iter_mut().zip(four.chunks_exact(row_chunks)) {
-                [[*sum]] = tile_sums::<T, F, N, 1, 1>([row], single);
-            }
-            let totals = totals(sums);
-            for (result, total) in results[last..].iter_mut().step_by(count).zip(totals) {
-                *result = total;
-            }
+    }
+}
+
+/// The products of whole rows with one tile, whose first row of activations is number `first`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn tile_rows<T, F: Format<T, N>, const N: usize, const X: usize>(
+    weights: &[[u8; N]],
+    row_chunks: usize,
+    tile: &[[T; X]],
+    first: usize,
+    count: usize,
+    out: &mut [f32],
+) {
+    for (row, results) in weights.chunks_exact(row_chunks).zip(out.chunks_exact_mut(count)) {
+        let [sums] = tile_sums::<T, F, N, 1, X>([row], tile);
+        let mut four = [Sum::zero(); TILE];
+        four[..X].copy_from_slice(&sums);
+        results[first..first + X].copy_from_slice(&totals(four)[..X]);
+    }
+}
+
+/// The products of whole rows with the last row of activations, when that stands alone.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn single_row<T, F: Format<T, N>, const N: usize>(
+    weights: &[[u8; N]],
+    row_chunks: usize,
+    single: &[[T; 1]],
+    count: usize,
+    out: &mut [f32],
+) {
+    let last = count - 1;
+    let mut fours = weights.chunks_exact(row_chunks * TILE);
+    let mut results = out.chunks_exact_mut(count * TILE);
+    for (four, results) in (&mut fours).zip(&mut results) {
+        // One row after the other, because memory is read fastest in order.
+        let mut sums = [Sum::zero(); TILE];
+        for (sum, row) in sums.iter_mut().zip(four.chunks_exact(row_chunks)) {
+            [[*sum]] = tile_sums::<T, F, N, 1, 1>([row], single);
         }
-        let rest = results.into_remainder();
-        for (row, results) in fours.remainder().chunks_exact(row_chunks).zip(rest.chunks_exact_mut(count)) {
-            let [[sum]] = tile_sums::<T, F, N, 1, 1>([row], single);
-            results[last] = totals([sum, Sum::zero(), Sum::zero(), Sum::zero()])[0];
+        let totals = totals(sums);
+        for (result, total) in results[last..].iter_mut().step_by(count).zip(totals) {
+            *result = total;
         }
+    }
+    let rest = results.into_remainder();
+    for (row, results) in fours.remainder().chunks_exact(row_chunks).zip(rest.chunks_exact_mut(count)) {
+        let [[sum]] = tile_sums::<T, F, N, 1, 1>([row], single);
+        results[last] = totals([sum, Sum::zero(), Sum::zero(), Sum::zero()])[0];
     }
 }
 

@@ -50,32 +50,53 @@ struct Group {
     sum: f32,
 }
 
-/// Rows cut into pieces, the pieces of four rows interleaved. Two or three rows that are left over make a tile with
-/// empty rows, a single one stands alone.
+/// Rows cut into pieces, the pieces of four rows interleaved, and those of the rows that are left over.
 struct Tiles<T> {
     /// Piece after piece, for each the four rows; tile after tile.
-    tiles: Vec<[T; TILE]>,
-    single: Vec<T>,
+    fours: Vec<[T; TILE]>,
+    rest: Rest<T>,
     /// Pieces in a row.
     pieces: usize,
+}
+
+/// Fewer rows than a tile has, interleaved likewise.
+enum Rest<T> {
+    None,
+    One(Vec<[T; 1]>),
+    Two(Vec<[T; 2]>),
+    Three(Vec<[T; 3]>),
 }
 
 impl<T: Copy> Tiles<T> {
     /// Packs rows of `pieces * N` numbers.
     fn pack<const N: usize>(rows: &[f32], width: usize, empty: T, piece: impl Fn(&[f32; N]) -> T) -> Self {
-        let (pieces, count) = (width / N, rows.len() / width);
-        let single = count % TILE == 1;
-        let tiled = if single { count - 1 } else { count };
-        let mut tiles = vec![[empty; TILE]; tiled.div_ceil(TILE) * pieces];
-        for (i, row) in rows[..tiled * width].chunks_exact(width).enumerate() {
-            let tile = &mut tiles[i / TILE * pieces..][..pieces];
-            for (slot, numbers) in tile.iter_mut().zip(row.as_chunks::<N>().0) {
-                slot[i % TILE] = piece(numbers);
-            }
-        }
-        let single = rows[tiled * width..].as_chunks::<N>().0.iter().map(piece).collect();
-        Self { tiles, single, pieces }
+        let (fours, rest) = rows.split_at(rows.len() / (width * TILE) * width * TILE);
+        let rest = match rest.len() / width {
+            1 => Rest::One(interleave(rest, width, empty, &piece)),
+            2 => Rest::Two(interleave(rest, width, empty, &piece)),
+            3 => Rest::Three(interleave(rest, width, empty, &piece)),
+            _ => Rest::None,
+        };
+        Self { fours: interleave(fours, width, empty, &piece), rest, pieces: width / N }
     }
+}
+
+/// The pieces of each `X` rows, side by side.
+fn interleave<T: Copy, const N: usize, const X: usize>(
+    rows: &[f32],
+    width: usize,
+    empty: T,
+    piece: &impl Fn(&[f32; N]) -> T,
+) -> Vec<[T; X]> {
+    let pieces = width / N;
+    let mut tiles = vec![[empty; X]; rows.len() / width / X * pieces];
+    for (i, row) in rows.chunks_exact(width).enumerate() {
+        let tile = &mut tiles[i / X * pieces..][..pieces];
+        for (slot, numbers) in tile.iter_mut().zip(row.as_chunks::<N>().0) {
+            slot[i % X] = piece(numbers);
+        }
+    }
+    tiles
 }
 
 impl<'a> Activations<'a> {

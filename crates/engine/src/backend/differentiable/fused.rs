@@ -85,7 +85,8 @@ impl CustomOp1 for Normalise {
 
 /// As [`Differentiable::cross_entropy`].
 pub(super) fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
-    let op = CrossEntropy { targets: targets.to_vec(), weights: weights.to_vec(), normalisers: OnceLock::new() };
+    let op =
+        CrossEntropy { targets: targets.to_vec(), weights: weights.to_vec(), normalisers: OnceLock::new() };
     logits.contiguous()?.apply_op1(op)
 }
 
@@ -107,7 +108,9 @@ impl CustomOp1 for CrossEntropy {
         let normalisers: Vec<f32> = logits.chunks_exact(width).map(math::log_sum_exp).collect();
         let losses = logits.chunks_exact(width).zip(&normalisers).zip(self.targets.iter().zip(&self.weights));
         let sum: f64 = losses
-            .map(|((row, normaliser), (&target, weight))| f64::from((normaliser - row[target as usize]) * weight))
+            .map(|((row, normaliser), (&target, weight))| {
+                f64::from((normaliser - row[target as usize]) * weight)
+            })
             .sum();
         // A second forward pass of the same operation gives the same numbers.
         let _ = self.normalisers.set(normalisers);
@@ -246,9 +249,10 @@ impl CustomOp1 for Attend {
             let value = key + kv_heads;
             let grad = &grad[(row * heads + head) * head_dim..][..head_dim];
             slopes.clear();
-            slopes.extend((seen..=row).map(|other| {
-                math::dot(grad, &rotated[other * width + value * head_dim..][..head_dim])
-            }));
+            slopes.extend(
+                (seen..=row)
+                    .map(|other| math::dot(grad, &rotated[other * width + value * head_dim..][..head_dim])),
+            );
             let mean = math::dot(&slopes, weights);
             let query = &rotated[row * width + head * head_dim..][..head_dim];
             for ((other, &weight), slope) in (seen..).zip(weights).zip(&slopes) {

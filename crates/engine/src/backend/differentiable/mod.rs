@@ -7,6 +7,7 @@
 pub(crate) mod fused;
 mod plain;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, Var, bail};
@@ -161,7 +162,11 @@ impl Backend for Differentiable {
         if start != 0 || attention.query_norm.is_some() || attention.key_norm.is_some() {
             bail!("training covers neither norms of queries and keys nor texts that were begun before");
         }
-        if self.fused { fused::attend(&qkv, segments, attention) } else { plain::attend(&qkv, segments, attention) }
+        if self.fused {
+            fused::attend(&qkv, segments, attention)
+        } else {
+            plain::attend(&qkv, segments, attention)
+        }
     }
 
     fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {
@@ -186,8 +191,13 @@ impl Backend for Differentiable {
         Ok(())
     }
 
-    fn skip_rows(&self, x: Tensor, first: usize) -> Result<Tensor> {
-        x.narrow(0, first, x.dim(0)? - first)
+    fn rows(&self, x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
+        let parts = ranges.iter().map(|range| x.narrow(0, range.start, range.len()));
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor> {
+        Tensor::cat(&parts, 0)
     }
 
     fn read(&self, x: Tensor) -> Result<Vec<f32>> {

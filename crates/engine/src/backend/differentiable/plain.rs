@@ -44,7 +44,10 @@ fn attend_one(qkv: &Tensor, count: usize, attention: &Attention<'_, Differentiab
     let group = shape.heads / shape.kv_heads;
     // [count, heads * head] to [heads, count, head]
     let heads = |first: usize, heads: usize| {
-        qkv.narrow(1, first * head, heads * head)?.reshape((count, heads, head))?.transpose(0, 1)?.contiguous()
+        qkv.narrow(1, first * head, heads * head)?
+            .reshape((count, heads, head))?
+            .transpose(0, 1)?
+            .contiguous()
     };
     let query = rotate(&heads(0, shape.heads)?, rope, shape)?;
     let key = rotate(&heads(shape.heads, shape.kv_heads)?, rope, shape)?;

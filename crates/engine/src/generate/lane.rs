@@ -1,0 +1,106 @@
+//! One of the texts that are written at once.
+
+use std::ops::ControlFlow;
+
+use super::text::TextBuffer;
+use super::{Branch, Finish, GenerateRequest, GeneratedToken, Generation, Step};
+use crate::model::Model;
+
+pub(super) struct Lane<'a> {
+    /// Whose cache it writes in.
+    pub(super) lane: usize,
+    /// Its number for the callback.
+    alternative: usize,
+    /// Tokens of its path that are not in its cache yet.
+    pub(super) behind: Vec<u32>,
+    /// The token that was chosen last, and its log-probability.
+    pub(super) token: u32,
+    pub(super) logprob: f32,
+    /// How many bytes of it were typed already.
+    typed: usize,
+    buffer: TextBuffer<'a>,
+    pub(super) generation: Generation,
+    pub(super) is_done: bool,
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(
+        lane: usize,
+        branch: &Branch,
+        alternative: usize,
+        behind: Vec<u32>,
+        request: &GenerateRequest<'a>,
+    ) -> Self {
+        Self {
+            lane,
+            alternative,
+            behind,
+            token: branch.token,
+            logprob: branch.logprob,
+            typed: branch.typed,
+            buffer: TextBuffer::new(request.stop, request.stop_at_newline),
+            generation: Generation {
+                text: String::new(),
+                tokens: Vec::new(),
+                logprob: branch.total - branch.logprob,
+                finish: Finish::Length,
+            },
+            is_done: request.max_tokens == 0,
+        }
+    }
+
+    /// Takes the chosen token over into the text, and finds out whether that ends it.
+    pub(super) fn accept(
+        &mut self,
+        model: &Model,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) {
+        let known = model.tokens();
+        let generation = &mut self.generation;
+        if known.ends_text(self.token) {
+            generation.finish = Finish::Stop;
+            self.is_done = true;
+            return;
+        }
+        let text = self.buffer.push(&known.vocabulary().bytes(self.token)[self.typed..]);
+        self.typed = 0;
+        if self.buffer.stopped() && text.is_empty() {
+            generation.finish = Finish::Stop;
+            self.is_done = true;
+            return;
+        }
+        generation.text.push_str(&text);
+        generation.logprob += self.logprob;
+        generation.tokens.push(GeneratedToken { id: self.token, text, logprob: self.logprob });
+        let index = generation.tokens.len();
+        let text = generation.tokens.last().map_or("", |token| &token.text);
+        let go_on = on_token(&Step { alternative: self.alternative, index, text, logprob: self.logprob });
+        if self.buffer.stopped() {
+            generation.finish = Finish::Stop;
+            self.is_done = true;
+        } else if go_on.is_break() {
+            generation.finish = Finish::Cancelled;
+            self.is_done = true;
+        } else if index == request.max_tokens {
+            self.is_done = true;
+        }
+    }
+
+    /// The text, with what was held back for a stop string.
+    pub(super) fn finish(mut self, on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>) -> Generation {
+        let held = self.buffer.finish();
+        let generation = &mut self.generation;
+        if let Some(last) = generation.tokens.last_mut()
+            && !held.is_empty()
+        {
+            generation.text.push_str(&held);
+            last.text.push_str(&held);
+            let (index, logprob) = (generation.tokens.len(), 0.0);
+            if on_token(&Step { alternative: self.alternative, index, text: &held, logprob }).is_break() {
+                generation.finish = Finish::Cancelled;
+            }
+        }
+        self.generation
+    }
+}
