@@ -54,6 +54,10 @@ fn source_weight(source: &str) -> f64 {
     }
 }
 
+/// How many of the single commands have real names for the placeholders of manuals. Few: what stands for a name is told
+/// by the context, which a single command does not have.
+const REALISTIC: f64 = 0.1;
+
 /// Commands that stand between others in every session.
 const IN_BETWEEN: [&str; 12] = [
     "ls",
@@ -156,7 +160,7 @@ impl Documents {
         let example = &self.corpora.examples[self.examples.sample(rng)];
         Document {
             prompt: String::new(),
-            answer: realistic(&example.command, 0.25, &mut Scene::default(), rng),
+            answer: realistic(&example.command, REALISTIC, &mut Scene::default(), rng),
         }
     }
 
@@ -173,8 +177,8 @@ impl Documents {
     fn session(&self, rng: &mut impl Rng) -> Document {
         let mut scene = Scene::default();
         let mut lines = match rng.random_range(0..10) {
-            0..2 => self.corpora.sessions.choose(rng).cloned().unwrap_or_default(),
-            2..5 => self.manual(&mut scene, rng),
+            0..4 => self.corpora.sessions.choose(rng).cloned().unwrap_or_default(),
+            4..7 => self.manual(&mut scene, rng),
             _ => {
                 let mut lines = Vec::new();
                 for _ in 0..rng.random_range(1..4) {

@@ -408,6 +408,9 @@ impl Generator {
                     is_cancelled |= flow.is_break();
                     flow
                 });
+                if is_cancelled {
+                    break;
+                }
                 let run = lane.behind.len() + 1;
                 if !lane.is_done && self.slots.lane_tokens(lane.lane).len() + run > context {
                     lane.is_done = true;
