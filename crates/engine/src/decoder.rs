@@ -221,7 +221,7 @@ impl<B: Backend> Decoder<B> {
         let mut first = 0;
         let mut parts = Vec::with_capacity(spans.len());
         for span in spans {
-            let rows = self.backend.rows(&qkv, &[first..first + span.count])?;
+            let rows = self.backend.rows(&qkv, std::slice::from_ref(&(first..first + span.count)))?;
             parts.push(self.backend.attend(rows, &mut span.layers[layer], &attention, span.start)?);
             first += span.count;
         }

@@ -28,7 +28,8 @@ pub use bench::{Bench, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
 pub use generate::{
-    Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Reached, Sampling, Step, Text,
+    Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Reached, Sampler, Sampling, Step,
+    Text, largest, log_sum_exp,
 };
 pub use model::{LoadOptions, Model, ModelInfo, Quantisation, Source};
 pub use tokenizer::FillIn;

@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use nemoterm_engine::{Model, Reached};
+use nemoterm_engine::{Model, Reached, Sampler, Sampling, largest, log_sum_exp};
 
 use super::{
     error::ApiError,
     job::{End, Event, Job, Piece, Read, Token},
     prompt::refused,
-    sampling::{Sampler, likeliest, normaliser},
     text::{Detokenizer, Stops},
 };
 
@@ -130,7 +129,11 @@ impl Writing {
         Ok(Self {
             prompt: tokens.len(),
             most: settings.max_tokens.unwrap_or(room).min(room),
-            sampler: Sampler::new(settings.temperature, settings.top_p, job.seed),
+            sampler: Sampler::new(Sampling::TopP {
+                temperature: settings.temperature,
+                top_p: settings.top_p,
+                seed: job.seed,
+            }),
             detokenizer: Detokenizer::new(&tokens),
             stops: Stops::new(&settings.stop),
             cached: None,
@@ -147,21 +150,19 @@ impl Writing {
     /// A token; `None` where there are no logits.
     fn choose(&mut self, job: &Job, mut logits: Vec<f32>) -> Option<Chosen> {
         let settings = &job.settings;
-        let normaliser = normaliser(&logits);
-        let likeliest = likeliest(&logits, settings.logprobs.unwrap_or(0));
-        let likeliest =
-            likeliest.into_iter().map(|token| (token, logits[token as usize] - normaliser)).collect();
+        let normaliser = log_sum_exp(&logits);
+        let likeliest = likeliest(&logits, normaliser, settings.logprobs.unwrap_or(0));
         // Log-probabilities are the model's own opinion, whatever is done to the choice.
         let (token, logprob) = if settings.adjustments.is_none() {
             let token = self.sampler.choose(&logits)?;
-            (token, logits[token as usize] - normaliser)
+            (token, logits[token] - normaliser)
         } else {
             let plain = logits.clone();
             settings.adjustments.apply(&mut logits, self.written());
             let token = self.sampler.choose(&logits)?;
-            (token, plain[token as usize] - normaliser)
+            (token, plain[token] - normaliser)
         };
-        Some(Chosen { token, logprob, likeliest })
+        Some(Chosen { token: token as u32, logprob, likeliest })
     }
 
     /// Appends a chosen token and tells it.
@@ -222,14 +223,17 @@ impl Writing {
         let mut text = |token| detokenizer.push(token, |tokens| model.decode(tokens));
         let first = Token { text: text(tokens[0]), ..Token::default() };
         let rest = tokens[1..].iter().zip(rows).map(|(&token, logits)| {
-            let normaliser = normaliser(&logits);
-            let of = |token: u32| logits[token as usize] - normaliser;
-            let likeliest: Vec<_> =
-                likeliest(&logits, count).into_iter().map(|token| (token, of(token))).collect();
-            Token { text: text(token), logprob: Some(of(token)), likeliest: named(model, &likeliest) }
+            let normaliser = log_sum_exp(&logits);
+            let likeliest = named(model, &likeliest(&logits, normaliser, count));
+            Token { text: text(token), logprob: Some(logits[token as usize] - normaliser), likeliest }
         });
         Ok(std::iter::once(first).chain(rest).collect())
     }
+}
+
+/// The likeliest tokens with their log-probabilities.
+fn likeliest(logits: &[f32], normaliser: f32, count: usize) -> Vec<(u32, f32)> {
+    largest(logits, count).into_iter().map(|token| (token as u32, logits[token] - normaliser)).collect()
 }
 
 /// Whether a token ends a text: a token that has no text of its own.

@@ -14,8 +14,7 @@ use crate::error::EngineError;
 use crate::kernels::math;
 use crate::model::Model;
 use lane::Lane;
-pub use sampling::Sampling;
-use sampling::{Sampler, largest};
+pub use sampling::{Sampler, Sampling, largest, log_sum_exp};
 use slots::{BESIDE, Slots};
 pub use together::{Reached, Text};
 

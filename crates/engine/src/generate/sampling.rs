@@ -19,14 +19,16 @@ pub enum Sampling {
     },
 }
 
-/// A source of choices for one request.
-pub(super) struct Sampler {
+/// A source of choices for one text.
+#[derive(Debug, Clone)]
+pub struct Sampler {
     sampling: Sampling,
     state: u64,
 }
 
 impl Sampler {
-    pub(super) fn new(sampling: Sampling) -> Self {
+    /// One that has made no choice yet.
+    pub fn new(sampling: Sampling) -> Self {
         let state = match sampling {
             Sampling::Greedy => 0,
             Sampling::TopP { seed, .. } => seed,
@@ -35,7 +37,7 @@ impl Sampler {
     }
 
     /// The index of the chosen value among `logits`; `None` when there are none.
-    pub(super) fn choose(&mut self, logits: &[f32]) -> Option<usize> {
+    pub fn choose(&mut self, logits: &[f32]) -> Option<usize> {
         match self.sampling {
             Sampling::TopP { temperature, top_p, .. } if temperature > 0.0 => {
                 self.nucleus(logits, temperature, top_p)
@@ -54,20 +56,12 @@ impl Sampler {
             .filter(|&(_, x)| x > -20.0)
             .map(|(i, x)| (i, x.exp()))
             .collect();
-        weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
-        let total: f32 = weights.iter().map(|&(_, w)| w).sum();
-        let mut mass = 0.0;
-        let kept = weights.iter().take_while(|&&(_, w)| {
-            let wanted = mass < top_p * total;
-            mass += w;
-            wanted
-        });
-        // At least one: a `top_p` of 0 means the best token.
-        let kept = kept.count().max(1).min(weights.len());
-        let mass: f32 = weights[..kept].iter().map(|&(_, w)| w).sum();
+        let total: f32 = weights.iter().map(|&(_, weight)| weight).sum();
+        let (kept, mass) =
+            if top_p < 1.0 { most_probable(&mut weights, top_p * total) } else { (weights.len(), total) };
         let mut left = self.uniform() * mass;
-        let drawn = weights[..kept].iter().find(|&&(_, w)| {
-            left -= w;
+        let drawn = weights[..kept].iter().find(|&&(_, weight)| {
+            left -= weight;
             left < 0.0
         });
         drawn.or(weights.first()).map(|&(i, _)| i)
@@ -84,8 +78,37 @@ impl Sampler {
     }
 }
 
-/// The indices of the `count` largest values, best first.
-pub(super) fn largest(values: &[f32], count: usize) -> Vec<usize> {
+/// Moves the largest weights that together reach `wanted`, and no more of them, to the front, and at least one; returns how
+/// many and their sum. Most of a distribution lies on few tokens, so few are sorted.
+fn most_probable(weights: &mut [(usize, f32)], wanted: f32) -> (usize, f32) {
+    const AT_A_TIME: usize = 64;
+    let descending = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1);
+    let (mut sorted, mut mass) = (0, 0.0);
+    while sorted < weights.len() {
+        let rest = &mut weights[sorted..];
+        let count = AT_A_TIME.min(rest.len());
+        if count < rest.len() {
+            rest.select_nth_unstable_by(count, descending);
+        }
+        rest[..count].sort_unstable_by(descending);
+        for (i, &(_, weight)) in rest[..count].iter().enumerate() {
+            mass += weight;
+            if mass >= wanted {
+                return (sorted + i + 1, mass);
+            }
+        }
+        sorted += count;
+    }
+    (weights.len(), mass)
+}
+
+/// The natural logarithm of the sum of exponentials: what is taken from a logit to make it a log-probability.
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    math::log_sum_exp(logits)
+}
+
+/// The indices of the `count` largest values, best first; the smaller index first among equals.
+pub fn largest(values: &[f32], count: usize) -> Vec<usize> {
     let mut best: Vec<usize> = Vec::with_capacity(count + 1);
     for (i, &value) in values.iter().enumerate() {
         if best.len() == count && best.last().is_none_or(|&last| value <= values[last]) {
@@ -96,4 +119,43 @@ pub(super) fn largest(values: &[f32], count: usize) -> Vec<usize> {
         best.truncate(count);
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first() {
+        let values = [0.0, 3.0, -1.0, 3.0, 2.0];
+        assert_eq!(largest(&values, 3), [1, 3, 4]);
+        assert_eq!(largest(&values, 9), [1, 3, 4, 0, 2]);
+        assert!(largest(&[], 2).is_empty());
+    }
+
+    #[test]
+    fn as_many_as_reach_the_mass_are_kept() {
+        let mut weights: Vec<(usize, f32)> = (0..300).map(|i| (i, (i * 7919 % 300) as f32)).collect();
+        let total: f32 = weights.iter().map(|&(_, weight)| weight).sum();
+        let (kept, mass) = most_probable(&mut weights, 0.5 * total);
+        assert!(mass >= 0.5 * total && mass - weights[kept - 1].1 < 0.5 * total);
+        assert!(weights[..kept].windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        assert!(weights[kept..].iter().all(|&(_, weight)| weight <= weights[kept - 1].1));
+        assert_eq!(most_probable(&mut weights, 0.0).0, 1, "at least the best");
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities_and_the_seed() {
+        let logits = [0.0, 3.0_f32.ln(), f32::NEG_INFINITY];
+        let draws = |seed, top_p| {
+            let mut sampler = Sampler::new(Sampling::TopP { temperature: 1.0, top_p, seed });
+            (0..4000).map(|_| sampler.choose(&logits).unwrap()).collect::<Vec<_>>()
+        };
+        let share = draws(1, 1.0).iter().filter(|&&token| token == 1).count() as f64 / 4000.0;
+        assert!((share - 0.75).abs() < 0.03, "{share}");
+        assert_eq!(draws(1, 1.0), draws(1, 1.0));
+        assert_ne!(draws(1, 1.0), draws(2, 1.0));
+        assert!(draws(1, 0.5).iter().all(|&token| token == 1));
+        assert!(draws(1, 0.0).iter().all(|&token| token == 1));
+    }
 }
