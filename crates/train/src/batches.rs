@@ -50,9 +50,8 @@ impl<'a> Batches<'a> {
         }
         tokens.truncate(self.longest);
         let first = batch.tokens.len();
-        for at in learnt_from..tokens.len() {
-            batch.targets.push(((first + at - 1) as u32, tokens[at], 1.0));
-        }
+        let learnt = tokens.iter().enumerate().skip(learnt_from);
+        batch.targets.extend(learnt.map(|(at, &token)| ((first + at - 1) as u32, token, 1.0)));
         batch.lengths.push(tokens.len());
         batch.tokens.extend(tokens);
         Ok(())
