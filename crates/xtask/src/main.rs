@@ -230,6 +230,7 @@ fn bench() -> anyhow::Result<()> {
             .args(["bench", "--bench", "keystroke", "--locked", "--", "--shell"])
             .arg(shell))?;
     }
+    run(Command::new(env!("CARGO")).args(["bench", "--bench", "serving", "--locked"]))?;
     run(Command::new(root().join("target/release/nemoterm")).arg("bench"))
 }
 
