@@ -105,6 +105,14 @@ fn newer_half(prompt: &str) -> &str {
     &prompt[start..]
 }
 
+/// A suggestion in its place.
+#[derive(Debug)]
+pub struct Ranked {
+    pub candidate: Candidate,
+    /// The model's log-probability of all of it, where the model wrote it.
+    pub logprob: Option<f32>,
+}
+
 impl Plan {
     /// Checks a request and writes the prompt.
     ///
@@ -155,6 +163,21 @@ impl Plan {
 
     /// Makes the alternatives a person may see from what the model wrote.
     pub fn conclude(&self, output: &Output) -> Vec<Alternative> {
+        let alternative = |Ranked { candidate, logprob }| Alternative {
+            line: candidate.line,
+            suffix: candidate.suffix,
+            logprob,
+            source: match candidate.source {
+                rank::Source::Model => Source::Model,
+                rank::Source::History => Source::History,
+                rank::Source::Context => Source::Context,
+            },
+        };
+        self.ranked(output).into_iter().map(alternative).collect()
+    }
+
+    /// The same, with the estimates by which they are ranked.
+    pub fn ranked(&self, output: &Output) -> Vec<Ranked> {
         let mut candidates = self.local.clone();
         let mut logprobs = Vec::new();
         for generation in &output.generations {
@@ -174,21 +197,12 @@ impl Plan {
                 && safety::check(&candidate.line) == safety::Verdict::Plain
                 && (candidate.is_worth_showing() || !self.unasked)
         });
-        let alternative = |ranked: Candidate| {
+        let ranked = |candidate: Candidate| {
             let logprob =
-                logprobs.iter().find(|(suffix, _)| *suffix == ranked.suffix).map(|(_, logprob)| *logprob);
-            Alternative {
-                line: ranked.line,
-                suffix: ranked.suffix,
-                logprob,
-                source: match ranked.source {
-                    rank::Source::Model => Source::Model,
-                    rank::Source::History => Source::History,
-                    rank::Source::Context => Source::Context,
-                },
-            }
+                logprobs.iter().find(|(suffix, _)| *suffix == candidate.suffix).map(|(_, logprob)| *logprob);
+            Ranked { candidate, logprob }
         };
-        rank::rank(candidates, self.wanted).into_iter().map(alternative).collect()
+        rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
     }
 
     /// The reply with these alternatives.

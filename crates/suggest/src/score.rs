@@ -5,8 +5,10 @@
 
 mod aggregate;
 mod case;
+mod confidence;
 mod judge;
 
 pub use aggregate::{Aggregate, Groups, Report, report};
 pub use case::{Case, CaseContext, Prediction};
+pub use confidence::{Threshold, thresholds};
 pub use judge::{Outcome, judge};

@@ -97,6 +97,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             writeln!(out, "{}", row(&format!("  {value}"), scores))?;
         }
     }
+    writeln!(out, "by estimate, lines and sessions")?;
+    for at in &report.confidence {
+        let percent = |share: f64| 100.0 * share;
+        writeln!(
+            out,
+            "  at least {:<13.2}{:>7.1}% shown, {:>5.1}% of them right",
+            at.threshold,
+            percent(at.shown),
+            percent(at.prec)
+        )?;
+    }
     Ok(())
 }
 
@@ -123,11 +134,12 @@ fn predict(generator: &mut Generator, request: &Complete, case: &Case) -> anyhow
     let started = Instant::now();
     let plan = Plan::new(request)?;
     let output = complete::generate(generator, plan.generate(), &mut |_| ControlFlow::Continue(()))?;
-    let best = plan.conclude(&output).into_iter().next();
+    let best = plan.ranked(&output).into_iter().next();
     Ok(Prediction {
         id: case.id.clone(),
-        completion: best.map(|best| best.suffix).unwrap_or_default(),
         ms: Some(started.elapsed().as_secs_f64() * 1e3),
+        score: best.as_ref().map(|best| f64::from(best.candidate.score)),
+        completion: best.map(|best| best.candidate.suffix).unwrap_or_default(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::score::{Case, Outcome, Prediction, judge};
+use crate::score::{Case, Outcome, Prediction, Threshold, judge, thresholds};
 
 /// Figures over some cases: shares and means between 0 and 1, times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -76,6 +76,8 @@ pub struct Report {
     pub recover: Groups,
     /// By whether the line is general: `True` or `False`.
     pub generic: Groups,
+    /// What higher estimates are worth.
+    pub confidence: Vec<Threshold>,
 }
 
 /// Judges a prediction for every case; a case without one counts as an empty prediction, and of several for
@@ -99,6 +101,7 @@ pub fn report(cases: &[Case], predictions: &[Prediction]) -> Report {
         tier: group(&rows, |case| case.tier.clone()),
         recover: group(&rows, |case| case.recover.clone()),
         generic: group(&rows, generic),
+        confidence: thresholds(cases, predictions),
     }
 }
 
