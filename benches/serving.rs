@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Server {
     url: String,
     pid: i32,
-    sandbox: Sandbox,
+    runtime: Runtime,
 }
 
 fn main() {
@@ -42,7 +42,8 @@ fn main() {
         let position = arguments.iter().position(|argument| argument == name);
         position.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(default)
     };
-    let server = Server::start();
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox);
     let together = server.together(number("--rounds", 5));
     let flood = server.flood(number("--requests", 10_000));
     let report = json!({ "together": together, "flood": flood });
@@ -54,14 +55,17 @@ fn main() {
 }
 
 impl Server {
-    fn start() -> Self {
-        let sandbox = Sandbox::new();
+    fn start(sandbox: &Sandbox) -> Self {
         let started = sandbox.nemoterm(&["daemon", "start", "--http", "127.0.0.1:0"]);
         assert_eq!(started.code, Some(0), "{}", started.stderr);
         let status = sandbox.nemoterm(&["daemon", "status", "--json"]).stdout;
         let status: Value = serde_json::from_str(&status).unwrap();
         let address = status["http"].as_str().unwrap();
-        Self { url: format!("http://{address}/v1/completions"), pid: sandbox.daemon_pid().unwrap(), sandbox }
+        Self {
+            url: format!("http://{address}/v1/completions"),
+            pid: sandbox.daemon_pid().unwrap(),
+            runtime: Runtime::at(sandbox.runtime()),
+        }
     }
 
     /// Tokens that were written; nothing where the server refused.
@@ -155,7 +159,7 @@ impl Server {
     /// Milliseconds from each key of a shell to its answer, until it is over or so many keys were typed.
     fn keys(&self, over: &AtomicBool, most: usize) -> Vec<f64> {
         const LINE: &str = "docker run --rm -it -v src:/src alpine sh";
-        let client = Client::connect(&Runtime::at(self.sandbox.runtime()), DEADLINE).unwrap();
+        let client = Client::connect(&self.runtime, DEADLINE).unwrap();
         let mut times = Vec::new();
         for id in 0..most {
             if over.load(Ordering::Relaxed) {

@@ -294,16 +294,7 @@ impl Backend for Tensors {
     }
 
     fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {
-        match activation {
-            Activation::ReluSquared => x.relu()?.sqr(),
-            Activation::SiluGate | Activation::GeluGate => {
-                let width = x.dim(1)? / 2;
-                let gate = x.narrow(1, 0, width)?.contiguous()?;
-                // The library's `gelu` is the approximation by a hyperbolic tangent.
-                let gate = if activation == Activation::GeluGate { gate.gelu()? } else { gate.silu()? };
-                gate * x.narrow(1, width, width)?.contiguous()?
-            }
-        }
+        activate(activation, &x)
     }
 
     fn scale(&self, x: &mut Tensor, factor: f32) -> Result<()> {
@@ -317,8 +308,7 @@ impl Backend for Tensors {
     }
 
     fn rows(&self, x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
-        let parts = ranges.iter().map(|range| x.narrow(0, range.start, range.len()));
-        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+        rows(x, ranges)
     }
 
     fn join(&self, parts: Vec<Tensor>) -> Result<Tensor> {
@@ -328,6 +318,26 @@ impl Backend for Tensors {
     fn read(&self, x: Tensor) -> Result<Vec<f32>> {
         x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
     }
+}
+
+/// As [`Backend::activate`], for every backend on tensors.
+pub(super) fn activate(activation: Activation, x: &Tensor) -> Result<Tensor> {
+    match activation {
+        Activation::ReluSquared => x.relu()?.sqr(),
+        Activation::SiluGate | Activation::GeluGate => {
+            let width = x.dim(1)? / 2;
+            let gate = x.narrow(1, 0, width)?.contiguous()?;
+            // The library's `gelu` is the approximation by a hyperbolic tangent.
+            let gate = if activation == Activation::GeluGate { gate.gelu()? } else { gate.silu()? };
+            gate * x.narrow(1, width, width)?.contiguous()?
+        }
+    }
+}
+
+/// As [`Backend::rows`].
+pub(super) fn rows(x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
+    let parts = ranges.iter().map(|range| x.narrow(0, range.start, range.len()));
+    Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
 }
 
 impl Tensors {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, Var, bail};
 
-use super::{Attention, Backend, RopeTable};
+use super::{Attention, Backend, RopeTable, tensors};
 use crate::config::{Activation, AttentionShape, NormKind};
 use crate::weights::RawTensor;
 
@@ -170,15 +170,7 @@ impl Backend for Differentiable {
     }
 
     fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {
-        match activation {
-            Activation::ReluSquared => x.relu()?.sqr(),
-            Activation::SiluGate | Activation::GeluGate => {
-                let width = x.dim(1)? / 2;
-                let gate = x.narrow(1, 0, width)?;
-                let gate = if activation == Activation::GeluGate { gate.gelu()? } else { gate.silu()? };
-                gate * x.narrow(1, width, width)?
-            }
-        }
+        tensors::activate(activation, &x)
     }
 
     fn scale(&self, x: &mut Tensor, factor: f32) -> Result<()> {
@@ -192,8 +184,7 @@ impl Backend for Differentiable {
     }
 
     fn rows(&self, x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
-        let parts = ranges.iter().map(|range| x.narrow(0, range.start, range.len()));
-        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+        tensors::rows(x, ranges)
     }
 
     fn join(&self, parts: Vec<Tensor>) -> Result<Tensor> {
