@@ -17,16 +17,17 @@ use crate::redact::{MARKER, holds_secret};
 use crate::safety::{self, Verdict};
 
 /// How much likelier a model's suggestion has to be than a line of the history to take its place. The
-/// history is on the screen first, and what changes under the eyes has to be worth it.
-const CLEARLY: f32 = 1.25;
+/// history is on the screen first, and what changes under the eyes has to be worth it; and the embedded model's estimates
+/// are too high by about a quarter.
+const CLEARLY: f32 = 1.6;
 
 /// What a model's candidate without a log-probability is taken for (a remote server need not send any):
 /// about what a first word of the embedded model is worth, below a copy from the context.
 const UNKNOWN: f32 = 0.3;
 
-/// A model's suggestion that is less likely is nearly always wrong: on cut lines the embedded model is right
-/// about one time in a hundred below this, and one time in ten just above.
-const WORTH_SHOWING: f32 = 0.1;
+/// A suggestion that is less likely is nearly always wrong: on cut lines, of those just below this one in twenty is
+/// right, of those just above one in four.
+const WORTH_SHOWING: f32 = 0.2;
 
 /// Where a suggestion comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -76,7 +76,8 @@ pub struct Report {
     pub recover: Groups,
     /// By whether the line is general: `True` or `False`.
     pub generic: Groups,
-    /// What higher estimates are worth.
+    /// What higher estimates are worth; nothing where predictions come without any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confidence: Vec<Threshold>,
 }
 
