@@ -1,0 +1,91 @@
+//! The program from corpora to a model that loads, interrupted once.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail the test as the tests themselves do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
+
+fn compressed(path: PathBuf, text: &str) {
+    let mut bytes = Vec::new();
+    lzma_rs::xz_compress(&mut text.as_bytes(), &mut bytes).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn corpora(directory: &Path) {
+    fs::create_dir(directory).unwrap();
+    let rows: String = (0..40)
+        .map(|i| format!("tar -xzf backup{i}.tar.gz\ttar\tUnpack backup{i}.tar.gz\nls -l dir{i}\ttar\t\n"))
+        .collect();
+    compressed(directory.join("tldr.tsv.xz"), &format!("cmd\tdoc\tnl\n{rows}"));
+    compressed(
+        directory.join("spec-fig.tsv.xz"),
+        "path\tkind\tnames\targs\tvalues\tdescription\ntar\toption\t-f,--file\t<file>\t\tUse this archive\n",
+    );
+    compressed(directory.join("sessions.jsonl.xz"), "{\"cmds\": [\"mkdir a\", \"cd a\", \"ls\"]}\n");
+}
+
+fn train(home: &Path, minutes: &str) -> String {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
+    let output = Command::new(env!("CARGO_BIN_EXE_nemoterm-train"))
+        .current_dir(home)
+        .args([
+            "--corpora",
+            "corpora",
+            "--out",
+            "out",
+            "--work",
+            "work",
+            "--tokens",
+            "128",
+            "--minutes",
+            minutes,
+        ])
+        .arg("--from")
+        .arg(model)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn steps(home: &Path) -> u64 {
+    let progress = fs::read_to_string(home.join("work/progress.json")).unwrap();
+    let progress: serde_json::Value = serde_json::from_str(&progress).unwrap();
+    progress["steps"].as_u64().unwrap()
+}
+
+#[test]
+fn a_run_goes_on_where_it_ended_and_leaves_a_model() {
+    let home = tempfile::tempdir().unwrap();
+    corpora(&home.path().join("corpora"));
+    let told = train(home.path(), "0.03");
+    assert!(told.starts_with("80 commands, 40 of them described; 1 options; 1 sessions"), "{told}");
+    let first = steps(home.path());
+    assert!(first > 0);
+    train(home.path(), "0.06");
+    assert!(steps(home.path()) > first, "it went on");
+
+    let losses = fs::read_to_string(home.path().join("work/loss.tsv")).unwrap();
+    assert_eq!(losses.lines().count() as u64, steps(home.path()) + 1, "a header, and a line a step");
+    assert!(fs::read_to_string(home.path().join("work/loss.svg")).unwrap().contains("polyline"));
+    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
+    let model = Model::load(&Source::Directory(home.path().join("out")), &options).unwrap();
+    let text = model.encode("tar -xzf backup7.tar").unwrap();
+    assert!(model.logits(&text).unwrap().iter().flatten().all(|logit| logit.is_finite()));
+}
+
+#[test]
+fn a_directory_without_corpora_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_nemoterm-train"))
+        .current_dir(home.path())
+        .args(["--corpora", "nowhere", "--from", "x", "--out", "out"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere can't be read"));
+}
