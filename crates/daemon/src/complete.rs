@@ -188,7 +188,13 @@ impl Plan {
             } else {
                 confidence::whole(generation)
             };
-            let Some(suffix) = clean::clean(part.text, &self.buffer) else { continue };
+            let Some(mut suffix) = clean::clean(part.text, &self.buffer) else { continue };
+            if is_command {
+                suffix.truncate(safety::before_deletion(self.buffer.before(), &suffix).len());
+                if suffix.trim().is_empty() {
+                    continue;
+                }
+            }
             logprobs.push((suffix.clone(), confidence::logprob(generation, suffix.len())));
             candidates.push(Candidate::model(&self.buffer, suffix, Some(part.logprob)));
         }

@@ -54,6 +54,41 @@ fn danger(line: &str, depth: usize) -> Option<&'static str> {
         .or_else(|| script.nested.iter().find_map(|nested| danger(nested, depth + 1)))
 }
 
+/// What a model may add to a line: up to where it begins to delete files on a line that did not speak of it, with `rm`
+/// behind a pipe or in `-exec`, or by `-delete`. Whoever wants to delete types that word, and gets the rest.
+pub fn before_deletion<'a>(typed: &str, suffix: &'a str) -> &'a str {
+    let is_command = |word: &str| matches!(word, "rm" | "shred" | "unlink");
+    if typed.split_whitespace().any(|word| is_command(word) || word == "-delete") {
+        return suffix;
+    }
+    // What stands between the end of the harmless part and the word that deletes.
+    let leads_there =
+        |word: &str| matches!(word, "|" | ";" | "&&" | "||" | "xargs" | "sudo" | "-exec" | "-execdir");
+    let before = typed.split_whitespace().next_back();
+    let mut at_command = before.is_none_or(leads_there);
+    let mut after_xargs = before == Some("xargs");
+    let mut harmless = 0;
+    let mut at_word_start = typed.is_empty() || typed.ends_with(char::is_whitespace);
+    let mut start = 0;
+    for piece in suffix.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end();
+        if at_word_start && ((at_command && is_command(word)) || word == "-delete") {
+            return suffix[..harmless].trim_end();
+        }
+        if !word.is_empty() {
+            let goes_on = leads_there(word) || (after_xargs && word.starts_with('-'));
+            after_xargs = word == "xargs" || (after_xargs && word.starts_with('-'));
+            at_command = goes_on;
+            if !goes_on {
+                harmless = start + word.len();
+            }
+        }
+        start += piece.len();
+        at_word_start = true;
+    }
+    suffix
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,5 +290,20 @@ mod tests {
         fn any_line_is_looked_at(line in "[ rm/*-fé$(){}'\"`\\\\;|&<>=a]{0,60}|.{0,60}") {
             check(&line);
         }
+    }
+
+    #[test]
+    fn a_model_does_not_begin_to_delete() {
+        assert_eq!(before_deletion("find . -name", " \"*.txt\" | xargs rm"), " \"*.txt\"");
+        assert_eq!(before_deletion("find . ", "-name x -print0 | xargs -0 -r rm -f"), "-name x -print0");
+        assert_eq!(before_deletion("find . ", "-name x -exec rm {} \\;"), "-name x");
+        assert_eq!(before_deletion("find . ", "-empty -delete"), "-empty");
+        assert_eq!(before_deletion("sudo ", "rm x"), "");
+        assert_eq!(before_deletion("rm ", "-r build"), "-r build");
+        assert_eq!(before_deletion("find . | xargs rm ", "-f"), "-f");
+        assert_eq!(before_deletion("", "rm x"), "");
+        assert_eq!(before_deletion("docker ", "rm web"), "rm web", "its own subcommand");
+        assert_eq!(before_deletion("git commit -m 'fo", "rm'"), "rm'", "the end of a word is none");
+        assert_eq!(before_deletion("ls | xargs ", "-n 1 echo"), "-n 1 echo");
     }
 }
