@@ -69,9 +69,22 @@ impl Trainable {
         tokens: Tokens,
         backend: Differentiable,
     ) -> std::result::Result<Self, LoadError> {
+        let tied = config
+            .tied
+            .unwrap_or(!checkpoint.tensors.contains_key(&format!("{}.weight", config.names.output)));
+        let what = match &config.family {
+            _ if tied => Some("training an output matrix that is the embedding table"),
+            family if family.query_key_norm || family.post_norm => {
+                Some("training norms of queries, keys and outputs")
+            }
+            _ => None,
+        };
+        if let Some(what) = what {
+            return Err(LoadError::Unsupported { file: checkpoint.file.clone(), what: what.to_owned() });
+        }
         let (layers, context) = (config.layers, config.context);
         let decoder = Decoder::load(backend, config, context, checkpoint)?;
-        let parameters = decoder.parameters()?;
+        let parameters = decoder.parameters();
         Ok(Self { decoder, tokens, parameters, layers, context })
     }
 
@@ -182,9 +195,7 @@ fn initial(config: &Config, seed: u64) -> Checkpoint {
     };
     let residual = INITIAL_DEVIATION / (2.0 * config.layers as f32).sqrt();
     matrix(names.embedding.to_owned(), config.vocabulary, hidden, INITIAL_DEVIATION);
-    if config.tied != Some(true) {
-        matrix(names.output.to_owned(), config.vocabulary, hidden, INITIAL_DEVIATION);
-    }
+    matrix(names.output.to_owned(), config.vocabulary, hidden, INITIAL_DEVIATION);
     let mut norms = vec![names.output_norm.to_owned()];
     for layer in 0..config.layers {
         let name = |name: &str| crate::decoder::numbered(name, layer);
@@ -303,6 +314,15 @@ mod tests {
         }
         let lowered = loss - model.loss(&batch).unwrap().to_scalar::<f32>().unwrap();
         assert!((lowered / 1e-3 - 1.0).abs() < 0.2, "{lowered} instead of 1e-3");
+    }
+
+    #[test]
+    fn what_can_not_be_trained_is_refused() {
+        for fixture in ["qwen2-tied", "gemma3-3-1", "qwen3-3-1"] {
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+            let refused = Trainable::load(&directory, DeviceChoice::Cpu).err().unwrap().to_string();
+            assert!(refused.contains("training"), "{refused}");
+        }
     }
 
     #[test]

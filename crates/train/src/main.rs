@@ -95,8 +95,8 @@ const WARM_UP: f64 = 0.02;
 fn main() -> Result<()> {
     one_thread_a_product();
     let args = Args::parse();
-    let excluded = || args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read);
-    let corpora = Corpora::read(&args.corpora, &excluded()?)?;
+    let excluded = args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read)?;
+    let corpora = Corpora::read(&args.corpora, &excluded)?;
     println!(
         "{} commands, {} of them described; {} options; {} sessions",
         corpora.examples.len(),
@@ -104,7 +104,7 @@ fn main() -> Result<()> {
         corpora.specs.len(),
         corpora.sessions.len()
     );
-    let documents = Documents::new(corpora, excluded()?, &args.mix)?;
+    let documents = Documents::new(corpora, excluded, &args.mix)?;
     if let Some(count) = args.show {
         let mut rng = StdRng::seed_from_u64(args.seed);
         for _ in 0..count {

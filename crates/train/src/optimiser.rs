@@ -3,6 +3,9 @@
 //! Muon (Jordan and others, 2024, "Muon: an optimizer for hidden layers in neural networks") moves a matrix by its
 //! momentum with all singular values brought near 1. The factor that gives its steps the size of AdamW's is that of
 //! Liu and others, 2025, "Muon is scalable for LLM training".
+//!
+//! AdamW is written out, too, because the tensor library's keeps its moments to itself, and a run that was interrupted needs
+//! them.
 
 use std::collections::HashMap;
 use std::path::Path;

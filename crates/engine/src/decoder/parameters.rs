@@ -5,7 +5,6 @@ use candle_core::Var;
 use super::{Decoder, numbered};
 use crate::backend::differentiable::{Differentiable, TrainLinear, TrainNorm};
 use crate::config::Activation;
-use crate::error::LoadError;
 
 /// How a variable is best changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +30,9 @@ pub struct Parameter {
 }
 
 impl Decoder<Differentiable> {
-    /// All variables. A tied output matrix is not one.
-    pub(crate) fn parameters(&self) -> Result<Vec<Parameter>, LoadError> {
+    /// All variables of a decoder that [`crate::train::Trainable`] takes: with an output matrix of its own and no norms
+    /// but those before attention and feed-forward.
+    pub(crate) fn parameters(&self) -> Vec<Parameter> {
         let names = self.config.names;
         let mut all = Vec::new();
         let mut tokens = |name: &str, var: &Var| {
@@ -40,9 +40,7 @@ impl Decoder<Differentiable> {
             all.push(Parameter { tensors, var: var.clone(), role: Role::Tokens, offset: 0.0 });
         };
         tokens(names.embedding, &self.embedding);
-        if !self.output.is_tied_to(&self.embedding) {
-            tokens(names.output, &self.output.weight);
-        }
+        tokens(names.output, &self.output.weight);
         self.norm(&mut all, names.output_norm, 0, &self.output_norm);
         let (queries, keys) = (self.config.attention.query_width(), self.config.attention.kv_width());
         let (hidden, feed_forward) = (self.config.hidden, self.config.feed_forward);
@@ -56,12 +54,12 @@ impl Decoder<Differentiable> {
             self.norm(&mut all, names.attention_norm, layer, &block.attention_norm);
             self.norm(&mut all, names.feed_forward_norm, layer, &block.feed_forward_norm);
             let qkv = [(names.query, queries), (names.key, keys), (names.value, keys)];
-            linear(&mut all, layer, &qkv, &block.qkv)?;
-            linear(&mut all, layer, &[(names.attention_output, hidden)], &block.attention_output)?;
-            linear(&mut all, layer, up, &block.up)?;
-            linear(&mut all, layer, &[(names.down, hidden)], &block.down)?;
+            linear(&mut all, layer, &qkv, &block.qkv);
+            linear(&mut all, layer, &[(names.attention_output, hidden)], &block.attention_output);
+            linear(&mut all, layer, up, &block.up);
+            linear(&mut all, layer, &[(names.down, hidden)], &block.down);
         }
-        Ok(all)
+        all
     }
 
     fn norm(&self, all: &mut Vec<Parameter>, name: &str, layer: usize, norm: &TrainNorm) {
@@ -77,12 +75,7 @@ impl Decoder<Differentiable> {
     }
 }
 
-fn linear(
-    all: &mut Vec<Parameter>,
-    layer: usize,
-    parts: &[(&str, usize)],
-    linear: &TrainLinear,
-) -> Result<(), LoadError> {
+fn linear(all: &mut Vec<Parameter>, layer: usize, parts: &[(&str, usize)], linear: &TrainLinear) {
     let tensors = |suffix| {
         parts.iter().map(|&(name, rows)| (format!("{}.{suffix}", numbered(name, layer)), rows)).collect()
     };
@@ -92,5 +85,4 @@ fn linear(
     if let Some(bias) = &linear.bias {
         all.push(parameter("bias", bias, Role::Vector));
     }
-    Ok(())
 }

@@ -57,13 +57,6 @@ pub(crate) struct TrainLinear {
     pub(crate) bias: Option<Var>,
 }
 
-impl TrainLinear {
-    /// Whether the matrix is the embedding table.
-    pub(crate) fn is_tied_to(&self, embedding: &Var) -> bool {
-        self.weight.id() == embedding.id()
-    }
-}
-
 pub(crate) struct TrainNorm {
     kind: NormKind,
     epsilon: f32,
