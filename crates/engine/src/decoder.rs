@@ -233,6 +233,11 @@ impl<B: Backend> Decoder<B> {
         &self.backend
     }
 
+    #[cfg(feature = "train")]
+    pub(crate) fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
     /// The logits for rows of [`Decoder::hidden`].
     pub(crate) fn logits(&self, x: B::Hidden) -> Result<B::Hidden> {
         let normed = self.backend.apply_norm(&self.output_norm, &x)?;

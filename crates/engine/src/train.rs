@@ -8,7 +8,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution as _, Normal};
 
-use crate::backend::differentiable::{Differentiable, Segments};
+use crate::backend::differentiable::{Differentiable, Segments, dropout};
 use crate::config::{Activation, Config, NormKind};
 pub use crate::decoder::parameters::{Parameter, Role};
 use crate::decoder::{Decoder, Span};
@@ -31,6 +31,8 @@ pub struct Batch {
     pub lengths: Vec<usize>,
     /// What is to be learnt: the row of `tokens`, the token that follows it, and how much that counts.
     pub targets: Vec<(u32, u32, f32)>,
+    /// Decides what dropout leaves out.
+    pub seed: u64,
 }
 
 /// A model whose weights are variables.
@@ -98,6 +100,11 @@ impl Trainable {
         self.context
     }
 
+    /// Leaves out this share of what each layer adds, from 0 to less than 1, whenever a loss is computed.
+    pub fn set_dropout(&mut self, share: f32) {
+        self.decoder.backend_mut().dropout = share.clamp(0.0, 0.9);
+    }
+
     /// As [`crate::Model::encode_plain`].
     pub fn encode(&self, text: &str) -> std::result::Result<Vec<u32>, EngineError> {
         self.tokens.encode_plain(text)
@@ -110,6 +117,7 @@ impl Trainable {
 
     /// The mean over the targets of weight times negative log-probability: a scalar with gradients.
     pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        dropout::seed(batch.seed);
         let segments = Segments(batch.lengths.clone().into());
         let mut caches = vec![segments; self.layers];
         let count = batch.tokens.len();

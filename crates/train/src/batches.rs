@@ -29,7 +29,7 @@ impl<'a> Batches<'a> {
 
     /// At least so many tokens of documents.
     pub fn batch(&self, tokens: usize, rng: &mut impl Rng) -> Result<Batch> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { seed: rng.random(), ..Batch::default() };
         while batch.tokens.len() < tokens {
             self.push(&self.documents.document(rng), &mut batch)?;
         }

@@ -66,6 +66,9 @@ struct Args {
     /// Longer texts are cut to this many tokens
     #[arg(long, default_value_t = 256)]
     longest: usize,
+    /// The share of what each layer adds that is left out at random, against learning by heart
+    #[arg(long, default_value_t = 0.1)]
+    dropout: f32,
     /// The same seed, device and number of steps give the same documents
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -131,13 +134,14 @@ fn train(args: &Args, documents: &Documents) -> Result<()> {
     let resumed = state.is_file() && weights.is_file();
     let device = if args.cuda { DeviceChoice::Cuda(0) } else { DeviceChoice::Cpu };
     copy_definition(&args.from, &args.work)?;
-    let model = if resumed {
+    let mut model = if resumed {
         Trainable::load(&args.work, device)?
     } else if args.fresh {
         Trainable::fresh(&args.from, device, args.seed)?
     } else {
         Trainable::load(&args.from, device)?
     };
+    model.set_dropout(args.dropout);
     let (mut progress, mut optimiser) = if resumed {
         let progress: Progress = serde_json::from_str(&fs::read_to_string(file("progress.json"))?)?;
         (progress, Optimiser::load(&state, model.parameters())?)

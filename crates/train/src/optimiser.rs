@@ -18,7 +18,7 @@ const MOMENTUM: f64 = 0.95;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.98;
 const EPSILON: f64 = 1e-8;
-const WEIGHT_DECAY: f64 = 0.05;
+const WEIGHT_DECAY: f64 = 0.1;
 
 /// The state of both methods.
 pub struct Optimiser {

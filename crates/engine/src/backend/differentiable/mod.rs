@@ -4,6 +4,7 @@
 //! says how long each text is. On the CPU the operations that would take the library many passes over memory are
 //! written out, forward and backward (`fused`); elsewhere they are composed of the library's own.
 
+pub(crate) mod dropout;
 pub(crate) mod fused;
 mod plain;
 
@@ -20,17 +21,19 @@ pub(crate) struct Differentiable {
     device: Device,
     /// Whether the operations of `fused` are used.
     fused: bool,
+    /// The share of what a layer adds to the hidden state that is left out, at random.
+    pub(crate) dropout: f32,
 }
 
 impl Differentiable {
     pub(crate) fn new(device: Device) -> Self {
-        Self { fused: device.is_cpu(), device }
+        Self { fused: device.is_cpu(), device, dropout: 0.0 }
     }
 
     /// On the CPU, but without the operations of `fused`: what the tests hold those against.
     #[cfg(test)]
     pub(crate) fn unfused() -> Self {
-        Self { device: Device::Cpu, fused: false }
+        Self { device: Device::Cpu, fused: false, dropout: 0.0 }
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -172,6 +175,7 @@ impl Backend for Differentiable {
     }
 
     fn add(&self, into: &mut Tensor, x: Tensor) -> Result<()> {
+        let x = if self.dropout > 0.0 { dropout::apply(&x, self.dropout)? } else { x };
         *into = (&*into + x)?;
         Ok(())
     }
