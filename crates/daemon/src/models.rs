@@ -72,6 +72,7 @@ pub fn resolve(name: &str) -> Result<Choice, Failure> {
             config: include_bytes!("../../../models/nemoterm-mini/config.json"),
             weights: include_bytes!("../../../models/nemoterm-mini/model.safetensors"),
             tokenizer: include_bytes!("../../../models/nemoterm-mini/tokenizer.json"),
+            blend: Some(include_bytes!("../../../models/nemoterm-mini/blend.safetensors")),
         };
         return Ok(Choice { name: name.to_owned(), source });
     }

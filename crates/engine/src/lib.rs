@@ -9,6 +9,7 @@
 
 mod backend;
 mod bench;
+mod blend;
 mod config;
 mod decoder;
 mod device;

@@ -7,6 +7,7 @@ use candle_core::Device;
 
 use crate::backend::host::Host;
 use crate::backend::tensors::Tensors;
+use crate::blend::{self, Blend, Evidence};
 use crate::config::Config;
 use crate::decoder::{Decoder, Network, Session};
 use crate::device::{self, DeviceChoice};
@@ -26,7 +27,7 @@ const MOST_THREADS: usize = 8;
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A Hugging Face directory: `config.json`, `tokenizer.json`, and `model.safetensors` (or an index of shards, or
-    /// `pytorch_model.bin`). A directory that holds a single GGUF file and no `config.json` is that file.
+    /// `pytorch_model.bin`), and `blend.safetensors` where the model has one. A directory that holds a single GGUF file and no `config.json` is that file.
     Directory(PathBuf),
     /// A GGUF file. A `tokenizer.json` beside it is preferred to the vocabulary inside.
     Gguf(PathBuf),
@@ -38,6 +39,8 @@ pub enum Source {
         weights: &'static [u8],
         /// `tokenizer.json`.
         tokenizer: &'static [u8],
+        /// `blend.safetensors`, if there is one.
+        blend: Option<&'static [u8]>,
     },
 }
 
@@ -113,6 +116,7 @@ pub struct Model {
     info: ModelInfo,
     tokens: Tokens,
     network: Arc<dyn Network>,
+    blend: Option<Blend>,
 }
 
 /// What a source was found to hold.
@@ -120,6 +124,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) tokens: Tokens,
+    /// The counts beside the weights, and their file.
+    pub(crate) blend: Option<(Bytes, String)>,
 }
 
 impl Model {
@@ -141,7 +147,9 @@ impl Model {
         device: Device,
         always_tensors: bool,
     ) -> Result<Self, LoadError> {
-        let Parts { config, mut checkpoint, tokens } = read(source)?;
+        let Parts { config, mut checkpoint, tokens, blend } = read(source)?;
+        let blend =
+            blend.map(|(bytes, file)| Blend::read(&bytes, &file, &tokens, config.vocabulary)).transpose()?;
         if let Some(quantisation) = options.quantise {
             for tensor in checkpoint.tensors.values_mut() {
                 if let Some(quantised) = tensor.quantised(quantisation.element())? {
@@ -172,7 +180,7 @@ impl Model {
             let dtype = device::working_type(&device);
             Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, &checkpoint)?)
         };
-        Ok(Self { info, tokens, network })
+        Ok(Self { info, tokens, network, blend })
     }
 
     /// What was loaded.
@@ -220,6 +228,28 @@ impl Model {
         Ok(())
     }
 
+    /// Makes of the network's `logits` for the token after `context` what they are with the counts and copies that belong
+    /// to the model, if any do.
+    pub(crate) fn blend(&self, context: &[u32], logits: &mut [f32], evidence: &mut Evidence) {
+        if let Some(blend) = &self.blend {
+            blend.apply(context, logits, evidence);
+        }
+    }
+
+    /// What counts and copies say about the token after `context`; `None` where the model has none.
+    #[cfg(feature = "train")]
+    pub fn evidence(&self, context: &[u32]) -> Option<Evidence> {
+        let mut evidence = Evidence::default();
+        self.blend.as_ref()?.weigh_evidence(context, &mut evidence);
+        Some(evidence)
+    }
+
+    /// Whether a line ends with this token, in the eyes of the counts.
+    #[cfg(feature = "train")]
+    pub fn ends_line(&self, token: u32) -> bool {
+        self.blend.as_ref().is_some_and(|blend| blend.ends_line(token))
+    }
+
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }
@@ -254,7 +284,7 @@ pub(crate) fn read(source: &Source) -> Result<Parts, LoadError> {
             let tokenizer = if beside.is_file() { Some(beside) } else { None };
             from_gguf(&Bytes::map(path)?, &file, tokenizer.as_deref().map(read_file).transpose()?.as_deref())
         }
-        &Source::Memory { config, weights, tokenizer } => {
+        &Source::Memory { config, weights, tokenizer, blend } => {
             let file = "built-in model";
             let bytes = Bytes::from_static(weights);
             if weights.starts_with(b"GGUF") {
@@ -264,7 +294,8 @@ pub(crate) fn read(source: &Source) -> Result<Parts, LoadError> {
             weights::read_safetensors(&bytes, file, &mut tensors)?;
             let config = Config::from_json(config, file)?;
             let tokens = Tokens::from_json(tokenizer, file, &TokensConfig::new(&config))?;
-            Ok(Parts { config, checkpoint: Checkpoint { file: file.to_owned(), tensors }, tokens })
+            let blend = blend.map(|bytes| (Bytes::from_static(bytes), file.to_owned()));
+            Ok(Parts { config, checkpoint: Checkpoint { file: file.to_owned(), tensors }, tokens, blend })
         }
     }
 }
@@ -310,7 +341,9 @@ fn read_directory(path: &Path) -> Result<Parts, LoadError> {
     }
     let tokens =
         Tokens::from_json(&read_file(&tokenizer)?, &tokenizer.display().to_string(), &tokens_config)?;
-    Ok(Parts { config, checkpoint, tokens })
+    let blend = path.join(blend::FILE);
+    let blend = if blend.is_file() { Some((Bytes::map(&blend)?, blend.display().to_string())) } else { None };
+    Ok(Parts { config, checkpoint, tokens, blend })
 }
 
 /// The GGUF file of a directory that holds exactly one.
@@ -339,5 +372,5 @@ fn from_gguf(bytes: &Bytes, file: &str, tokenizer: Option<&[u8]>) -> Result<Part
         Some(json) => Tokens::from_json(json, file, &tokens_config)?,
         None => Tokens::from_gguf(&gguf.metadata, &tokens_config)?,
     };
-    Ok(Parts { config, checkpoint: gguf.checkpoint, tokens })
+    Ok(Parts { config, checkpoint: gguf.checkpoint, tokens, blend: None })
 }

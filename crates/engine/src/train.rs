@@ -9,6 +9,8 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution as _, Normal};
 
 use crate::backend::differentiable::{Differentiable, Segments, dropout};
+pub use crate::blend::Evidence;
+pub use crate::blend::build::Counts;
 use crate::config::{Activation, Config, NormKind};
 pub use crate::decoder::parameters::{Parameter, Role};
 use crate::decoder::{Decoder, Span};
@@ -21,6 +23,12 @@ use crate::weights::{Bytes, Checkpoint, ElementType, RawTensor};
 /// Deviation of the weights before training, as GPT-2 has it; matrices that add to the hidden state get less, by the
 /// root of twice the number of layers.
 const INITIAL_DEVIATION: f32 = 0.02;
+
+/// The shape of the weights that [`Counts::write`] takes: without and with a comment before, orders from 0, matches from 0,
+/// copies and counts.
+pub const GATES: [usize; 4] = crate::blend::GATES;
+/// The name of the file that [`Counts::write`] writes.
+pub const BLEND: &str = crate::blend::FILE;
 
 /// Texts that are run in one pass.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -138,6 +138,16 @@ impl Documents {
         })
     }
 
+    /// What the documents are made of.
+    pub fn corpora(&self) -> &Corpora {
+        &self.corpora
+    }
+
+    /// What none of them holds.
+    pub fn excluded(&self) -> &Excluded {
+        &self.excluded
+    }
+
     /// A document. None of its lines and descriptions is excluded.
     pub fn document(&self, rng: &mut impl Rng) -> Document {
         loop {
@@ -253,14 +263,21 @@ fn program(line: &str) -> &str {
 }
 
 /// A description and its command, as the daemon writes them for the model.
-fn described(before: &[String], description: &str, command: &str) -> Document {
+pub fn described(before: &[String], description: &str, command: &str) -> Document {
+    Document { prompt: prompt(before, &format!("# {description}")), answer: command.to_owned() }
+}
+
+/// A line and those before it, as the daemon writes them for the model.
+pub fn line_after(before: &[String], line: &str) -> Document {
+    Document { prompt: prompt(before, ""), answer: line.to_owned() }
+}
+
+fn prompt(before: &[String], typed: &str) -> String {
     let context = Context {
         history: before.iter().map(|line| HistoryLine::new(line.clone())).collect(),
         ..Context::default()
     };
-    let buffer = Buffer::at_end(format!("# {description}"));
-    let prompt = Prompt::new(&context, &buffer, &PromptFormat::default()).text;
-    Document { prompt, answer: command.to_owned() }
+    Prompt::new(&context, &Buffer::at_end(typed.to_owned()), &PromptFormat::default()).text
 }
 
 /// The command, with real names for placeholders in so many cases.

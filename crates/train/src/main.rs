@@ -4,6 +4,7 @@
 //! and changes the weights until its time is up. What it needs to go on is kept in `--work`.
 
 mod batches;
+mod blend;
 mod corpora;
 mod documents;
 mod optimiser;
@@ -72,6 +73,9 @@ struct Args {
     /// The same seed, device and number of steps give the same documents
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Cases, as `nemoterm eval` reads them, to weigh counts of lines and copies from the context by, next to the network
+    #[arg(long)]
+    weigh: Option<PathBuf>,
     /// Train on the first CUDA device
     #[arg(long)]
     cuda: bool,
@@ -116,7 +120,8 @@ fn main() -> Result<()> {
         }
         return Ok(());
     }
-    train(&args, &documents)
+    train(&args, &documents)?;
+    blend::write(&args.out, documents.corpora(), documents.excluded(), args.weigh.as_deref())
 }
 
 /// Matrix products are computed on one thread each: several batches at once use the cores better. The library reads

@@ -10,6 +10,7 @@ mod together;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use crate::blend::Evidence;
 use crate::error::EngineError;
 use crate::kernels::math;
 use crate::model::Model;
@@ -104,7 +105,7 @@ pub struct GeneratedToken {
     pub id: u32,
     /// Whole characters that it added; for the token that completes a healed word, what follows the prompt.
     pub text: String,
-    /// Natural logarithm of its probability under the model's softmax; for healed tokens, among the tokens that agree
+    /// Natural logarithm of its probability; for healed tokens, among the tokens that agree
     /// with what was typed.
     pub logprob: f32,
 }
@@ -124,6 +125,8 @@ pub enum Finish {
 pub struct Generator {
     model: Model,
     slots: Slots,
+    /// What was said about the last token; kept for its memory.
+    evidence: Evidence,
 }
 
 /// A first token after the prompt, and what it rests on.
@@ -157,7 +160,7 @@ impl Generator {
     pub fn with_texts(model: Model, slots: usize, texts: usize) -> Result<Self, EngineError> {
         let count = slots.max(1);
         let slots = Slots::new(model.session(Slots::count(count, texts))?, count, texts);
-        Ok(Self { model, slots })
+        Ok(Self { model, slots, evidence: Evidence::default() })
     }
 
     /// The model.
@@ -279,7 +282,9 @@ impl Generator {
         let mut walk = Walk { path: tokens[..kept].to_vec(), chosen: None, others: Vec::new() };
         let (mut total, mut done, mut row) = (0.0, 0, 0);
         loop {
-            let logits = &rows[row * width..(row + 1) * width];
+            let logits = &mut rows[row * width..(row + 1) * width];
+            self.model.blend(&walk.path, logits, &mut self.evidence);
+            let logits = &*logits;
             let remaining = &typed[done..];
             let allowed = if remaining.is_empty() { None } else { Some(vocabulary.agreeing(remaining)) };
             let candidates: Vec<f32>;
@@ -429,9 +434,10 @@ impl Generator {
             if is_cancelled || runs.is_empty() {
                 break;
             }
-            let logits = self.slots.forward_lanes(&runs)?;
-            let rows = logits.chunks_exact(self.model.info().vocabulary);
+            let mut logits = self.slots.forward_lanes(&runs)?;
+            let rows = logits.chunks_exact_mut(self.model.info().vocabulary);
             for (lane, row) in lanes.iter_mut().filter(|lane| !lane.is_done).zip(rows) {
+                self.model.blend(self.slots.lane_tokens(lane.lane), row, &mut self.evidence);
                 match sampler.choose(row) {
                     Some(next) => {
                         lane.token = next as u32;

@@ -1,0 +1,85 @@
+//! Makes `blend.safetensors`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::GATES;
+use super::ngrams::{self, LONGEST};
+
+/// Counts of lines of tokens.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// By context, for each order.
+    orders: [HashMap<Vec<u32>, BTreeMap<u32, f64>>; LONGEST],
+}
+
+impl Counts {
+    /// Counts a line, which begins with the begin-of-text token, as often as `weight` says.
+    pub fn add(&mut self, tokens: &[u32], weight: f64) {
+        for (order, contexts) in self.orders.iter_mut().enumerate() {
+            for window in tokens.windows(order + 2) {
+                if let Some((&follower, context)) = window.split_last() {
+                    *contexts.entry(context.to_vec()).or_default().entry(follower).or_default() += weight;
+                }
+            }
+        }
+    }
+
+    /// How many contexts and how many followers of them there are.
+    pub fn sizes(&self) -> (usize, usize) {
+        let contexts = self.orders.iter().map(HashMap::len).sum();
+        (contexts, self.orders.iter().flat_map(HashMap::values).map(BTreeMap::len).sum())
+    }
+
+    /// Writes them with these weights of copies and counts, see the module's documentation.
+    ///
+    /// Probabilities are those of Witten and Bell (1991), "The zero-frequency problem": a context leaves as much to shorter ones
+    /// as it has different followers. One that was counted less than once is as much of a follower.
+    ///
+    /// # Errors
+    /// Where the file can't be written, or the gates have another length than 2 for each order and match.
+    pub fn write(&self, gates: &[f32], path: &Path) -> Result<(), safetensors::SafeTensorError> {
+        let mut parts: Vec<(String, Dtype, usize, Vec<u8>)> = Vec::new();
+        for (i, contexts) in self.orders.iter().enumerate() {
+            let order = i + 1;
+            let mut sorted: BTreeMap<u32, &BTreeMap<u32, f64>> = BTreeMap::new();
+            for (context, followers) in contexts {
+                // Of two contexts with one key, the one that was seen more often is right more often.
+                let count = |of: &BTreeMap<u32, f64>| of.values().sum::<f64>();
+                let slot = sorted.entry(ngrams::key(context)).or_insert(followers);
+                if count(followers) > count(slot) {
+                    *slot = followers;
+                }
+            }
+            let (mut keys, mut starts) = (Vec::new(), vec![0_u32]);
+            let (mut tokens, mut chances) = (Vec::new(), Vec::new());
+            for (key, followers) in sorted {
+                keys.push(key);
+                let total: f64 = followers.values().map(|count| count + count.min(1.0)).sum();
+                let mut followers: Vec<(u32, f64)> =
+                    followers.iter().map(|(&token, count)| (token, count / total)).collect();
+                followers.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                for (token, chance) in followers {
+                    tokens.push(token as u16);
+                    chances.push(ngrams::code(chance));
+                }
+                starts.push(tokens.len() as u32);
+            }
+            let words = |row: &[u32]| row.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+            parts.push((format!("keys.{order}"), Dtype::U32, keys.len(), words(&keys)));
+            parts.push((format!("starts.{order}"), Dtype::U32, starts.len(), words(&starts)));
+            let bytes = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+            parts.push((format!("followers.{order}"), Dtype::U16, tokens.len(), bytes));
+            parts.push((format!("chances.{order}"), Dtype::U8, chances.len(), chances));
+        }
+        let gates: Vec<u8> = gates.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut views = Vec::with_capacity(parts.len() + 1);
+        views.push(("gates".to_owned(), TensorView::new(Dtype::F32, GATES.to_vec(), &gates)?));
+        for (name, dtype, length, bytes) in &parts {
+            views.push((name.clone(), TensorView::new(*dtype, vec![*length], bytes)?));
+        }
+        safetensors::serialize_to_file(views, None, path)
+    }
+}

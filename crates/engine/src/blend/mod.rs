@@ -1,0 +1,185 @@
+//! A small network's next token, weighed with what was counted and with what stands in the context.
+//!
+//! A network of a few million weights neither keeps every command that it has seen nor copies well. Two simple sources
+//! do: n-gram counts of the training lines ([`ngrams`]), and what followed where the end of the context stood before
+//! ([`copies`]). The next token's probability is a sum of the three, with weights by how long a context each source
+//! knows; they were fitted when the model was made. A model has all this where `blend.safetensors` lies beside its weights;
+//! where it does not, logits stay as they are.
+//!
+//! The file holds `gates`, f32 `[2, orders + 1, matches + 1, 2]`: the weights of copies and of counts, by whether a comment
+//! stands before the line, the length of the longest context that was counted, and that of the longest that stood before;
+//! and for each order `n` from 1 on
+//!
+//! - `keys.n`, u32 `[contexts]`, ascending: [`ngrams::key`] of the contexts, each `n` tokens,
+//! - `starts.n`, u32 `[contexts + 1]`: where the followers of each context begin,
+//! - `followers.n`, u16, and `chances.n`, u8: the tokens that followed, likeliest first, and `-16 log2 p`. What is missing to a
+//!   sum of 1 belongs to shorter contexts, and in the end to the network.
+//!
+//! A line's first token has the begin-of-text token as its context.
+
+#[cfg(feature = "train")]
+pub(crate) mod build;
+mod copies;
+pub(crate) mod ngrams;
+
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::LoadError;
+use crate::kernels::math;
+use crate::tokenizer::Tokens;
+use crate::weights::Bytes;
+use copies::Source;
+use ngrams::{LONGEST, Ngrams};
+
+/// The file's name beside the weights.
+pub(crate) const FILE: &str = "blend.safetensors";
+/// Contexts of more tokens than this are not told apart.
+pub(crate) const MATCHES: usize = copies::LONGEST;
+/// The gates' shape.
+pub(crate) const GATES: [usize; 4] = [2, LONGEST + 1, MATCHES + 1, 2];
+
+/// What is said about the next token besides the network. Kept from token to token for its memory.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// Whether the line before this one is a comment, which says what this one does.
+    pub is_described: bool,
+    /// Tokens of the longest context that was counted; 0 where there is none.
+    pub order: usize,
+    /// Tokens that followed, and their probabilities; a token may come several times.
+    pub counted: Vec<(u32, f32)>,
+    /// Tokens of the longest context that stood before; 0 where there is none.
+    pub matched: usize,
+    /// Tokens that followed it then, and their shares, which sum to 1; a token may come several times.
+    pub copied: Vec<(u32, f32)>,
+    sources: Vec<Source>,
+}
+
+/// The two sources and their weights.
+pub(crate) struct Blend {
+    ngrams: Ngrams,
+    gates: Vec<f32>,
+    begin: Option<u32>,
+    newline: Option<u32>,
+    ends: Vec<u32>,
+    /// By token, whether it begins with a blank, and whether it begins a comment.
+    blank: Vec<bool>,
+    comment: Vec<bool>,
+}
+
+impl Blend {
+    /// Reads the file for a vocabulary of so many tokens.
+    pub(crate) fn read(
+        bytes: &Bytes,
+        file: &str,
+        tokens: &Tokens,
+        vocabulary: usize,
+    ) -> Result<Self, LoadError> {
+        let malformed = |field: &str, reason: String| LoadError::Malformed {
+            file: file.to_owned(),
+            field: field.to_owned(),
+            reason,
+        };
+        let tensors =
+            SafeTensors::deserialize(bytes).map_err(|error| malformed("header", error.to_string()))?;
+        let gates = tensors.tensor("gates").map_err(|error| malformed("gates", error.to_string()))?;
+        if gates.dtype() != Dtype::F32 || gates.shape() != GATES {
+            return Err(malformed("gates", format!("not f32 of the shape {GATES:?}")));
+        }
+        let gates: Vec<f32> =
+            gates.data().as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+        for pair in gates.chunks_exact(2) {
+            if !(pair[0] >= 0.0 && pair[1] >= 0.0 && pair[0] + pair[1] < 1.0) {
+                return Err(malformed("gates", format!("{pair:?} leave nothing for the network")));
+            }
+        }
+        let ngrams =
+            Ngrams::read(bytes, &tensors, vocabulary).map_err(|(field, reason)| malformed(&field, reason))?;
+        let ids = 0..vocabulary as u32;
+        let first = |id: u32| tokens.vocabulary().bytes(id).first().copied();
+        Ok(Self {
+            blank: ids.clone().map(|id| first(id).is_some_and(|byte| byte.is_ascii_whitespace())).collect(),
+            comment: ids.clone().map(|id| first(id) == Some(b'#')).collect(),
+            ngrams,
+            gates,
+            begin: tokens.encode_plain("").ok().and_then(|ids| ids.first().copied()),
+            newline: ids.clone().find(|&id| tokens.vocabulary().bytes(id) == b"\n"),
+            ends: ids.filter(|&id| tokens.ends_text(id)).collect(),
+        })
+    }
+
+    /// What counts and copies say about the token after `context`.
+    pub(crate) fn weigh_evidence(&self, context: &[u32], evidence: &mut Evidence) {
+        // Every line before this one is a source. This one is not: a line that repeats itself has gone astray.
+        evidence.sources.clear();
+        let mut start = usize::from(context.first().copied() == self.begin && self.begin.is_some());
+        let is = |token: Option<&u32>, class: &[bool]| {
+            token.is_some_and(|&token| class.get(token as usize).copied().unwrap_or(false))
+        };
+        for (at, &token) in context.iter().enumerate() {
+            if Some(token) == self.newline {
+                let within_words = is(context.get(start), &self.comment);
+                evidence.sources.push(Source { range: start..at + 1, within_words });
+                start = at + 1;
+            }
+        }
+        evidence.is_described = evidence.sources.last().is_some_and(|source| source.within_words);
+        let begins_word = |token: u32| self.ends_line(token) || is(Some(&token), &self.blank);
+        evidence.matched = copies::find(context, &evidence.sources, begins_word, &mut evidence.copied);
+
+        let mut window = [0; LONGEST];
+        let mut first = LONGEST;
+        let line = &context[start..];
+        for &token in line.iter().rev().take(LONGEST) {
+            first -= 1;
+            window[first] = token;
+        }
+        if let Some(begin) = self.begin
+            && first > 0
+        {
+            first -= 1;
+            window[first] = begin;
+        }
+        evidence.order = self.ngrams.look_up(&window[first..], &mut evidence.counted);
+    }
+
+    /// Makes log-probabilities of `logits`, the network's for the token after `context`.
+    pub(crate) fn apply(&self, context: &[u32], logits: &mut [f32], evidence: &mut Evidence) {
+        self.weigh_evidence(context, evidence);
+        let at = gate(evidence);
+        let (copied, counted) = (self.gates[at], self.gates[at + 1]);
+        let mass = |of: &[(u32, f32)]| of.iter().map(|&(_, share)| share).sum::<f32>();
+        let others = copied * mass(&evidence.copied) + counted * mass(&evidence.counted);
+        let end = self.end(logits);
+        let shift = (1.0 - others).max(f32::MIN_POSITIVE).ln() - math::log_sum_exp(logits);
+        for logit in logits.iter_mut() {
+            *logit += shift;
+        }
+        let sources = [(counted, &evidence.counted), (copied, &evidence.copied)];
+        for (weight, tokens) in sources {
+            for &(token, share) in tokens {
+                let token = if self.ends_line(token) { end.unwrap_or(token) } else { token };
+                if let Some(logit) = logits.get_mut(token as usize) {
+                    *logit = (logit.exp() + weight * share).ln();
+                }
+            }
+        }
+    }
+
+    /// Whether a line ends with this token. How it ends, the counts can't tell: a line of a session ends otherwise than one
+    /// that stands alone.
+    pub(crate) fn ends_line(&self, token: u32) -> bool {
+        Some(token) == self.newline || self.ends.contains(&token)
+    }
+
+    /// The token that the network would end the line with.
+    pub(crate) fn end(&self, logits: &[f32]) -> Option<u32> {
+        let logit = |&token: &u32| logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let candidates = self.ends.iter().copied().chain(self.newline);
+        candidates.max_by(|a, b| logit(a).total_cmp(&logit(b)))
+    }
+}
+
+/// Where in the gates the pair for this evidence begins.
+pub(crate) fn gate(evidence: &Evidence) -> usize {
+    2 * ((usize::from(evidence.is_described) * GATES[1] + evidence.order) * GATES[2] + evidence.matched)
+}
