@@ -13,10 +13,9 @@ pub(super) struct Lane<'a> {
     alternative: usize,
     /// Tokens of its path that are not in its cache yet.
     pub(super) behind: Vec<u32>,
-    /// The token that was chosen last, and its log-probability.
-    pub(super) token: u32,
-    pub(super) logprob: f32,
-    /// How many bytes of it were typed already.
+    /// The tokens that were chosen last, and their log-probabilities.
+    pub(super) chosen: Vec<(u32, f32)>,
+    /// How many bytes of them were typed already.
     typed: usize,
     buffer: TextBuffer<'a>,
     pub(super) generation: Generation,
@@ -35,47 +34,69 @@ impl<'a> Lane<'a> {
             lane,
             alternative,
             behind,
-            token: branch.token,
-            logprob: branch.logprob,
+            chosen: branch.chosen.clone(),
             typed: branch.typed,
             buffer: TextBuffer::new(request.stop, request.stop_at_newline),
             generation: Generation {
                 text: String::new(),
                 tokens: Vec::new(),
-                logprob: branch.total - branch.logprob,
+                logprob: branch.base,
                 finish: Finish::Length,
             },
             is_done: request.max_tokens == 0,
         }
     }
 
-    /// Takes the chosen token over into the text, and finds out whether that ends it.
+    /// Takes the chosen tokens over into the text, and finds out whether one of them ends it.
     pub(super) fn accept(
         &mut self,
         model: &Model,
         request: &GenerateRequest<'_>,
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) {
+        for (token, logprob) in std::mem::take(&mut self.chosen) {
+            self.accept_one(model, token, logprob, request, on_token);
+            if self.is_done {
+                return;
+            }
+            self.behind.push(token);
+        }
+    }
+
+    fn accept_one(
+        &mut self,
+        model: &Model,
+        token: u32,
+        logprob: f32,
+        request: &GenerateRequest<'_>,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) {
         let known = model.tokens();
         let generation = &mut self.generation;
-        if known.ends_text(self.token) {
+        if known.ends_text(token) {
             generation.finish = Finish::Stop;
             self.is_done = true;
             return;
         }
-        let text = self.buffer.push(&known.vocabulary().bytes(self.token)[self.typed..]);
-        self.typed = 0;
+        let bytes = known.vocabulary().bytes(token);
+        let typed = self.typed.min(bytes.len());
+        self.typed -= typed;
+        if typed > 0 && typed == bytes.len() {
+            generation.logprob += logprob;
+            return;
+        }
+        let text = self.buffer.push(&bytes[typed..]);
         if self.buffer.stopped() && text.is_empty() {
             generation.finish = Finish::Stop;
             self.is_done = true;
             return;
         }
         generation.text.push_str(&text);
-        generation.logprob += self.logprob;
-        generation.tokens.push(GeneratedToken { id: self.token, text, logprob: self.logprob });
+        generation.logprob += logprob;
+        generation.tokens.push(GeneratedToken { id: token, text, logprob });
         let index = generation.tokens.len();
         let text = generation.tokens.last().map_or("", |token| &token.text);
-        let go_on = on_token(&Step { alternative: self.alternative, index, text, logprob: self.logprob });
+        let go_on = on_token(&Step { alternative: self.alternative, index, text, logprob });
         if self.buffer.stopped() {
             generation.finish = Finish::Stop;
             self.is_done = true;

@@ -6,6 +6,7 @@ mod sampling;
 mod slots;
 mod text;
 mod together;
+mod words;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ pub struct GenerateRequest<'a> {
     pub stop: &'a [String],
     /// Different continuations wanted, at least 1.
     pub alternatives: usize,
+    /// Beginnings of the first word that are followed at once, at most 4, to find the likeliest word rather than the likeliest
+    /// token. Only greedy texts have more than one.
+    pub beams: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
 }
@@ -51,6 +55,7 @@ impl<'a> GenerateRequest<'a> {
             stop_at_newline: true,
             stop: &[],
             alternatives: 1,
+            beams: 1,
             sampling: Sampling::Greedy,
         }
     }
@@ -129,17 +134,23 @@ pub struct Generator {
     evidence: Evidence,
 }
 
-/// A first token after the prompt, and what it rests on.
+/// The first tokens after the prompt, and what they rest on.
 struct Branch {
-    /// Tokens before it; they are the beginning of the walked path.
+    /// Tokens before them; they are the beginning of the walked path.
     depth: usize,
-    token: u32,
-    /// Log-probability of the healed path and the token.
-    total: f32,
-    /// The token's own.
-    logprob: f32,
-    /// How many of its bytes were typed already.
+    /// The tokens and their log-probabilities.
+    chosen: Vec<(u32, f32)>,
+    /// Log-probability of the path before them.
+    base: f32,
+    /// How many of their bytes were typed already.
     typed: usize,
+}
+
+impl Branch {
+    /// Log-probability of all of it.
+    fn total(&self) -> f32 {
+        self.base + self.chosen.iter().map(|&(_, logprob)| logprob).sum::<f32>()
+    }
 }
 
 /// What the walk over the healed tokens found.
@@ -227,13 +238,24 @@ impl Generator {
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
         };
-        let rows = self.run_prompt(tokens, cached, kept, on_token)?;
+        let wanted = request.alternatives.max(1);
+        let by_words = request.beams > 1 && request.sampling == Sampling::Greedy && request.max_tokens > 0;
+        // Words are looked for from the kept tokens on, so that those after them need not be run.
+        let run = if by_words { &tokens[..kept] } else { tokens };
+        let rows = self.run_prompt(run, cached, kept, on_token)?;
         output.prefill = started.elapsed();
         let Some(rows) = rows else {
             return Ok(output);
         };
+        if by_words {
+            if let Some(branches) = self.words(tokens, kept, rows, (wanted, request.beams), on_token)? {
+                output.generations =
+                    self.branches(&tokens[..kept], branches, request, &mut sampler, on_token)?;
+            }
+            output.decode = started.elapsed() - output.prefill;
+            return Ok(output);
+        }
 
-        let wanted = request.alternatives.max(1);
         let walk = self.walk(tokens, kept, rows, wanted, &mut sampler, on_token)?;
         if let Some(chosen) = walk.chosen {
             let branches = ordered(chosen, walk.others, wanted);
@@ -301,7 +323,7 @@ impl Generator {
                 let token = id_of(index);
                 let logprob = values[index] - normaliser;
                 let typed = vocabulary.bytes(token).len().min(remaining.len());
-                Branch { depth: walk.path.len(), token, total: total + logprob, logprob, typed }
+                Branch { depth: walk.path.len(), chosen: vec![(token, logprob)], base: total, typed }
             };
             // The prompt's own token always agrees with itself, so there is a choice.
             let Some(index) = sampler.choose(values) else {
@@ -311,17 +333,18 @@ impl Generator {
             if wanted > 1 {
                 let others = largest(values, 2 * wanted).into_iter().filter(|&i| i != index).map(branch);
                 walk.others.extend(others.filter(|other| {
-                    other.typed == remaining.len() && !self.model.tokens().ends_text(other.token)
+                    other.typed == remaining.len() && !self.model.tokens().ends_text(other.chosen[0].0)
                 }));
             }
-            if vocabulary.bytes(chosen.token).len() > remaining.len() || remaining.is_empty() {
+            let token = chosen.chosen[0].0;
+            if vocabulary.bytes(token).len() > remaining.len() || remaining.is_empty() {
                 walk.chosen = Some(chosen);
                 return Ok(walk);
             }
             done += chosen.typed;
-            total = chosen.total;
-            walk.path.push(chosen.token);
-            let own = tokens.get(walk.path.len() - 1) == Some(&chosen.token);
+            total = chosen.total();
+            walk.path.push(token);
+            let own = tokens.get(walk.path.len() - 1) == Some(&token);
             if own && row + 1 < rows.len() / width {
                 row += 1;
             } else {
@@ -329,7 +352,7 @@ impl Generator {
                     return Ok(walk);
                 }
                 self.slots.truncate(walk.path.len() - 1);
-                rows = self.slots.forward(&[chosen.token], 1)?;
+                rows = self.slots.forward(&[token], 1)?;
                 row = 0;
             }
         }
@@ -415,14 +438,12 @@ impl Generator {
                 if is_cancelled {
                     break;
                 }
-                let run = lane.behind.len() + 1;
+                let run = lane.behind.len();
                 if !lane.is_done && self.slots.lane_tokens(lane.lane).len() + run > context {
                     lane.is_done = true;
                 }
                 if !lane.is_done {
-                    let mut tokens = std::mem::take(&mut lane.behind);
-                    tokens.push(lane.token);
-                    runs.push((lane.lane, tokens));
+                    runs.push((lane.lane, std::mem::take(&mut lane.behind)));
                 }
             }
             if is_cancelled {
@@ -440,8 +461,7 @@ impl Generator {
                 self.model.blend(self.slots.lane_tokens(lane.lane), row, &mut self.evidence);
                 match sampler.choose(row) {
                     Some(next) => {
-                        lane.token = next as u32;
-                        lane.logprob = row[next] - math::log_sum_exp(row);
+                        lane.chosen.push((next as u32, row[next] - math::log_sum_exp(row)));
                     }
                     None => lane.is_done = true,
                 }
@@ -456,7 +476,7 @@ const PROGRESS: Step<'static> = Step { alternative: 0, index: 0, text: "", logpr
 
 /// The chosen branch first, then the best others: more than are wanted, because some will write the same text.
 fn ordered(chosen: Branch, mut others: Vec<Branch>, wanted: usize) -> Vec<Branch> {
-    others.sort_by(|a, b| b.total.total_cmp(&a.total));
+    others.sort_by(|a, b| b.total().total_cmp(&a.total()));
     others.truncate(2 * (wanted - 1));
     others.insert(0, chosen);
     others

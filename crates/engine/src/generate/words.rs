@@ -1,0 +1,180 @@
+//! The likeliest next words, by beam search. A greedy choice of tokens takes the likeliest beginning of a word, which many
+//! words share, rather than the likeliest word; and it is the first word that a person looks at.
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+
+use super::slots::BESIDE;
+use super::{Branch, Generator, PROGRESS, Step, heal, largest};
+use crate::error::EngineError;
+use crate::kernels::math;
+
+/// Tokens of a word that are looked for; what is longer goes on greedily.
+const LONGEST: usize = 10;
+/// Tokens that are looked at after each beginning. What a blank or the end has behind these is not worth its time.
+const CANDIDATES: usize = 32;
+
+/// A beginning of a word.
+#[derive(Debug, Clone)]
+struct Beam {
+    /// Tokens after the kept part of the prompt, with their log-probabilities.
+    tokens: Vec<(u32, f32)>,
+    /// The bytes they add to what was typed, and how many of the typed ones they have not come to yet.
+    added: Vec<u8>,
+    untyped: usize,
+    total: f32,
+    /// Whose cache holds the tokens but for the last, if one does.
+    lane: Option<usize>,
+}
+
+/// A word, and the token that shows that it is whole.
+struct Word {
+    beam: Beam,
+    next: (u32, f32),
+    /// Log-probability of the word and of its being whole.
+    total: f32,
+}
+
+impl Generator {
+    /// Finds the `wanted` likeliest words after `tokens`, of which those from `kept` on may be chosen anew so that they agree with
+    /// what was typed. `logits` are those after the kept ones. At most `beams` beginnings are followed at once. `None` when
+    /// cancelled.
+    pub(super) fn words(
+        &mut self,
+        tokens: &[u32],
+        kept: usize,
+        logits: Vec<f32>,
+        (wanted, beams): (usize, usize),
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Vec<Branch>>, EngineError> {
+        let typed = heal::bytes_of(&tokens[kept..], self.model.tokens().vocabulary());
+        let beams = beams.clamp(1, BESIDE);
+        let width = self.model.info().vocabulary;
+        let start =
+            Beam { tokens: Vec::new(), added: Vec::new(), untyped: typed.len(), total: 0.0, lane: None };
+        let mut open = vec![start];
+        let mut rows = logits;
+        let mut words: Vec<Word> = Vec::new();
+        let mut context: Vec<u32> = Vec::with_capacity(tokens.len() + LONGEST);
+        for length in 1.. {
+            let mut next: Vec<Beam> = Vec::new();
+            for (beam, row) in open.iter().zip(rows.chunks_exact_mut(width)) {
+                context.clear();
+                context.extend_from_slice(&tokens[..kept]);
+                context.extend(beam.tokens.iter().map(|&(token, _)| token));
+                self.model.blend(&context, row, &mut self.evidence);
+                self.extend(beam, row, &typed, length == LONGEST, &mut next, &mut words);
+            }
+            words.sort_by(|a, b| b.total.total_cmp(&a.total));
+            next.sort_by(|a, b| b.total.total_cmp(&a.total));
+            next.truncate(beams);
+            // A beginning only becomes less likely.
+            let least = words.get(wanted - 1).map_or(f32::NEG_INFINITY, |word| word.total);
+            next.retain(|beam| beam.total > least);
+            if next.is_empty() {
+                break;
+            }
+            if on_token(&PROGRESS).is_break() {
+                return Ok(None);
+            }
+            rows = self.run_beams(&mut next, kept)?;
+            open = next;
+        }
+        words.truncate(wanted);
+        let branch = |word: Word| {
+            let mut chosen = word.beam.tokens;
+            chosen.push(word.next);
+            Branch { depth: kept, chosen, base: 0.0, typed: typed.len() }
+        };
+        Ok(Some(words.into_iter().map(branch).collect()))
+    }
+
+    /// Adds what may follow a beginning: longer ones to `next`, and itself to `words` where it may be whole, or where no more
+    /// is looked for.
+    fn extend(
+        &self,
+        beam: &Beam,
+        row: &[f32],
+        typed: &[u8],
+        is_last: bool,
+        next: &mut Vec<Beam>,
+        words: &mut Vec<Word>,
+    ) {
+        let vocabulary = self.model.tokens().vocabulary();
+        let remaining = &typed[typed.len() - beam.untyped..];
+        let allowed = if remaining.is_empty() { None } else { Some(vocabulary.agreeing(remaining)) };
+        let candidates: Vec<f32>;
+        let values = match &allowed {
+            None => row,
+            Some(ids) => {
+                candidates = ids.iter().map(|&id| row[id as usize]).collect();
+                &candidates
+            }
+        };
+        let normaliser = math::log_sum_exp(values);
+        let is_visible = !beam.added.iter().all(u8::is_ascii_whitespace);
+        // How likely the word is whole, and the likeliest token that shows it.
+        let mut whole = 0.0;
+        let mut after: Option<(u32, f32)> = None;
+        for index in largest(values, CANDIDATES) {
+            let token = allowed.as_ref().map_or(index as u32, |ids| ids[index]);
+            let logprob = values[index] - normaliser;
+            let bytes = vocabulary.bytes(token);
+            let is_end = self.model.tokens().ends_text(token) || bytes == b"\n";
+            let is_blank = bytes.first().is_some_and(u8::is_ascii_whitespace);
+            if is_end || is_last || (is_visible && is_blank) {
+                whole += logprob.exp();
+                after.get_or_insert((token, logprob));
+                continue;
+            }
+            let typed = bytes.len().min(remaining.len());
+            let mut longer = beam.clone();
+            longer.tokens.push((token, logprob));
+            longer.added.extend_from_slice(&bytes[typed..]);
+            longer.untyped -= typed;
+            longer.total += logprob;
+            next.push(longer);
+        }
+        let Some(after) = after else { return };
+        let total = beam.total + whole.ln();
+        // The same word may be made of other tokens.
+        match words.iter_mut().find(|word| word.beam.added == beam.added) {
+            Some(same) => {
+                let sum = math::log_sum_exp(&[same.total, total]);
+                if same.beam.total.total_cmp(&beam.total) == Ordering::Less {
+                    *same = Word { beam: beam.clone(), next: after, total };
+                }
+                same.total = sum;
+            }
+            None => words.push(Word { beam: beam.clone(), next: after, total }),
+        }
+    }
+
+    /// Runs the last token of each beginning, in the cache of the one that it makes longer or in one that is free.
+    fn run_beams(&mut self, beams: &mut [Beam], kept: usize) -> Result<Vec<f32>, EngineError> {
+        let mut is_taken = [false; BESIDE + 1];
+        for beam in beams.iter_mut() {
+            // Two may have come of the same.
+            match beam.lane {
+                Some(lane) if !is_taken[lane] => is_taken[lane] = true,
+                _ => beam.lane = None,
+            }
+        }
+        let mut runs = Vec::with_capacity(beams.len());
+        for beam in beams {
+            let lane = match beam.lane {
+                Some(lane) => lane,
+                None => {
+                    let Some(free) = (1..=BESIDE).find(|&lane| !is_taken[lane]) else { break };
+                    is_taken[free] = true;
+                    self.slots.open_lane(free, kept)?;
+                    free
+                }
+            };
+            beam.lane = Some(lane);
+            let known = self.slots.lane_tokens(lane).len() - kept;
+            runs.push((lane, beam.tokens[known..].iter().map(|&(token, _)| token).collect()));
+        }
+        self.slots.forward_lanes(&runs)
+    }
+}
