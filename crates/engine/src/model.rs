@@ -55,6 +55,8 @@ pub struct LoadOptions {
     pub max_context: Option<usize>,
     /// Quantise weights that are not quantised yet; rows that are not whole blocks stay as they are.
     pub quantise: Option<Quantisation>,
+    /// Leave out counts and copies that belong to the model: the network alone.
+    pub network_only: bool,
 }
 
 /// Block formats that weights can be quantised to while loading.

@@ -40,8 +40,9 @@ fn beginnings(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn a_warm_cache_changes_nothing() {
     let mut warm = generator();
-    for prompt in TEXTS.iter().flat_map(|text| beginnings(text)) {
-        let request = GenerateRequest { max_tokens: 8, ..GenerateRequest::new(prompt) };
+    for (i, prompt) in TEXTS.iter().flat_map(|text| beginnings(text)).enumerate() {
+        let beams = 1 + 3 * (i % 2);
+        let request = GenerateRequest { max_tokens: 8, beams, ..GenerateRequest::new(prompt) };
         let have = run(&mut warm, &request).generations.remove(0);
         let want = run(&mut generator(), &request).generations.remove(0);
         assert_eq!(have.text, want.text, "{prompt:?}");
@@ -53,12 +54,15 @@ fn a_warm_cache_changes_nothing() {
 fn text_is_what_follows_the_prompt_at_every_cut() {
     let mut generator = generator();
     for prompt in TEXTS.iter().flat_map(|text| beginnings(text)) {
-        for (heal, seed) in [(true, 0), (true, 1), (true, 2), (false, 3)] {
+        for (heal, seed, beams) in
+            [(true, 0, 1), (true, 0, 4), (false, 0, 2), (true, 1, 1), (true, 2, 4), (false, 3, 1)]
+        {
             let sampling = match seed {
                 0 => Sampling::Greedy,
                 seed => Sampling::TopP { temperature: 1.5, top_p: 1.0, seed },
             };
-            let request = GenerateRequest { heal, max_tokens: 6, sampling, ..GenerateRequest::new(prompt) };
+            let request =
+                GenerateRequest { heal, max_tokens: 6, sampling, beams, ..GenerateRequest::new(prompt) };
             let mut streamed = String::new();
             let output = generator
                 .generate(&request, &mut |step| {
@@ -98,11 +102,65 @@ fn healing_finishes_the_word() {
     }
 }
 
+/// The log-probability of a first word, in any tokens that begin like `path`, being whole: by the network alone, from nothing.
+fn word_logprob(model: &Model, prompt: &str, word: &[u32]) -> f32 {
+    let mut tokens = model.encode_plain(prompt).unwrap();
+    let first = tokens.len();
+    tokens.extend(word);
+    let rows = model.logits(&tokens).unwrap();
+    let of = |at: usize, wanted: &dyn Fn(u32) -> bool| {
+        let row = &rows[at];
+        let all = nemoterm_engine::log_sum_exp(row);
+        (0..row.len()).filter(|&id| wanted(id as u32)).map(|id| (row[id] - all).exp()).sum::<f32>().ln()
+    };
+    let path: f32 = (first..tokens.len()).map(|at| of(at - 1, &|id| id == tokens[at])).sum();
+    let is_after = |id: u32| {
+        let text = model.decode(&[id]);
+        text.is_empty() || text.starts_with(char::is_whitespace)
+    };
+    path + of(tokens.len() - 1, &is_after)
+}
+
+#[test]
+fn beams_find_likelier_words() {
+    let options = LoadOptions { network_only: true, threads: Some(1), ..LoadOptions::default() };
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
+    let model = Model::load(&Source::Directory(directory), &options).unwrap();
+    let mut generator = Generator::new(model, 2).unwrap();
+    let mut likelier = 0;
+    let prompts =
+        ["git", "docker", "sudo apt", "tar -xf", "kubectl get pods", "ssh", "find . -type f", "npm", "cp"];
+    for prompt in prompts {
+        let mut word = |beams: usize| -> Vec<u32> {
+            let request = GenerateRequest { heal: false, beams, ..GenerateRequest::new(prompt) };
+            let generation = run(&mut generator, &request).generations.remove(0);
+            let mut text = String::new();
+            let is_word = |token: &&nemoterm_engine::GeneratedToken| {
+                let ends = !text.trim().is_empty() && token.text.starts_with(char::is_whitespace);
+                text.push_str(&token.text);
+                !ends
+            };
+            generation.tokens.iter().take_while(is_word).map(|token| token.id).collect()
+        };
+        let (greedy, best) = (word(1), word(4));
+        let model = generator.model();
+        let (greedy, best) = (word_logprob(model, prompt, &greedy), word_logprob(model, prompt, &best));
+        // What is not among the likeliest tokens after a word is not counted by the search.
+        assert!(best > greedy - 0.05, "{prompt}: {best} and {greedy}");
+        likelier += usize::from(best > greedy + 0.05);
+    }
+    assert!(likelier > 0, "the search never found another word than the greedy choice");
+}
+
 #[test]
 fn alternatives_are_different_and_sorted() {
     let mut generator = generator();
-    for prompt in ["git ", "git comm", "docker run", "find . -name ", "# show disk usage\n"] {
-        let request = GenerateRequest { alternatives: 4, max_tokens: 12, ..GenerateRequest::new(prompt) };
+    for (i, prompt) in
+        ["git ", "git comm", "docker run", "find . -name ", "# show disk usage\n"].iter().enumerate()
+    {
+        let beams = [1, 4][i % 2];
+        let request =
+            GenerateRequest { alternatives: 4, max_tokens: 12, beams, ..GenerateRequest::new(prompt) };
         let output = run(&mut generator, &request);
         let texts: HashSet<&str> = output.generations.iter().map(|g| g.text.as_str()).collect();
         assert!(output.generations.len() > 1, "{prompt:?}");

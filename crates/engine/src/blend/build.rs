@@ -83,3 +83,41 @@ impl Counts {
         safetensors::serialize_to_file(views, None, path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ngrams::Ngrams;
+    use super::*;
+    use crate::weights::Bytes;
+
+    #[test]
+    fn what_was_counted_is_read_again() {
+        let mut counts = Counts::default();
+        for line in [[1, 5, 6, 7], [1, 5, 6, 8], [1, 5, 6, 7]] {
+            counts.add(&line, 1.0);
+        }
+        counts.add(&[1, 9], 0.2);
+        assert_eq!(counts.sizes(), (6, 10));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        counts.write(&vec![0.1; GATES.iter().product()], file.path()).unwrap();
+        let bytes = Bytes::from_vec(std::fs::read(file.path()).unwrap());
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let ngrams = Ngrams::read(&bytes, &tensors, 10).unwrap();
+        let mut found = Vec::new();
+        let mut check = |window: &[u32], order: usize, expected: &[(u32, f32)]| {
+            assert_eq!(ngrams.look_up(window, &mut found), order, "{window:?}");
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (have, want) in found.iter().zip(expected) {
+                assert!(have.0 == want.0 && (have.1 / want.1 - 1.0).abs() < 0.05, "{found:?} {expected:?}");
+            }
+        };
+        // Three lines and two followers: two, one and two parts of five; the last two belong to shorter contexts.
+        check(&[6], 1, &[(7, 0.4), (8, 0.2)]);
+        check(&[5, 6], 2, &[(7, 0.4), (8, 0.2), (7, 0.16), (8, 0.08)]);
+        check(&[3, 5, 6], 2, &[(7, 0.4), (8, 0.2), (7, 0.16), (8, 0.08)]);
+        check(&[1], 1, &[(5, 3.0 / 4.4), (9, 0.2 / 4.4)]);
+        check(&[3], 0, &[]);
+        check(&[], 0, &[]);
+        assert!(Ngrams::read(&bytes, &tensors, 8).is_err(), "a follower outside the vocabulary");
+    }
+}

@@ -183,3 +183,98 @@ impl Blend {
 pub(crate) fn gate(evidence: &Evidence) -> usize {
     2 * ((usize::from(evidence.is_described) * GATES[1] + evidence.order) * GATES[2] + evidence.matched)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::model::{LoadOptions, Model, Source};
+
+    fn embedded() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini")
+    }
+
+    fn load(network_only: bool) -> Model {
+        let options = LoadOptions { network_only, ..LoadOptions::default() };
+        Model::load(&Source::Directory(embedded()), &options).unwrap()
+    }
+
+    /// Probabilities after a text, and those of the network alone.
+    fn chances(model: &Model, text: &str) -> (Vec<f32>, Vec<f32>) {
+        let tokens = model.encode_plain(text).unwrap();
+        let mut row = model.logits(&tokens).unwrap().pop().unwrap();
+        let normaliser = math::log_sum_exp(&row);
+        let network = row.iter().map(|logit| (logit - normaliser).exp()).collect();
+        model.blend(&tokens, &mut row, &mut Evidence::default());
+        (row.iter().map(|logit| logit.exp()).collect(), network)
+    }
+
+    #[test]
+    fn probabilities_stay_probabilities() {
+        let model = load(false);
+        for text in
+            ["", "git", "git commit -", "ls\ncat notes.txt\ncat", "# list files in /srv/x\nls", "\n\n", "ü"]
+        {
+            let (blended, _) = chances(&model, text);
+            let sum: f32 = blended.iter().sum();
+            assert!((sum - 1.0).abs() < 0.01, "{text:?}: {sum}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_context_becomes_likelier() {
+        let model = load(false);
+        let after = |text: &str, next: &str| {
+            let whole = model.encode_plain(&format!("{text}{next}")).unwrap();
+            let token = whole[model.encode_plain(text).unwrap().len()] as usize;
+            let (blended, network) = chances(&model, text);
+            (blended[token], network[token])
+        };
+        let (blended, network) = after("vim qxzzy-77.conf\ncat qxzzy-77", ".conf");
+        assert!(blended > network.max(0.3), "{blended} {network}");
+        // Words of a sentence do not follow one another in a command.
+        let (blended, network) = after("# list zebras beside elephants\nls zebras", " beside");
+        assert!(blended < network + 0.01, "{blended} {network}");
+        // A line does not copy from itself.
+        let (blended, network) = after("qxzzy -7 | qxzzy", " -7");
+        assert!(blended < network + 0.01, "{blended} {network}");
+    }
+
+    #[test]
+    fn without_the_file_nothing_changes() {
+        let model = load(true);
+        let (blended, _) = chances(&model, "git");
+        let tokens = model.encode_plain("git").unwrap();
+        let row = model.logits(&tokens).unwrap().pop().unwrap();
+        assert!(blended.iter().zip(&row).all(|(a, b)| (a - b.exp()).abs() <= 1e-6 * a.abs()));
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_is_named() {
+        let whole = std::fs::read(embedded().join(FILE)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+            std::fs::copy(embedded().join(name), directory.path().join(name)).unwrap();
+        }
+        let refused = |bytes: &[u8]| {
+            std::fs::write(directory.path().join(FILE), bytes).unwrap();
+            let source = Source::Directory(directory.path().to_owned());
+            Model::load(&source, &LoadOptions::default()).err().unwrap().to_string()
+        };
+        assert!(refused(&whole[..whole.len() / 2]).contains(FILE));
+        assert!(refused(b"").contains(FILE));
+        let of = |name: &str| {
+            let tensors = SafeTensors::deserialize(&whole).unwrap();
+            tensors.tensor(name).unwrap().data().as_ptr() as usize - whole.as_ptr() as usize
+        };
+        for (name, value) in
+            [("gates", 2.0_f32.to_le_bytes()), ("starts.1", [255; 4]), ("followers.2", [255; 4])]
+        {
+            let mut bytes = whole.clone();
+            bytes[of(name)..of(name) + 4].copy_from_slice(&value);
+            let error = refused(&bytes);
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use super::{Branch, Generator, PROGRESS, Step, heal, largest};
 use crate::error::EngineError;
 use crate::kernels::math;
 
-/// Tokens of a word that are looked for; what is longer goes on greedily.
+/// Tokens beyond what was typed that are looked for; a word that is longer goes on greedily.
 const LONGEST: usize = 10;
 /// Tokens that are looked at after each beginning. What a blank or the end has behind these is not worth its time.
 const CANDIDATES: usize = 32;
@@ -22,6 +22,8 @@ struct Beam {
     /// The bytes they add to what was typed, and how many of the typed ones they have not come to yet.
     added: Vec<u8>,
     untyped: usize,
+    /// Tokens since the last typed byte.
+    beyond: usize,
     total: f32,
     /// Whose cache holds the tokens but for the last, if one does.
     lane: Option<usize>,
@@ -50,20 +52,28 @@ impl Generator {
         let typed = heal::bytes_of(&tokens[kept..], self.model.tokens().vocabulary());
         let beams = beams.clamp(1, BESIDE);
         let width = self.model.info().vocabulary;
-        let start =
-            Beam { tokens: Vec::new(), added: Vec::new(), untyped: typed.len(), total: 0.0, lane: None };
+        let start = Beam {
+            tokens: Vec::new(),
+            added: Vec::new(),
+            untyped: typed.len(),
+            beyond: 0,
+            total: 0.0,
+            lane: None,
+        };
         let mut open = vec![start];
         let mut rows = logits;
         let mut words: Vec<Word> = Vec::new();
         let mut context: Vec<u32> = Vec::with_capacity(tokens.len() + LONGEST);
-        for length in 1.. {
+        let room = self.model.info().context - kept;
+        loop {
             let mut next: Vec<Beam> = Vec::new();
             for (beam, row) in open.iter().zip(rows.chunks_exact_mut(width)) {
                 context.clear();
                 context.extend_from_slice(&tokens[..kept]);
                 context.extend(beam.tokens.iter().map(|&(token, _)| token));
                 self.model.blend(&context, row, &mut self.evidence);
-                self.extend(beam, row, &typed, length == LONGEST, &mut next, &mut words);
+                let is_last = beam.beyond == LONGEST || beam.tokens.len() == room;
+                self.extend(beam, row, &typed, is_last, &mut next, &mut words);
             }
             words.sort_by(|a, b| b.total.total_cmp(&a.total));
             next.sort_by(|a, b| b.total.total_cmp(&a.total));
@@ -102,6 +112,9 @@ impl Generator {
     ) {
         let vocabulary = self.model.tokens().vocabulary();
         let remaining = &typed[typed.len() - beam.untyped..];
+        if is_last && !remaining.is_empty() {
+            return;
+        }
         let allowed = if remaining.is_empty() { None } else { Some(vocabulary.agreeing(remaining)) };
         let candidates: Vec<f32>;
         let values = match &allowed {
@@ -132,6 +145,7 @@ impl Generator {
             longer.tokens.push((token, logprob));
             longer.added.extend_from_slice(&bytes[typed..]);
             longer.untyped -= typed;
+            longer.beyond += usize::from(longer.untyped == 0);
             longer.total += logprob;
             next.push(longer);
         }
