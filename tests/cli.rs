@@ -86,6 +86,30 @@ fn without_a_daemon_the_answer_is_the_same() {
     assert_eq!(alone["alternatives"], with["alternatives"]);
 }
 
+/// What the README's pipeline rests on.
+#[test]
+fn in_a_pipeline_a_seed_repeats_and_the_exit_code_tells() {
+    let sandbox = Sandbox::new();
+    let ask = |seed: &str, temperature: &str| {
+        let args =
+            ["ask", "--no-daemon", "--json", "--seed", seed, "--temperature", temperature, "list files"];
+        let mut answer = json(&sandbox.nemoterm(&args));
+        assert!(answer["alternatives"][0]["line"].is_string(), "{answer}");
+        answer.as_object_mut().unwrap().remove("timing");
+        answer
+    };
+    assert_eq!(ask("1", "0"), ask("2", "0"), "nothing is left to chance");
+    assert_eq!(ask("1", "1.2"), ask("1", "1.2"));
+    let first = ask("1", "1.2");
+    assert!((2..12).any(|seed| ask(&seed.to_string(), "1.2") != first), "seeds differ");
+    let code = |args: &[&str]| sandbox.nemoterm(&[&["ask", "--no-daemon"], args].concat()).code;
+    assert_eq!(code(&["list files"]), Some(0));
+    assert_eq!(code(&[&"x".repeat(100 * 1024)]), Some(1));
+    assert_eq!(code(&["list files", "--seed", "one"]), Some(2));
+    assert_eq!(sandbox.daemon_pid(), None);
+    assert_eq!(fs::read_dir(sandbox.runtime()).unwrap().count(), 0, "nothing is left behind");
+}
+
 #[test]
 fn the_history_takes_part() {
     let sandbox = Sandbox::new();

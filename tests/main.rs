@@ -9,6 +9,7 @@ mod config;
 mod daemon;
 mod models;
 mod openai;
+mod remote;
 mod service;
 mod shells;
 mod util;

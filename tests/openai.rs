@@ -6,5 +6,5 @@ mod completions;
 mod infill;
 mod lm_eval;
 mod safety;
-mod server;
+pub mod server;
 mod sharing;

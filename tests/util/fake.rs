@@ -168,8 +168,13 @@ fn reply(stream: &mut UnixStream, request: &Complete, suffixes: Vec<String>) {
             source: Source::Model,
         })
         .collect();
-    let completion =
-        Completion { id: request.id, alternatives, model: "fake".to_owned(), timing: Timing::default() };
+    let completion = Completion {
+        id: request.id,
+        alternatives,
+        model: "fake".to_owned(),
+        timing: Timing::default(),
+        instead: None,
+    };
     // The client may have gone.
     let _ = frame::write(stream, &Reply::Completion(completion));
 }

@@ -1,8 +1,9 @@
-//! What the whole-program tests share: a home of their own, a terminal, a daemon that misbehaves to order.
+//! What the whole-program tests share: a home of their own, a terminal, daemons and servers that misbehave to order.
 
 pub mod fake;
 pub mod home;
 pub mod hub;
+pub mod openai;
 pub mod sandbox;
 pub mod terminal;
 

@@ -106,6 +106,9 @@ fn answer(line: String, options: &Options) -> anyhow::Result<()> {
         with_daemon(&request, started + Duration::from_millis(options.timeout))?
     };
     completion.timing.total = started.elapsed().as_secs_f64() * 1e3;
+    if let Some(why) = &completion.instead {
+        eprintln!("note: {}; {} answers in its place", why.message, completion.model);
+    }
     print(&completion, options)
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nemoterm_protocol::{
-    ErrorReply, Reply, Request, State, Status,
+    ErrorReply, RemoteState, RemoteStatus, Reply, Request, State, Status,
     client::{Client, ClientError},
     runtime::Runtime,
 };
@@ -97,6 +97,14 @@ fn start(runtime: &Runtime, args: &StartArgs) -> anyhow::Result<()> {
             State::Ready => {
                 let model = status.model.map(|model| model.name).unwrap_or_default();
                 eprintln!("running (pid {}) with model {model}", status.pid);
+                if let Some(remote) = status.remote {
+                    eprintln!(
+                        "completing with {} at {}: {}",
+                        remote.model,
+                        remote.url,
+                        describe_remote(&remote)
+                    );
+                }
                 return check_http(args, status.http, status.http_error);
             }
             State::Failed { error, hint } => return Err(Failure::new(error, hint).into()),
@@ -208,6 +216,11 @@ fn describe(status: &Status) -> String {
         State::Failed { error, hint } => format!("no model: {error} ({hint})"),
     };
     row("state", state);
+    if let Some(remote) = &status.remote {
+        row("remote", format!("{} at {}", remote.model, remote.url));
+        row("", describe_remote(remote));
+        row("", format!("{} answered, {} failed or late", remote.answered, remote.failed));
+    }
     if let Some(model) = &status.model {
         row(
             "model",
@@ -241,6 +254,22 @@ fn describe(status: &Status) -> String {
         row("log", log.clone());
     }
     text
+}
+
+/// How a remote server is, and who answers in its place.
+pub fn describe_remote(remote: &RemoteStatus) -> String {
+    let (error, hint, again) = match &remote.state {
+        RemoteState::Untried => return "not asked yet".to_owned(),
+        RemoteState::Answering => return "answering".to_owned(),
+        RemoteState::Failing { error, hint } => (error, hint, "asked again at the next key".to_owned()),
+        RemoteState::Paused { error, hint, again_s: Some(seconds) } => {
+            (error, hint, format!("asked again in {seconds} s"))
+        }
+        RemoteState::Paused { error, hint, again_s: None } => {
+            (error, hint, "asked again once the configuration changes".to_owned())
+        }
+    };
+    format!("{error} ({hint}); {again}, the model here answers meanwhile")
 }
 
 fn logs(lines: usize) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use nemoterm_protocol::{Complete, Reply, Request, State, client::Client};
+use nemoterm_protocol::{Complete, RemoteState, Reply, Request, State, client::Client};
 use serde::Serialize;
 
 use crate::{
@@ -97,7 +97,18 @@ fn daemon_and_model() -> Vec<Finding> {
     let mut findings =
         vec![Finding::good("daemon", format!("release {}, pid {}", welcome.version, welcome.pid))];
     let timed = (0..5).map(|id| time_completion(&client, id)).collect::<anyhow::Result<Vec<_>>>();
-    findings.push(match daemon::current(&runtime) {
+    let current = daemon::current(&runtime);
+    let remote = current.as_ref().ok().and_then(|status| status.as_ref()?.remote.clone());
+    findings.extend(remote.as_deref().map(|remote| {
+        let found = format!("{} at {}: {}", remote.model, remote.url, daemon::describe_remote(remote));
+        match &remote.state {
+            RemoteState::Untried | RemoteState::Answering => Finding::good("remote", found),
+            RemoteState::Failing { error, hint } | RemoteState::Paused { error, hint, .. } => {
+                Finding::bad("remote", error.clone(), hint.clone())
+            }
+        }
+    }));
+    findings.push(match current {
         Ok(Some(status)) => match (status.state, status.model) {
             (State::Failed { error, hint }, _) => Finding::bad("model", error, hint),
             (_, Some(model)) => Finding::good("model", format!("{} on {}", model.name, model.device)),
@@ -115,6 +126,12 @@ fn daemon_and_model() -> Vec<Finding> {
             let found = format!("{median:.1} ms for a warm completion (median of {})", times.len());
             findings.push(if median < 50.0 {
                 Finding::good("speed", found)
+            } else if remote.is_some() {
+                // Three quarters of four fifths of a shell's patience are for the server, see `attach` and the daemon.
+                let patience = (median / 0.6 / 50.0).ceil() * 50.0;
+                let hint =
+                    format!("export NEMOTERM_TIMEOUT_MS={patience} lets a shell wait for it (150 without)");
+                if median < 90.0 { Finding::good("speed", found) } else { Finding::bad("speed", found, hint) }
             } else {
                 Finding::bad("speed", found, "a smaller model answers sooner: nemoterm model list")
             });

@@ -4,7 +4,9 @@
 //! Without a service the first shell starts the daemon.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
@@ -33,6 +35,8 @@ struct Plan {
     state: Option<String>,
     /// Whether HTTP is served.
     http: bool,
+    /// Whether a remote server completes.
+    remote: bool,
 }
 
 /// A file of the service, and what belongs into it.
@@ -118,11 +122,17 @@ pub fn is_installed() -> bool {
 fn plan(runtime: &Runtime) -> anyhow::Result<Plan> {
     let program = Program::find()?;
     // A variable of this shell is unknown to the service.
-    let http = Command::new(&program.path)
-        .args(["config", "get", "http"])
-        .env_remove("NEMOTERM_HTTP")
-        .output()
-        .is_ok_and(|output| output.status.success() && !output.stdout.trim_ascii().is_empty());
+    let set = |key: &str| {
+        let mut command = Command::new(&program.path);
+        command.args(["config", "get", key]);
+        for (name, _) in env::vars_os().filter(|(name, _)| is_setting(name)) {
+            command.env_remove(name);
+        }
+        let output = command.output().ok().filter(|output| output.status.success());
+        output.map(|output| output.stdout.trim_ascii().to_vec()).unwrap_or_default()
+    };
+    let http = !set("http").is_empty();
+    let remote = set("backend") == b"openai";
     let usual = env::var_os("XDG_RUNTIME_DIR").map_or_else(
         || PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),
         PathBuf::from,
@@ -134,7 +144,14 @@ fn plan(runtime: &Runtime) -> anyhow::Result<Plan> {
         runtime: text(runtime.dir())?,
         state: log.as_deref().and_then(Path::parent).map(text).transpose()?,
         http,
+        remote,
     })
+}
+
+/// Whether a variable may be one that wins over a key of the configuration.
+fn is_setting(name: &OsStr) -> bool {
+    let elsewhere = ["NEMOTERM_RUNTIME_DIR", "NEMOTERM_DAEMON"];
+    name.to_str().is_some_and(|name| name.starts_with("NEMOTERM_") && !elsewhere.contains(&name))
 }
 
 /// A path that can stand in a file of the service.
@@ -191,12 +208,21 @@ impl Plan {
         } else {
             format!("Environment={}\n", quoted(&format!("NEMOTERM_RUNTIME_DIR={}", self.runtime)))
         };
-        let network = if self.http {
-            "# HTTP is served, because the configuration says so.\n\
-             RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
-        } else {
-            "# No network. Where HTTP is to be served, set it first and install again.\n\
+        let reason = match (self.http, self.remote) {
+            (true, true) => "HTTP is served and a remote server is asked",
+            (true, false) => "HTTP is served",
+            (false, true) => "A remote server is asked",
+            (false, false) => "",
+        };
+        let network = if reason.is_empty() {
+            "# No network. Where HTTP is to be served or a remote server to be asked, set it first and install again.\n\
              RestrictAddressFamilies=AF_UNIX\n"
+                .to_owned()
+        } else {
+            format!(
+                "# {reason}, because the configuration says so.\n\
+                 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
+            )
         };
         let state =
             self.state.as_ref().map(|dir| format!(" {}", quoted(&format!("-{dir}")))).unwrap_or_default();
@@ -331,17 +357,20 @@ mod tests {
             is_usual: true,
             state: Some("/home/u/.local/state/nemoterm".to_owned()),
             http: false,
+            remote: false,
         }
     }
 
     #[test]
-    fn a_service_has_no_network_unless_http_is_served() {
+    fn a_service_has_no_network_unless_it_needs_one() {
         let without = plan().service();
         assert!(without.contains("\nRestrictAddressFamilies=AF_UNIX\n"), "{without}");
         assert!(without.contains("\nExecStart=\"/opt/a \\\"b\\\" 100%%/nemotermd\" serve\n"), "{without}");
         assert!(!without.contains("Environment="), "{without}");
-        let with = Plan { http: true, ..plan() }.service();
-        assert!(with.contains("\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"), "{with}");
+        for with in [Plan { http: true, ..plan() }, Plan { remote: true, ..plan() }] {
+            let with = with.service();
+            assert!(with.contains("\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"), "{with}");
+        }
     }
 
     #[test]

@@ -17,11 +17,12 @@ use nemoterm_suggest::{
     clean, context,
     prompt::{Prompt, PromptFormat},
     rank::{self, Candidate},
-    safety,
+    redact, safety,
 };
 use tokio::sync::oneshot;
 
 use crate::{
+    backend::{Written, remote::Ask},
     confidence,
     failure::Failure,
     scheduler::{ClientId, Job},
@@ -46,6 +47,7 @@ const BEAMS: usize = 4;
 #[derive(Debug)]
 pub struct Plan {
     id: u64,
+    context: context::Context,
     buffer: Buffer,
     local: Vec<Candidate>,
     wanted: usize,
@@ -145,7 +147,8 @@ impl Plan {
         }
         let buffer = Buffer::new(request.line.clone(), request.cursor);
         let is_description = matches!(buffer.kind(), Kind::Description(_));
-        let prompt = Prompt::new(&core_context(&request.context), &buffer, &PromptFormat::default());
+        let context = core_context(&request.context);
+        let prompt = Prompt::new(&context, &buffer, &PromptFormat::default());
         let wanted = request.alternatives.clamp(1, MAX_ALTERNATIVES);
         let default_tokens = if is_description { DESCRIPTION_TOKENS } else { LINE_TOKENS };
         let sampling = if request.temperature > 0.0 {
@@ -161,7 +164,7 @@ impl Plan {
             sampling,
         };
         let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
-        Ok(Self { id: request.id, buffer, local, wanted, unasked: request.unasked, generate })
+        Ok(Self { id: request.id, context, buffer, local, wanted, unasked: request.unasked, generate })
     }
 
     /// What the model has to do.
@@ -169,8 +172,27 @@ impl Plan {
         &self.generate
     }
 
+    /// What a server elsewhere has to do, with every secret replaced; nothing where one is being typed.
+    pub fn ask(&self) -> Option<Ask> {
+        let buffer = redact::redact_buffer(&self.buffer)?;
+        let prompt = Prompt::new(&self.context, &buffer, &PromptFormat::LARGE);
+        let cut = prompt.cut();
+        let after = match buffer.kind() {
+            Kind::Command => buffer.after().to_owned(),
+            Kind::Description(_) => String::new(),
+        };
+        Some(Ask {
+            cut: (cut.before.to_owned(), cut.typed),
+            after,
+            max_tokens: self.generate.max_tokens,
+            texts: self.wanted,
+            sampling: self.generate.sampling,
+            prompt: prompt.text,
+        })
+    }
+
     /// Makes the alternatives a person may see from what the model wrote.
-    pub fn conclude(&self, output: &Output) -> Vec<Alternative> {
+    pub fn conclude(&self, written: &Written) -> Vec<Alternative> {
         let alternative = |Ranked { candidate, logprob }| Alternative {
             line: candidate.line,
             suffix: candidate.suffix,
@@ -181,21 +203,18 @@ impl Plan {
                 rank::Source::Context => Source::Context,
             },
         };
-        self.ranked(output).into_iter().map(alternative).collect()
+        self.ranked(written).into_iter().map(alternative).collect()
     }
 
     /// The same, with the estimates by which they are ranked.
-    pub fn ranked(&self, output: &Output) -> Vec<Ranked> {
+    pub fn ranked(&self, written: &Written) -> Vec<Ranked> {
         let mut candidates = self.local.clone();
         let mut logprobs = Vec::new();
-        for generation in &output.generations {
+        for text in &written.texts {
             // Half a command is no answer to a description.
             let is_command = matches!(self.buffer.kind(), Kind::Command);
-            let part = if self.unasked && is_command {
-                confidence::likely(generation)
-            } else {
-                confidence::whole(generation)
-            };
+            let part =
+                if self.unasked && is_command { confidence::likely(text) } else { confidence::whole(text) };
             let Some(mut suffix) = clean::clean(part.text, &self.buffer) else { continue };
             if is_command {
                 suffix.truncate(safety::before_deletion(self.buffer.before(), &suffix).len());
@@ -203,8 +222,8 @@ impl Plan {
                     continue;
                 }
             }
-            logprobs.push((suffix.clone(), confidence::logprob(generation, suffix.len())));
-            candidates.push(Candidate::model(&self.buffer, suffix, Some(part.logprob)));
+            logprobs.push((suffix.clone(), confidence::logprob(text, suffix.len())));
+            candidates.push(Candidate::model(&self.buffer, suffix, part.logprob));
         }
         candidates.retain(|candidate| {
             clean::is_displayable(&candidate.line)
@@ -212,16 +231,18 @@ impl Plan {
                 && (candidate.is_worth_showing() || !self.unasked)
         });
         let ranked = |candidate: Candidate| {
-            let logprob =
-                logprobs.iter().find(|(suffix, _)| *suffix == candidate.suffix).map(|(_, logprob)| *logprob);
+            let logprob = logprobs
+                .iter()
+                .find(|(suffix, _)| *suffix == candidate.suffix)
+                .and_then(|(_, logprob)| *logprob);
             Ranked { candidate, logprob }
         };
         rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
     }
 
     /// The reply with these alternatives.
-    pub fn reply(&self, output: &Output, model: String, queue: Duration, arrived: Instant) -> Completion {
-        let alternatives = self.conclude(output);
+    pub fn reply(&self, written: &Written, model: String, queue: Duration, arrived: Instant) -> Completion {
+        let alternatives = self.conclude(written);
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         Completion {
             id: self.id,
@@ -229,19 +250,21 @@ impl Plan {
             model,
             timing: Timing {
                 queue: ms(queue),
-                prefill: ms(output.prefill),
-                decode: ms(output.decode),
+                prefill: ms(written.prefill),
+                decode: ms(written.decode),
                 total: ms(arrived.elapsed()),
-                prompt_tokens: output.prompt_tokens,
-                cached_tokens: output.cached_tokens,
-                generated_tokens: output.generations.iter().map(|generation| generation.tokens.len()).sum(),
+                prompt_tokens: written.prompt_tokens,
+                cached_tokens: written.cached_tokens,
+                generated_tokens: written.texts.iter().map(|text| text.tokens.len()).sum(),
             },
+            instead: None,
         }
     }
 }
 
-/// Answers a request of a client. Dropping the future gives the request up: the receiver goes with it, and the
-/// worker looks for that between tokens.
+/// Answers a request of a client: by the server that is set, or by the model where none is or it does not answer.
+/// Dropping the future gives the request up: the connection to the server goes with it, or the receiver, and the worker
+/// looks for that between tokens.
 pub async fn answer(request: Complete, client: ClientId, daemon: &Daemon) -> Reply {
     let arrived = Instant::now();
     let failed = |failure: Failure| Reply::Error(failure.reply(Some(request.id)));
@@ -249,24 +272,69 @@ pub async fn answer(request: Complete, client: ClientId, daemon: &Daemon) -> Rep
         Ok(plan) => plan,
         Err(failure) => return failed(failure),
     };
+    let budget = Duration::from_millis(request.budget_ms);
+    let end = |start: Instant| (!budget.is_zero()).then(|| start + budget);
+    let Some(remote) = daemon.remote.remote() else {
+        return match by_model(&plan, &request, arrived, client, daemon, end).await {
+            Ok(completion) => Reply::Completion(completion),
+            Err(NoModel::Loading) => Reply::Loading { id: request.id },
+            Err(NoModel::Failed(failure)) => failed(failure),
+        };
+    };
+    let written = match &remote {
+        Ok(remote) => remote.write(plan.ask(), end(arrived)).await.map(|written| (written, remote.model())),
+        Err(failure) => Err(failure.clone()),
+    };
+    let instead = match written {
+        Ok((written, model)) => {
+            daemon.count_completion();
+            return Reply::Completion(plan.reply(&written, model.to_owned(), Duration::ZERO, arrived));
+        }
+        Err(failure) => failure,
+    };
+    // The same budget, of which the server has left a part.
+    match by_model(&plan, &request, arrived, client, daemon, |_| end(arrived)).await {
+        Ok(mut completion) => {
+            completion.instead = Some(Box::new(instead.reply(None)));
+            Reply::Completion(completion)
+        }
+        // The server is what was to answer, so its failure is the one to be told.
+        Err(_) => failed(instead),
+    }
+}
+
+/// Why there is no answer of the model.
+enum NoModel {
+    Loading,
+    Failed(Failure),
+}
+
+/// The answer of the model, until the `end` of a time that begins when the model is there.
+async fn by_model(
+    plan: &Plan,
+    request: &Complete,
+    arrived: Instant,
+    client: ClientId,
+    daemon: &Daemon,
+    end: impl Fn(Instant) -> Option<Instant>,
+) -> Result<Completion, NoModel> {
     match daemon.wait_for_model(Duration::from_millis(request.wait_ms)).await {
         State::Ready => {}
-        State::Loading => return Reply::Loading { id: request.id },
-        State::Failed { error, hint } => return failed(Failure::new(error, hint)),
+        State::Loading => return Err(NoModel::Loading),
+        State::Failed { error, hint } => return Err(NoModel::Failed(Failure::new(error, hint))),
     }
     let (reply, receiver) = oneshot::channel();
     // The budget is for generating: waiting for a model that loads has its own.
-    let deadline = (request.budget_ms > 0).then(|| Instant::now() + Duration::from_millis(request.budget_ms));
-    daemon
-        .scheduler
-        .submit(client, Job { generate: plan.generate().clone(), arrived: Instant::now(), deadline, reply });
+    let queued = Instant::now();
+    let job = Job { generate: plan.generate().clone(), arrived: queued, deadline: end(queued), reply };
+    daemon.scheduler.submit(client, job);
     match receiver.await {
         Ok(Ok(generated)) => {
             daemon.count_completion();
-            Reply::Completion(plan.reply(&generated.output, generated.model, generated.queue, arrived))
+            Ok(plan.reply(&generated.written, generated.model, generated.queue, arrived))
         }
-        Ok(Err(failure)) => failed(failure),
-        Err(_) => failed(Failure::new("the daemon is ending", "try again")),
+        Ok(Err(failure)) => Err(NoModel::Failed(failure)),
+        Err(_) => Err(NoModel::Failed(Failure::new("the daemon is ending", "try again"))),
     }
 }
 
@@ -301,27 +369,16 @@ fn core_context(wire: &Context) -> context::Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nemoterm_engine::{Finish, GeneratedToken, Generation};
+    use crate::backend::{Text, Token};
+    use nemoterm_engine::Finish;
 
-    fn generation(parts: &[(&str, f32)]) -> Generation {
-        Generation {
+    fn text(parts: &[(&str, f32)]) -> Text {
+        let token =
+            |(text, logprob): &(&str, f32)| Token { text: (*text).to_owned(), logprob: Some(*logprob) };
+        Text {
             text: parts.iter().map(|(text, _)| *text).collect(),
-            tokens: parts
-                .iter()
-                .map(|(text, logprob)| GeneratedToken { id: 0, text: (*text).to_owned(), logprob: *logprob })
-                .collect(),
-            logprob: parts.iter().map(|(_, logprob)| logprob).sum(),
+            tokens: parts.iter().map(token).collect(),
             finish: Finish::Stop,
-        }
-    }
-
-    fn output(generations: Vec<Generation>) -> Output {
-        Output {
-            generations,
-            prompt_tokens: 1,
-            cached_tokens: 0,
-            prefill: Duration::ZERO,
-            decode: Duration::ZERO,
         }
     }
 
@@ -329,9 +386,10 @@ mod tests {
         Complete { id: 1, line: line.to_owned(), cursor: line.len(), alternatives: 3, ..Complete::default() }
     }
 
-    fn lines(request: &Complete, generations: Vec<Generation>) -> Vec<String> {
+    fn lines(request: &Complete, texts: Vec<Text>) -> Vec<String> {
         let plan = Plan::new(request).unwrap();
-        plan.conclude(&output(generations)).into_iter().map(|alternative| alternative.line).collect()
+        let written = Written { texts, ..Written::default() };
+        plan.conclude(&written).into_iter().map(|alternative| alternative.line).collect()
     }
 
     #[test]
@@ -346,15 +404,15 @@ mod tests {
 
     #[test]
     fn what_may_not_be_shown_is_not() {
-        let hostile = generation(&[(" a\u{1b}[31m", -0.1)]);
-        let destructive = generation(&[(" -rf /", -0.1)]);
-        let fine = generation(&[(" -i x", -0.1)]);
+        let hostile = text(&[(" a\u{1b}[31m", -0.1)]);
+        let destructive = text(&[(" -rf /", -0.1)]);
+        let fine = text(&[(" -i x", -0.1)]);
         assert_eq!(lines(&request("rm"), vec![hostile, destructive, fine]), ["rm -i x"]);
     }
 
     #[test]
     fn the_unlikely_appears_only_when_asked_for() {
-        let unlikely = || vec![generation(&[("chown", -6.0)])];
+        let unlikely = || vec![text(&[("chown", -6.0)])];
         assert_eq!(lines(&request("git "), unlikely()), ["git chown"]);
         assert!(lines(&Complete { unasked: true, ..request("git ") }, unlikely()).is_empty());
     }
@@ -376,6 +434,29 @@ mod tests {
             source: Source::History,
             score: 0.9,
         }];
-        assert_eq!(lines(&request, vec![generation(&[("push", -3.0)])]), ["git status", "git push"]);
+        assert_eq!(lines(&request, vec![text(&[("push", -3.0)])]), ["git status", "git push"]);
+    }
+
+    #[test]
+    fn a_server_is_asked_without_secrets() {
+        let mut request = request("git com");
+        let secret = |line: &str| nemoterm_protocol::HistoryLine { line: line.to_owned(), status: None };
+        request.context.history = vec![secret("export API_TOKEN=abc123def456"), secret("ls")];
+        let ask = Plan::new(&request).unwrap().ask().unwrap();
+        assert_eq!(ask.prompt, "export API_TOKEN=REDACTED\nls\ngit com");
+        assert_eq!(ask.cut, ("export API_TOKEN=REDACTED\nls\ngit".to_owned(), " com".to_owned()));
+        request.line = "curl -u me:hunter2 ".to_owned();
+        request.cursor = request.line.len();
+        assert!(Plan::new(&request).unwrap().ask().unwrap().prompt.ends_with("\ncurl -u me:REDACTED "));
+        request.cursor = request.line.len() - 1;
+        assert_eq!(Plan::new(&request).unwrap().ask(), None, "it is being typed");
+    }
+
+    #[test]
+    fn a_text_of_unknown_probability_is_shown() {
+        let mut unknown = text(&[(" -m", 0.0)]);
+        unknown.tokens[0].logprob = None;
+        let request = Complete { unasked: true, ..request("git commit") };
+        assert_eq!(lines(&request, vec![unknown]), ["git commit -m"]);
     }
 }

@@ -1,6 +1,8 @@
 //! How much of what a model wrote is worth showing.
 
-use nemoterm_engine::{Finish, Generation};
+use nemoterm_engine::Finish;
+
+use crate::backend::Text;
 
 /// What appears unasked is cut where its probability falls below this. One beginning in ten that is right is about
 /// what a reader of ghost text forgives.
@@ -13,57 +15,58 @@ const MIN_PART: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Part<'a> {
     pub text: &'a str,
-    /// Log-probability of its first word; or of all of it, where it ends inside that word.
-    pub logprob: f32,
+    /// Log-probability of its first word; or of all of it, where it ends inside that word. Nothing where it is not known.
+    pub logprob: Option<f32>,
 }
 
 /// Everything, but for a last word that generating broke off in, unless that is all there is.
-pub fn whole(generation: &Generation) -> Part<'_> {
-    let text = match generation.finish {
-        Finish::Stop => &generation.text,
-        Finish::Length | Finish::Cancelled => whole_words(&generation.text),
+pub fn whole(written: &Text) -> Part<'_> {
+    let text = match written.finish {
+        Finish::Stop => &written.text,
+        Finish::Length | Finish::Cancelled => whole_words(&written.text),
     };
-    Part { text, logprob: first_word_logprob(generation) }
+    Part { text, logprob: first_word_logprob(written) }
 }
 
 /// The words that are [`LIKELY`] all together; where not even the first is, as much of that as is.
-pub fn likely(generation: &Generation) -> Part<'_> {
+pub fn likely(written: &Text) -> Part<'_> {
     let mut sum = 0.0;
     let mut end = 0;
-    for token in &generation.tokens {
-        sum += token.logprob;
+    for token in &written.tokens {
+        // Of what is not known nothing is cut.
+        sum += token.logprob.unwrap_or(0.0);
         if sum < LIKELY.ln() {
             break;
         }
         end += token.text.len();
     }
-    let whole = whole(generation);
+    let whole = whole(written);
     if end >= whole.text.len() {
         return whole;
     }
-    let text = &generation.text[..end];
+    let text = &written.text[..end];
     // A blank after it shows that a word is complete.
-    let next_is_blank = generation.text[end..].starts_with(char::is_whitespace);
+    let next_is_blank = written.text[end..].starts_with(char::is_whitespace);
     if next_is_blank || whole_words(text).len() < end {
         let text = if next_is_blank { text } else { whole_words(text) };
         return Part { text, ..whole };
     }
     let text = if text.trim_start().chars().count() < MIN_PART { "" } else { text };
-    Part { text, logprob: logprob(generation, end) }
+    Part { text, logprob: logprob(written, end) }
 }
 
-/// The log-probability of the first `bytes` bytes: what cleaning left of it.
-pub fn logprob(generation: &Generation, bytes: usize) -> f32 {
-    let mut written = 0;
+/// The log-probability of the first `bytes` bytes: what cleaning left of it. Nothing where it is not known.
+pub fn logprob(written: &Text, bytes: usize) -> Option<f32> {
+    let mut end = 0;
     let mut sum = 0.0;
-    for token in &generation.tokens {
-        if written >= bytes && bytes > 0 {
+    for token in &written.tokens {
+        if end >= bytes && bytes > 0 {
             break;
         }
-        written += token.text.len();
-        sum += token.logprob;
+        end += token.text.len();
+        sum += token.logprob?;
     }
-    sum
+    Some(sum)
 }
 
 /// A text without its last word, unless that is its first.
@@ -76,53 +79,52 @@ fn whole_words(text: &str) -> &str {
 }
 
 /// The log-probability of the first word, with the blanks before it.
-fn first_word_logprob(generation: &Generation) -> f32 {
-    let text = &generation.text;
+fn first_word_logprob(written: &Text) -> Option<f32> {
+    let text = &written.text;
     let blanks = text.len() - text.trim_start().len();
     let word = text[blanks..].find(char::is_whitespace).map_or(text.len(), |end| blanks + end);
-    logprob(generation, word)
+    logprob(written, word)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nemoterm_engine::GeneratedToken;
+    use crate::backend::Token;
 
     /// Tokens with their probabilities.
-    fn generation(parts: &[(&str, f32)]) -> Generation {
-        Generation {
+    fn written(parts: &[(&str, f32)]) -> Text {
+        let token = |(text, p): &(&str, f32)| Token { text: (*text).to_owned(), logprob: Some(p.ln()) };
+        Text {
             text: parts.iter().map(|(text, _)| *text).collect(),
-            tokens: parts
-                .iter()
-                .map(|(text, p)| GeneratedToken { id: 0, text: (*text).to_owned(), logprob: p.ln() })
-                .collect(),
-            logprob: parts.iter().map(|(_, p)| p.ln()).sum(),
+            tokens: parts.iter().map(token).collect(),
             finish: Finish::Stop,
         }
     }
 
     #[test]
     fn the_first_word_is_what_counts() {
-        let generation = generation(&[(" sta", 0.9), ("tus", 0.8), (" -s", 0.01)]);
-        assert!((whole(&generation).logprob - 0.72_f32.ln()).abs() < 1e-6);
-        assert!((logprob(&generation, generation.text.len()) - generation.logprob).abs() < 1e-6);
+        let mut text = written(&[(" sta", 0.9), ("tus", 0.8), (" -s", 0.01)]);
+        assert!((whole(&text).logprob.unwrap() - 0.72_f32.ln()).abs() < 1e-6);
+        assert!((logprob(&text, text.text.len()).unwrap() - 0.0072_f32.ln()).abs() < 1e-5);
+        text.tokens[2].logprob = None;
+        assert!(whole(&text).logprob.is_some() && logprob(&text, text.text.len()).is_none());
     }
 
     #[test]
     fn a_word_that_was_broken_off_is_left_out() {
-        let mut generation = generation(&[(" add", 0.9), (" src/ma", 0.8)]);
-        assert_eq!(whole(&generation).text, " add src/ma");
+        let mut text = written(&[(" add", 0.9), (" src/ma", 0.8)]);
+        assert_eq!(whole(&text).text, " add src/ma");
         for finish in [Finish::Length, Finish::Cancelled] {
-            generation.finish = finish;
-            assert_eq!(whole(&generation).text, " add");
+            text.finish = finish;
+            assert_eq!(whole(&text).text, " add");
         }
-        generation.text = " ad".to_owned();
-        assert_eq!(whole(&generation).text, " ad", "better than nothing");
+        text.text = " ad".to_owned();
+        assert_eq!(whole(&text).text, " ad", "better than nothing");
     }
 
     #[test]
     fn the_unlikely_end_is_cut_off() {
-        let likely = |parts: &[(&str, f32)]| likely(&generation(parts)).text.to_owned();
+        let likely = |parts: &[(&str, f32)]| likely(&written(parts)).text.to_owned();
         assert_eq!(likely(&[(" status", 0.9), (" -s", 0.9)]), " status -s");
         assert_eq!(likely(&[(" status", 0.9), (" -s", 0.05)]), " status");
         assert_eq!(likely(&[(" sta", 0.9), ("tus", 0.9), (" --sh", 0.9), ("ort", 0.01)]), " status");

@@ -36,6 +36,35 @@ pub struct Config {
     pub http: Option<String>,
     /// A file that holds the token which HTTP clients must know. Without one, only this machine is served.
     pub http_token_file: Option<String>,
+    /// Who completes.
+    pub backend: BackendName,
+    /// The server that does where it is [`BackendName::Openai`].
+    pub remote: Remote,
+}
+
+/// Who completes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackendName {
+    /// The model of the daemon.
+    #[default]
+    Local,
+    /// A server elsewhere that speaks OpenAI's API, and the model of the daemon where it does not answer.
+    Openai,
+}
+
+/// A server elsewhere. The key itself is never part of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// Where it is, such as `http://gpu.example:8000/v1`.
+    pub url: Option<String>,
+    /// What it calls its model.
+    pub model: Option<String>,
+    /// A file that holds the key.
+    pub key_file: Option<String>,
+    /// A variable of the environment that holds it, in place of a file.
+    pub key_env: Option<String>,
+    /// How long an answer may take, in milliseconds.
+    pub wait_ms: Option<u64>,
 }
 
 impl Config {
@@ -136,6 +165,24 @@ impl Settings {
                 return Err(Failure::new(format!("{name}: {}", key.refusal(&format!("{given:?}"))), hint));
             }
         }
+        if config.backend == BackendName::Openai {
+            let missing = [
+                (Key::RemoteUrl, config.remote.url.is_none()),
+                (Key::RemoteModel, config.remote.model.is_none()),
+            ];
+            if let Some((key, _)) = missing.into_iter().find(|(_, missing)| *missing) {
+                let origin = rows.iter().find(|row| row.0 == Key::Backend).map(|row| row.2.to_string());
+                let example = key.example_line();
+                return Err(Failure::new(
+                    format!(
+                        "{}: backend = \"openai\" needs {} as well, such as {example}",
+                        origin.unwrap_or_default(),
+                        key.name()
+                    ),
+                    format!("nemoterm config set {} VALUE; nemoterm config unset backend", key.name()),
+                ));
+            }
+        }
         Ok(Self { config, rows })
     }
 }
@@ -221,6 +268,12 @@ mod tests {
             ),
             ("[threads]\nx = 1\n", "/c.toml, line 1: threads can't be "),
             ("model = \n", "/c.toml, line 1: "),
+            ("\nbackend = 'vllm'", "/c.toml, line 2: backend can't be 'vllm'; allowed is local or openai"),
+            (
+                "\nbackend = 'openai'\nremote_model = 'm'",
+                "/c.toml, line 2: backend = \"openai\" needs remote_url as well",
+            ),
+            ("remote_key_env = 'sk-123'", "remote_key_env can't be this; allowed is the name of a variable"),
             ("threads = 1\nthreads = 2\n", "/c.toml, line 2: duplicate key"),
         ] {
             let failure = of(text, &[]).unwrap_err();
@@ -245,6 +298,12 @@ mod tests {
             "idle_minutes default",
             "http default",
             "http_token_file default",
+            "backend default",
+            "remote_url default",
+            "remote_model default",
+            "remote_key_file default",
+            "remote_key_env default",
+            "remote_wait_ms default",
         ];
         assert_eq!(shown, expected);
         let message = of("", &[("NEMOTERM_QUANTIZE", "q5")]).unwrap_err().message;

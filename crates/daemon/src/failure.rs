@@ -16,6 +16,13 @@ impl Failure {
         Self { message: message.into(), hint: hint.into() }
     }
 
+    /// What an error is to a person, with a hint of its own or a general one.
+    pub fn of(error: anyhow::Error) -> Self {
+        let general =
+            |error: anyhow::Error| Self::new(format!("{error:#}"), "nemoterm doctor looks for what is wrong");
+        error.downcast().unwrap_or_else(general)
+    }
+
     /// As an answer to a request.
     pub fn reply(self, id: Option<u64>) -> ErrorReply {
         ErrorReply { id, message: one_line(&self.message), hint: Some(one_line(&self.hint)) }

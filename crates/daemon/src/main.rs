@@ -4,6 +4,7 @@
 //! --no-daemon`. `model`, `bench`, `eval` and `config` are what `nemoterm` hands over to this program,
 //! `completions` and `man` as well.
 
+mod backend;
 mod cmd;
 mod complete;
 mod confidence;

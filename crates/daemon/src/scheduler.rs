@@ -10,10 +10,11 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use nemoterm_engine::{Generator, Output};
+use nemoterm_engine::Generator;
 use tokio::sync::oneshot;
 
 use crate::{
+    backend::Written,
     complete::Generate,
     failure::Failure,
     http::{job::Job as Text, writer::MAX_WRITING},
@@ -31,7 +32,7 @@ pub type Answer = Result<Generated, Failure>;
 /// What the model generated.
 #[derive(Debug)]
 pub struct Generated {
-    pub output: Output,
+    pub written: Written,
     /// Name of the model that did.
     pub model: String,
     /// How long the job waited for it.

@@ -28,8 +28,8 @@ use tokio::{
 };
 
 use crate::{
-    config::Config, connection, failure::Failure, http, http::writer::MAX_WRITING, log, models,
-    scheduler::Scheduler, socket::Socket, worker,
+    backend::remote::Link, config::Config, connection, failure::Failure, http, http::writer::MAX_WRITING,
+    log, models, scheduler::Scheduler, socket::Socket, worker,
 };
 
 /// Connections that are served at a time; more than this many shells means that something is broken.
@@ -64,6 +64,8 @@ pub struct Args {
 /// What the tasks of the daemon share.
 pub struct Daemon {
     pub scheduler: Arc<Scheduler>,
+    /// The server that completes in place of the model, where one is set.
+    pub remote: Link,
     state: watch::Sender<State>,
     model: Mutex<Option<ModelStatus>>,
     connections: watch::Sender<usize>,
@@ -120,6 +122,7 @@ fn serve(args: &Args, log: Option<PathBuf>, passed: Option<UnixListener>) -> any
     let idle = http.is_some().then_some(Duration::ZERO);
     let daemon = Arc::new(Daemon {
         scheduler: Arc::new(Scheduler::default()),
+        remote: Link::default(),
         state: watch::Sender::new(State::Loading),
         model: Mutex::new(None),
         connections: watch::Sender::new(0),
@@ -133,6 +136,7 @@ fn serve(args: &Args, log: Option<PathBuf>, passed: Option<UnixListener>) -> any
         reload: Notify::new(),
         stop: Notify::new(),
     });
+    daemon.remote.follow(&config);
     let bound = {
         let _context = tokio.enter();
         match passed {
@@ -261,9 +265,11 @@ async fn accept(
     loop {
         // Read again whenever a client has come or gone, so that a change counts at once. A file that is wrong
         // changes nothing.
-        if let Some(time) = given_idle.or_else(|| Config::load().ok().map(|config| config.idle_time())) {
-            idle = time;
+        if let Ok(config) = Config::load() {
+            daemon.remote.follow(&config);
+            idle = config.idle_time();
         }
+        idle = given_idle.unwrap_or(idle);
         let nobody_for_long = async {
             if idle.is_zero() || *connections.borrow_and_update() > 0 {
                 // The count changes when a client comes or goes; then it is looked at again.
@@ -365,6 +371,7 @@ impl Daemon {
                 Some(Err(failure)) => Some(Box::new(failure.clone().reply(None))),
                 _ => None,
             },
+            remote: self.remote.status().map(Box::new),
         }
     }
 

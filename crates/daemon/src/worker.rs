@@ -86,7 +86,7 @@ fn generate(generator: &mut Generator, name: &str, job: &Job) -> Answer {
         if late || job.reply.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     match complete::generate(generator, &job.generate, &mut on_token) {
-        Ok(output) => Ok(Generated { output, model: name.to_owned(), queue }),
+        Ok(output) => Ok(Generated { written: output.into(), model: name.to_owned(), queue }),
         Err(error) => {
             tracing::warn!(%error, "generation failed");
             Err(Failure::new(error.to_string(), "nemoterm daemon logs tells more"))

@@ -178,6 +178,9 @@ pub struct Completion {
     pub model: String,
     /// Where the time went.
     pub timing: Timing,
+    /// Why the remote server did not answer, where one is set and [`Completion::model`] is the model of the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Box<ErrorReply>>,
 }
 
 /// One completion.
@@ -253,6 +256,50 @@ pub struct Status {
     /// Why it does not, where it was asked to.
     #[serde(default)]
     pub http_error: Option<Box<ErrorReply>>,
+    /// The remote server, where one is set to complete. The model of the daemon answers where it does not.
+    #[serde(default)]
+    pub remote: Option<Box<RemoteStatus>>,
+}
+
+/// A server elsewhere that completes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteStatus {
+    /// Its base URL, such as `http://gpu.example:8000/v1`.
+    pub url: String,
+    /// Name of its model, as it was set.
+    pub model: String,
+    /// How it is.
+    pub state: RemoteState,
+    /// Completions it has written.
+    pub answered: u64,
+    /// Requests it has failed on, or was too late for.
+    pub failed: u64,
+}
+
+/// How a remote server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum RemoteState {
+    /// Nothing was asked of it yet.
+    Untried,
+    /// It answered when it was last asked.
+    Answering,
+    /// It did not, and is asked again.
+    Failing {
+        /// Why, in one line.
+        error: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// It did not, and is not asked for a while.
+    Paused {
+        /// Why, in one line.
+        error: String,
+        /// What to do about it.
+        hint: String,
+        /// Seconds until it is asked again; nothing where it is only asked again once the configuration changes.
+        again_s: Option<u64>,
+    },
 }
 
 /// What the model is doing.

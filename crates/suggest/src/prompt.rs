@@ -38,11 +38,25 @@ impl Default for PromptFormat {
     }
 }
 
+impl PromptFormat {
+    /// For a model on a server elsewhere, which is a larger one.
+    pub const LARGE: Self = Self { history_lines: 20, history_chars: 4000, line_chars: 1000 };
+}
+
 /// The text that the model continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// The text; it ends where the answer begins.
     pub text: String,
+}
+
+/// A prompt without its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut<'a> {
+    /// What is left of the text.
+    pub before: &'a str,
+    /// What a model has to write first, as it would: with one blank where several were typed.
+    pub typed: String,
 }
 
 impl Prompt {
@@ -68,6 +82,23 @@ impl Prompt {
             }
         }
         Self { text }
+    }
+
+    /// Without its last word, or the part of it after its last separator, with the separator and the blanks before it:
+    /// for models that are reached in a way on which the last token can't be healed. A token that begins a word holds the blank
+    /// before it, and one that begins a part of a path the slash. A description is whole already.
+    pub fn cut(&self) -> Cut<'_> {
+        let without = |text: &str, is_part: fn(char) -> bool| text.trim_end_matches(is_part).len();
+        let is_blank = |c| matches!(c, ' ' | '\t');
+        let is_separator = |c: char| !c.is_alphanumeric() && !c.is_whitespace();
+        let mut end = self.text.len();
+        if !self.text.ends_with(is_blank) {
+            end = without(&self.text, char::is_alphanumeric);
+            end = without(&self.text[..end], is_separator);
+        }
+        let start = without(&self.text[..end], is_blank);
+        let blank = if start < end { " " } else { "" };
+        Cut { before: &self.text[..start], typed: format!("{blank}{}", &self.text[end..]) }
     }
 }
 
@@ -139,6 +170,27 @@ mod tests {
     #[test]
     fn a_description_is_a_comment_line() {
         assert_eq!(prompt(&Context::default(), &Buffer::new(" #list files", 3)), "# list files\n");
+    }
+
+    #[test]
+    fn the_last_word_is_cut_off_with_what_its_token_begins_with() {
+        for (text, before, typed) in [
+            ("ls\ngit com", "ls\ngit", " com"),
+            ("ls\ngit ", "ls\ngit", " "),
+            ("git   com", "git", " com"),
+            ("git commit --am", "git commit", " --am"),
+            ("git commit -", "git commit", " -"),
+            ("ls -l | gr", "ls -l |", " gr"),
+            ("cat /usr/sh", "cat /usr", "/sh"),
+            ("echo '日本", "echo", " '日本"),
+            ("ls\ngi", "ls\n", "gi"),
+            ("ls\n", "ls\n", ""),
+            ("# list files\n", "# list files\n", ""),
+            ("", "", ""),
+        ] {
+            let prompt = Prompt { text: text.to_owned() };
+            assert_eq!(prompt.cut(), Cut { before, typed: typed.to_owned() }, "{text:?}");
+        }
     }
 
     #[test]

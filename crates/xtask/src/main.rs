@@ -41,8 +41,8 @@ const LARGE_WHEELS: [&str; 4] = [
 ];
 const LARGE_GGUF: &str = "gemma-3-270m-q4_k_m.gguf";
 
-/// Clients of the HTTP server, and of the cache of models, that the tests drive.
-const PYTHON_PACKAGES: &[&str] = &["openai==3.54.0", "huggingface_hub==2.4.0"];
+/// Clients of the HTTP server and of the cache of models, and llama.cpp's server, that the tests drive.
+const PYTHON_PACKAGES: &[&str] = &["openai==3.54.0", "huggingface_hub==2.4.0", "xllamacpp==2026.10.11549"];
 
 /// More of them, of about a gigabyte.
 const LARGE_PYTHON_PACKAGES: &[&str] = &["lm_eval[api]==0.4.13", "transformers==5.23.0"];

@@ -9,14 +9,16 @@ use std::{
 };
 
 use nemoterm_protocol::{
-    Reply, Request, State,
+    Complete, Reply, Request, State,
     client::{Client, ClientError},
     runtime::Runtime,
 };
 use serde::Serialize;
 
 use crate::{
-    config::{self, Config, Key, Settings, file},
+    backend::Own,
+    complete::Plan,
+    config::{self, BackendName, Config, Key, Settings, file},
     failure::Failure,
     http,
     models::{self, EMBEDDED},
@@ -113,7 +115,7 @@ fn set(key: Key, given: &str) -> anyhow::Result<()> {
     // What is a path must mean the same wherever the daemon runs.
     let given = match key {
         Key::Model => models::absolute(given),
-        Key::HttpTokenFile => {
+        Key::HttpTokenFile | Key::RemoteKeyFile => {
             std::path::absolute(given).map_or(given.to_owned(), |path| path.display().to_string())
         }
         _ => given.to_owned(),
@@ -144,6 +146,23 @@ fn check(key: Key, config: &Config) -> anyhow::Result<()> {
             http::Settings::new(address, config)?;
         }
         Key::Threads | Key::IdleMinutes => {}
+        Key::Backend
+        | Key::RemoteUrl
+        | Key::RemoteModel
+        | Key::RemoteKeyFile
+        | Key::RemoteKeyEnv
+        | Key::RemoteWaitMs => try_remote(config)?,
+    }
+    Ok(())
+}
+
+/// Asks the remote server for a completion. One that does not answer may be there tomorrow, so that is only told.
+fn try_remote(config: &Config) -> anyhow::Result<()> {
+    let Some(mut own) = Own::remote(config)? else { return Ok(()) };
+    let line = "git ".to_owned();
+    let plan = Plan::new(&Complete { cursor: line.len(), line, max_tokens: 1, ..Complete::default() })?;
+    if let Err(failure) = own.write(&plan, None) {
+        eprintln!("note: {failure} ({}); until it answers, {} does", failure.hint, model(config));
     }
     Ok(())
 }
@@ -160,6 +179,11 @@ fn unset(name: &str) -> anyhow::Result<()> {
         eprintln!("{name} is not set in {}", path.display());
         return Ok(());
     };
+    // A file that is right stays so; one that is wrong is being mended.
+    let check = |text: &str| Settings::of(&path, text, |_| None);
+    if before.as_deref().is_some_and(|before| check(before).is_ok()) {
+        check(&text)?;
+    }
     file::write(&path, &text)?;
     eprintln!("{name} is taken out of {}", path.display());
     changed(&path, before.as_deref())
@@ -219,22 +243,28 @@ fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
     if failed || changed.iter().any(|key| matches!(key, Key::Model | Key::Quantize | Key::Threads)) {
         load(&client, model(&Settings::load()?.config))?;
         eprintln!("the running daemon has taken it");
-    } else if changed.contains(&Key::IdleMinutes) {
+    } else if changed.iter().any(|key| *key == Key::IdleMinutes || key.is_remote()) {
         // It looks into the file whenever a client comes or goes, and we are one.
         eprintln!("the running daemon has taken it");
+    }
+    if changed.contains(&Key::Backend) && after.config.backend == BackendName::Openai && service(path) {
+        eprintln!("its service gets a network when it is installed again: nemoterm daemon install");
     }
     // One that began with a file that was wrong serves no HTTP either.
     let unserved = failed && after.config.http.is_some();
     if unserved || changed.iter().any(|key| matches!(key, Key::Http | Key::HttpTokenFile)) {
-        // A service may have been installed without a network.
-        let service = path.ancestors().nth(2).map(|dir| dir.join("systemd/user/nemoterm.service"));
-        if service.is_some_and(|service| service.exists()) {
+        if service(path) {
             eprintln!("the daemon takes it when its service is installed again: nemoterm daemon install");
         } else {
             eprintln!("the running daemon takes it at its next start: nemoterm daemon restart");
         }
     }
     Ok(())
+}
+
+/// Whether the daemon is a service, which may have been installed without a network.
+fn service(path: &Path) -> bool {
+    path.ancestors().nth(2).is_some_and(|dir| dir.join("systemd/user/nemoterm.service").exists())
 }
 
 /// A conversation with the running daemon; nothing where none runs.

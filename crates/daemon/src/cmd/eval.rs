@@ -3,12 +3,10 @@
 use std::{
     fs,
     io::{self, BufRead as _, Write as _},
-    ops::ControlFlow,
     path::PathBuf,
     time::Instant,
 };
 
-use nemoterm_engine::Generator;
 use nemoterm_protocol::{Candidate, Complete, Context, HistoryLine, Source};
 use nemoterm_suggest::{
     context::Shell,
@@ -17,12 +15,7 @@ use nemoterm_suggest::{
     score::{Aggregate, Case, Prediction, report},
 };
 
-use crate::{
-    complete::{self, Plan},
-    config::Config,
-    failure::Failure,
-    models,
-};
+use crate::{backend::Own, complete::Plan, config::Config, failure::Failure, models};
 
 /// Suggestions of its own a client sends along.
 const LOCAL: usize = 8;
@@ -31,7 +24,7 @@ const LOCAL: usize = 8;
 pub struct Args {
     /// Cases, one JSON object a line
     file: PathBuf,
-    /// A name from nemoterm model list, a directory or a .gguf file [default: the one in use]
+    /// A name from nemoterm model list, a directory or a .gguf file [default: what is in use, a remote server too]
     #[arg(long)]
     model: Option<String>,
     /// Quantise the weights while loading
@@ -52,17 +45,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let cases = read_cases(&args.file)?;
     let mut config = Config::load()?;
     config.quantize = args.quantize.or(config.quantize);
-    let name =
-        args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
-    let (_, model) = models::load(&name, &config)?;
-    let mut generator = Generator::new(model, 1)?;
+    // A model that is named is the one to be scored; and no other answers where a server does not.
+    let remote = if args.model.is_none() { Own::remote(&config)? } else { None };
+    let name = args.model.as_ref().or(config.model.as_ref()).map_or(models::EMBEDDED, String::as_str);
+    let mut own = remote.map_or_else(|| Own::model(name, &config), Ok)?;
     let mut predictions = Vec::with_capacity(cases.len());
     for case in &cases {
-        predictions.push(predict(
-            &mut generator,
-            &Complete { unasked: args.unasked, ..request(case) },
-            case,
-        )?);
+        predictions.push(predict(&mut own, &Complete { unasked: args.unasked, ..request(case) }, case)?);
     }
     if let Some(path) = &args.predictions {
         let mut file = io::BufWriter::new(fs::File::create(path).map_err(|error| {
@@ -130,11 +119,11 @@ fn read_cases(path: &PathBuf) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn predict(generator: &mut Generator, request: &Complete, case: &Case) -> anyhow::Result<Prediction> {
+fn predict(own: &mut Own, request: &Complete, case: &Case) -> anyhow::Result<Prediction> {
     let started = Instant::now();
     let plan = Plan::new(request)?;
-    let output = complete::generate(generator, plan.generate(), &mut |_| ControlFlow::Continue(()))?;
-    let best = plan.ranked(&output).into_iter().next();
+    let written = own.write(&plan, None)?;
+    let best = plan.ranked(&written).into_iter().next();
     Ok(Prediction {
         id: case.id.clone(),
         ms: Some(started.elapsed().as_secs_f64() * 1e3),

@@ -2,19 +2,12 @@
 
 use std::{
     io,
-    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::Generator;
 use nemoterm_protocol::{Complete, Completion, Reply, Request, frame};
 
-use crate::{
-    complete::{self, Plan},
-    config::Config,
-    failure::Failure,
-    models,
-};
+use crate::{backend::Own, complete::Plan, config::Config, failure::Failure, models};
 
 pub fn run() -> anyhow::Result<()> {
     let request = match frame::read(&mut io::stdin().lock())? {
@@ -23,24 +16,32 @@ pub fn run() -> anyhow::Result<()> {
     };
     let reply = match answer(&request) {
         Ok(completion) => Reply::Completion(completion),
-        Err(failure) => Reply::Error(failure.reply(Some(request.id))),
+        Err(error) => Reply::Error(Failure::of(error).reply(Some(request.id))),
     };
     Ok(frame::write(&mut io::stdout().lock(), &reply)?)
 }
 
-fn answer(request: &Complete) -> Result<Completion, Failure> {
+/// As in the daemon: the server that is set, or the model where none is or it does not answer.
+fn answer(request: &Complete) -> anyhow::Result<Completion> {
     let arrived = Instant::now();
     let plan = Plan::new(request)?;
     let config = Config::load()?;
-    let (name, model) = models::load(config.model.as_deref().unwrap_or(models::EMBEDDED), &config)?;
-    let queue = arrived.elapsed();
     let deadline = (request.budget_ms > 0).then(|| arrived + Duration::from_millis(request.budget_ms));
-    let mut on_token = |_: &nemoterm_engine::Step<'_>| match deadline {
-        Some(deadline) if Instant::now() >= deadline => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
+    let remote = match Own::remote(&config) {
+        Ok(None) => None,
+        Ok(Some(mut own)) => {
+            let written = own.write(&plan, deadline);
+            Some(written.map(|written| plan.reply(&written, own.name().to_owned(), Duration::ZERO, arrived)))
+        }
+        Err(error) => Some(Err(Failure::of(error))),
     };
-    let output = Generator::new(model, 1)
-        .and_then(|mut generator| complete::generate(&mut generator, plan.generate(), &mut on_token))
-        .map_err(|error| Failure::new(error.to_string(), "nemoterm doctor checks the model"))?;
-    Ok(plan.reply(&output, name, queue, arrived))
+    let instead = match remote {
+        Some(Ok(completion)) => return Ok(completion),
+        Some(Err(failure)) => Some(Box::new(failure.reply(None))),
+        None => None,
+    };
+    let mut own = Own::model(config.model.as_deref().unwrap_or(models::EMBEDDED), &config)?;
+    let queue = arrived.elapsed();
+    let written = own.write(&plan, deadline)?;
+    Ok(Completion { instead, ..plan.reply(&written, own.name().to_owned(), queue, arrived) })
 }

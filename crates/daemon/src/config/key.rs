@@ -2,8 +2,9 @@
 
 use clap::ValueEnum as _;
 
-use super::Config;
+use super::{BackendName, Config};
 use crate::{
+    backend::remote,
     failure::Failure,
     http,
     models::{EMBEDDED, Quantize},
@@ -15,6 +16,9 @@ const MAX_THREADS: u64 = 1024;
 /// A year.
 const MAX_IDLE_MINUTES: u64 = 525_600;
 
+/// A minute.
+const MAX_REMOTE_WAIT_MS: u64 = 60_000;
+
 /// A key of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
@@ -24,6 +28,12 @@ pub enum Key {
     IdleMinutes,
     Http,
     HttpTokenFile,
+    Backend,
+    RemoteUrl,
+    RemoteModel,
+    RemoteKeyFile,
+    RemoteKeyEnv,
+    RemoteWaitMs,
 }
 
 /// A value as it stands in the file or in a variable.
@@ -54,8 +64,20 @@ struct About {
 }
 
 impl Key {
-    pub const ALL: [Self; 6] =
-        [Self::Model, Self::Quantize, Self::Threads, Self::IdleMinutes, Self::Http, Self::HttpTokenFile];
+    pub const ALL: [Self; 12] = [
+        Self::Model,
+        Self::Quantize,
+        Self::Threads,
+        Self::IdleMinutes,
+        Self::Http,
+        Self::HttpTokenFile,
+        Self::Backend,
+        Self::RemoteUrl,
+        Self::RemoteModel,
+        Self::RemoteKeyFile,
+        Self::RemoteKeyEnv,
+        Self::RemoteWaitMs,
+    ];
 
     const fn about(self) -> About {
         match self {
@@ -107,6 +129,54 @@ impl Key {
                 otherwise: "(no token)",
                 example: "/home/me/.nemoterm-token",
             },
+            Self::Backend => About {
+                name: "backend",
+                variable: "NEMOTERM_BACKEND",
+                purpose: "who completes: the model of this machine, or a server elsewhere",
+                allowed: "local or openai",
+                otherwise: "local",
+                example: "openai",
+            },
+            Self::RemoteUrl => About {
+                name: "remote_url",
+                variable: "NEMOTERM_REMOTE_URL",
+                purpose: "where that server speaks OpenAI's API",
+                allowed: "an http or https URL without user, query and fragment",
+                otherwise: "(none)",
+                example: "http://gpu.example:8000/v1",
+            },
+            Self::RemoteModel => About {
+                name: "remote_model",
+                variable: "NEMOTERM_REMOTE_MODEL",
+                purpose: "what that server calls its model",
+                allowed: "a name",
+                otherwise: "(none)",
+                example: "nvidia/Nemotron-Mini-4B-Instruct",
+            },
+            Self::RemoteKeyFile => About {
+                name: "remote_key_file",
+                variable: "NEMOTERM_REMOTE_KEY_FILE",
+                purpose: "a file with the key of that server",
+                allowed: "the path of a file",
+                otherwise: "(no key)",
+                example: "/home/me/.remote-key",
+            },
+            Self::RemoteKeyEnv => About {
+                name: "remote_key_env",
+                variable: "NEMOTERM_REMOTE_KEY_ENV",
+                purpose: "a variable of the daemon's environment that holds the key, in place of a file",
+                allowed: "the name of a variable",
+                otherwise: "(no key)",
+                example: "OPENAI_API_KEY",
+            },
+            Self::RemoteWaitMs => About {
+                name: "remote_wait_ms",
+                variable: "NEMOTERM_REMOTE_WAIT_MS",
+                purpose: "milliseconds an answer of that server may take",
+                allowed: "a whole number from 10 to 60000",
+                otherwise: "5000",
+                example: "5000",
+            },
         }
     }
 
@@ -143,6 +213,11 @@ impl Key {
         }
     }
 
+    /// Whether it is about the server elsewhere.
+    pub fn is_remote(self) -> bool {
+        self == Self::Backend || self.name().starts_with("remote_")
+    }
+
     /// The key of that name.
     ///
     /// # Errors
@@ -155,8 +230,8 @@ impl Key {
     /// A value from a command line or a variable. Whether it is allowed is for [`Config::put`] to say.
     pub fn read(self, text: &str) -> Value {
         let number = match self {
-            Self::Threads | Self::IdleMinutes => text.trim().parse().ok(),
-            Self::Model | Self::Quantize | Self::Http | Self::HttpTokenFile => None,
+            Self::Threads | Self::IdleMinutes | Self::RemoteWaitMs => text.trim().parse().ok(),
+            _ => None,
         };
         number.map_or_else(|| Value::Text(text.to_owned()), Value::Number)
     }
@@ -164,6 +239,9 @@ impl Key {
     /// The message for a value that is not allowed, as it was written.
     pub fn refusal(self, written: &str) -> String {
         let About { name, allowed, example, .. } = self.about();
+        // Someone may have taken them for the place of the key itself.
+        let may_be_secret = matches!(self, Self::RemoteKeyFile | Self::RemoteKeyEnv | Self::RemoteUrl);
+        let written = if may_be_secret { "this" } else { written };
         let short: String = written.chars().take(60).collect();
         format!("{name} can't be {short}; allowed is {allowed}, such as {example}")
     }
@@ -193,10 +271,33 @@ impl Config {
             (Key::HttpTokenFile, Value::Text(text)) if is_line(text) => {
                 self.http_token_file = Some(text.clone());
             }
+            (Key::Backend, Value::Text(text)) => match BackendName::from_str(text, false) {
+                Ok(backend) => self.backend = backend,
+                Err(_) => return false,
+            },
+            (Key::RemoteUrl, Value::Text(text)) if remote::base_url(text).is_some() => {
+                self.remote.url = Some(text.clone());
+            }
+            (Key::RemoteModel, Value::Text(text)) if is_line(text) => self.remote.model = Some(text.clone()),
+            (Key::RemoteKeyFile, Value::Text(text)) if is_line(text) => {
+                self.remote.key_file = Some(text.clone());
+            }
+            (Key::RemoteKeyEnv, Value::Text(text)) if is_variable(text) => {
+                self.remote.key_env = Some(text.clone());
+            }
+            (Key::RemoteWaitMs, &Value::Number(number @ 10..=MAX_REMOTE_WAIT_MS)) => {
+                self.remote.wait_ms = Some(number);
+            }
             _ => return false,
         }
         true
     }
+}
+
+/// Whether a text can be the name of a variable of the environment. A key itself is hardly one: most hold a dash.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Whether a text is a name or a path: something, without line breaks and other control characters.
@@ -235,6 +336,13 @@ mod tests {
             (Key::Http, "8000"),
             (Key::Http, "localhost"),
             (Key::HttpTokenFile, " "),
+            (Key::Backend, "vllm"),
+            (Key::RemoteUrl, "gpu:8000/v1"),
+            (Key::RemoteUrl, "ftp://gpu/v1"),
+            (Key::RemoteUrl, "http://me:secret@gpu/v1"),
+            (Key::RemoteUrl, "http://gpu/v1?key=secret"),
+            (Key::RemoteKeyEnv, "sk-123"),
+            (Key::RemoteWaitMs, "9"),
         ] {
             assert!(!Config::default().put(key, &key.read(text)), "{} {text:?}", key.name());
         }
