@@ -14,6 +14,7 @@
 #   NEMOTERM_KEY_DISMISS    arrays of keys as `bind` takes them, like '\C-f'; an empty array binds none
 #   NEMOTERM_HIGHLIGHT      look of the ghost, in parameters of SGR (at any time; default 90)
 #   NEMOTERM_MODE           "hotkey" suggests only when asked (at any time; default "type")
+#   NEMOTERM_NEXT_COMMAND   "off" suggests nothing before something is typed (at any time)
 #   NEMOTERM_OFF            anything but empty turns this shell's suggestions off (at any time)
 #   NEMOTERM_BASH_BUILTIN   the builtin to load, instead of the one that is installed with nemoterm; empty for none
 # `nemoterm off` and `nemoterm on` work for all shells at once.

@@ -15,6 +15,7 @@
 #   NEMOTERM_KEY_DISMISS   lists of keys as `bind` takes them; an empty list binds none
 #   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (default); "type" suggests
 #                          as you type, which still costs 2 to 4 ms a key and can lose a Ctrl-C
+#   NEMOTERM_NEXT_COMMAND  "off" suggests nothing before something is typed (at any time)
 #   NEMOTERM_OFF           anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #
@@ -185,6 +186,7 @@ function _nemoterm_draw
         end
     end
     set -g _nemoterm_ghost $argv[1]
+    _nemoterm_arm
     echo -n \e'[K'$look\e7(string join '' -- $text)\e'[0m' >/dev/tty
 end
 
@@ -307,6 +309,16 @@ function _nemoterm_ask
     set -g _nemoterm_asked $argv[1]
     _nemoterm_arm
     _nemoterm_send $_nemoterm_sequence $argv[1] (string length -- "$_nemoterm_now") "$_nemoterm_now"
+end
+
+# Asks what comes next, before anything is typed. The prompt that is being made has to be ended by Ctrl-C, so nothing is
+# armed before there is a ghost.
+function _nemoterm_ask_next
+    set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
+    set -g _nemoterm_now ''
+    set -g _nemoterm_for ''
+    set -g _nemoterm_asked type
+    _nemoterm_send $_nemoterm_sequence type 0 ''
 end
 
 # Looks at the line, as the commands before this one have left it, or as $argv says it will be.
@@ -482,7 +494,8 @@ function _nemoterm_ask_client
         return
     end
     set -l line (commandline --current-buffer)
-    if test -z "$NEMOTERM_OFF" -a -n "$line"; and not set -q line[2]; and not commandline --paging-mode
+    if test -z "$NEMOTERM_OFF"; and not set -q line[2]; and not commandline --paging-mode
+        and not string match --quiet --regex '^\s+$' -- "$line"
         and test (commandline --cursor) -eq (string length -- "$line")
         set -g _nemoterm_now $line
         _nemoterm_ask ask
@@ -728,6 +741,8 @@ function _nemoterm_prompt --on-event fish_prompt
     _nemoterm_look_at_keys
     _nemoterm_look_at_mode_prompt
     set -g _nemoterm_active new
+    test -n "$event[3]" -a "$NEMOTERM_NEXT_COMMAND" != off; and _nemoterm_ask_next
+    return 0
 end
 
 # Nothing is drawn while a command runs, nor when it reads a line with `read`.

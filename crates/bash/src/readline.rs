@@ -166,6 +166,11 @@ impl Readline {
         (self.symbols.pending_signal)() != 0 || unsafe { *self.symbols.signal_event_hook }.is_some()
     }
 
+    /// Whether that is the one that gives up the line.
+    pub fn is_interrupted(&self) -> bool {
+        (self.symbols.pending_signal)() == libc::SIGINT
+    }
+
     /// Does about signals what readline does when they interrupt its reading. Returns what reading a key has to
     /// return, where it has to end. May be left by `longjmp`.
     pub fn handle_signals(&self) -> Option<c_int> {

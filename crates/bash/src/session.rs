@@ -51,14 +51,17 @@ pub struct Session {
     chosen: bool,
     /// Whether more than one was asked for.
     complete: bool,
+    /// Whether a command has run and nothing has been typed since.
+    fresh: bool,
 }
 
 impl Session {
-    /// A line begins: nothing that was known before is about it.
-    pub fn begin(&mut self) {
+    /// A line begins, after a command has run or not: nothing that was known before is about it.
+    pub fn begin(&mut self, ran: bool) {
         self.forget();
         self.asked = None;
         self.settled = None;
+        self.fresh = ran;
     }
 
     /// The line is now this. Suggestions it follows stay, without what was typed of them; others go.
@@ -69,6 +72,7 @@ impl Session {
         if self.settled.as_deref() != Some(line) {
             self.settled = None;
         }
+        self.fresh &= line.is_empty();
     }
 
     /// Makes the suggestions continue the line, where the line is part of the one that is shown.
@@ -76,7 +80,7 @@ impl Session {
         if line == self.base {
             return true;
         }
-        if self.replaces || self.base.is_empty() {
+        if self.replaces || self.suggestions.is_empty() {
             return false;
         }
         let Some(typed) = line.strip_prefix(&self.base) else { return false };
@@ -100,9 +104,7 @@ impl Session {
 
     /// The suggestion for this line.
     pub fn suggestion(&self, line: &str) -> Option<&str> {
-        (!line.is_empty() && line == self.base)
-            .then(|| self.suggestions.get(self.index).map(String::as_str))
-            .flatten()
+        (line == self.base).then(|| self.suggestions.get(self.index).map(String::as_str)).flatten()
     }
 
     /// Whether the suggestion takes the place of the line.
@@ -115,13 +117,15 @@ impl Session {
         self.complete
     }
 
-    /// Whether there is anything to ask about a line as it is typed.
-    pub fn is_open(&self, line: &str) -> bool {
-        !line.trim().is_empty() && self.settled.as_deref() != Some(line) && self.suggestion(line).is_none()
+    /// Whether there is anything to ask about a line as it is typed, or before, where the user wants the next command.
+    pub fn is_open(&self, line: &str, next_command: bool) -> bool {
+        let is_something = !line.trim().is_empty() || (line.is_empty() && self.fresh && next_command);
+        is_something && self.settled.as_deref() != Some(line) && self.suggestion(line).is_none()
     }
 
     /// Leaves a line alone until it changes.
     pub fn settle(&mut self, line: &str) {
+        self.fresh = false;
         self.settled = Some(line.to_owned());
     }
 
@@ -132,6 +136,7 @@ impl Session {
         self.settled = Some(line.to_owned());
         self.complete = asked;
         self.step = 0;
+        self.fresh = false;
         Request { sequence: self.sequence, asked, line: line.to_owned() }
     }
 
@@ -238,10 +243,10 @@ mod tests {
         assert_eq!(session.suggestions, ["rry-pick", "ckout x", "ck"]);
         session.update("git chec");
         assert_eq!(session.suggestions, ["kout x", "k"]);
-        assert!(!session.is_open("git chec"));
+        assert!(!session.is_open("git chec", true));
         session.update("git chex");
         assert_eq!(session.suggestion("git chex"), None);
-        assert!(session.is_open("git chex"));
+        assert!(session.is_open("git chex", true));
     }
 
     #[test]
@@ -249,7 +254,7 @@ mod tests {
         let mut session = answered("l", &["s"]);
         session.update("ls");
         assert_eq!(session.suggestion("ls"), None);
-        assert!(session.is_open("ls"));
+        assert!(session.is_open("ls", true));
     }
 
     #[test]
@@ -277,15 +282,37 @@ mod tests {
     #[test]
     fn a_line_is_asked_about_once() {
         let mut session = Session::default();
-        assert!(session.is_open("ls") && !session.is_open("  "));
+        assert!(session.is_open("ls", true) && !session.is_open("  ", true));
         let request = session.ask("ls", false);
-        assert!(!session.is_open("ls"));
+        assert!(!session.is_open("ls", true));
         session.dismiss("ls");
         session.reply(reply(request.sequence, &[" -l"]), "ls");
         assert_eq!(session.suggestion("ls"), None);
         session.update("lsx");
         session.update("ls");
-        assert!(session.is_open("ls"));
+        assert!(session.is_open("ls", true));
+    }
+
+    #[test]
+    fn before_anything_is_typed_is_asked_once_after_a_command() {
+        let mut session = Session::default();
+        session.begin(false);
+        assert!(!session.is_open("", true), "nothing has run");
+        session.begin(true);
+        assert!(session.is_open("", true) && !session.is_open("", false) && !session.is_open(" ", true));
+        let request = session.ask("", false);
+        assert!(!session.is_open("", true));
+        session.reply(reply(request.sequence, &["git push"]), "");
+        assert_eq!(session.suggestion(""), Some("git push"));
+        session.update("g");
+        assert_eq!(session.suggestion("g"), Some("it push"));
+        session.update("x");
+        session.update("");
+        assert!(session.suggestion("").is_none() && !session.is_open("", true));
+        session.begin(true);
+        session.update("x");
+        session.update("");
+        assert!(!session.is_open("", true), "something was typed");
     }
 
     #[test]

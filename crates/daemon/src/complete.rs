@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::{EngineError, GenerateRequest, Generator, Output, Sampling, Step};
+use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generation, Generator, Output, Sampling, Step};
 use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
@@ -50,6 +50,8 @@ pub struct Plan {
     local: Vec<Candidate>,
     wanted: usize,
     unasked: bool,
+    /// The line that was run last.
+    last: Option<String>,
     generate: Generate,
 }
 
@@ -161,7 +163,8 @@ impl Plan {
             sampling,
         };
         let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
-        Ok(Self { id: request.id, buffer, local, wanted, unasked: request.unasked, generate })
+        let last = request.context.history.last().map(|entry| entry.line.clone());
+        Ok(Self { id: request.id, buffer, local, wanted, unasked: request.unasked, last, generate })
     }
 
     /// What the model has to do.
@@ -191,6 +194,10 @@ impl Plan {
         for generation in &output.generations {
             // Half a command is no answer to a description.
             let is_command = matches!(self.buffer.kind(), Kind::Command);
+            if self.unasked && self.buffer.line().is_empty() {
+                candidates.extend(self.next_line(generation));
+                continue;
+            }
             let part = if self.unasked && is_command {
                 confidence::likely(generation)
             } else {
@@ -209,7 +216,7 @@ impl Plan {
         candidates.retain(|candidate| {
             clean::is_displayable(&candidate.line)
                 && safety::check(&candidate.line) == safety::Verdict::Plain
-                && (candidate.is_worth_showing() || !self.unasked)
+                && (candidate.is_worth_showing(&self.buffer) || !self.unasked)
         });
         let ranked = |candidate: Candidate| {
             let logprob =
@@ -217,6 +224,15 @@ impl Plan {
             Ranked { candidate, logprob }
         };
         rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
+    }
+
+    /// The line that a model expects where nothing is typed and nobody has asked: a whole one, which is likely as a
+    /// whole, and not the last one again.
+    fn next_line(&self, generation: &Generation) -> Option<Candidate> {
+        let part = confidence::whole(generation);
+        let line = clean::clean(part.text, &self.buffer)?;
+        let is_whole = generation.finish == Finish::Stop && self.last.as_deref() != Some(line.as_str());
+        is_whole.then(|| Candidate::model(&self.buffer, line, Some(generation.logprob)))
     }
 
     /// The reply with these alternatives.
@@ -301,7 +317,7 @@ fn core_context(wire: &Context) -> context::Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nemoterm_engine::{Finish, GeneratedToken, Generation};
+    use nemoterm_engine::GeneratedToken;
 
     fn generation(parts: &[(&str, f32)]) -> Generation {
         Generation {
@@ -357,6 +373,22 @@ mod tests {
         let unlikely = || vec![generation(&[("chown", -6.0)])];
         assert_eq!(lines(&request("git "), unlikely()), ["git chown"]);
         assert!(lines(&Complete { unasked: true, ..request("git ") }, unlikely()).is_empty());
+    }
+
+    #[test]
+    fn before_anything_is_typed_a_line_has_to_be_likely_and_harmless_as_a_whole() {
+        let unasked = |generation| {
+            let mut request = Complete { unasked: true, ..request("") };
+            let last = nemoterm_protocol::HistoryLine { line: "git add .".to_owned(), status: Some(0) };
+            request.context.history = vec![last];
+            lines(&request, vec![generation])
+        };
+        assert_eq!(unasked(generation(&[("git", -0.1), (" commit", -0.05)])), ["git commit"]);
+        assert!(unasked(generation(&[("git", -0.1), (" commit", -0.3)])).is_empty(), "unlikely");
+        assert!(unasked(generation(&[("git add", -0.1), (" .", -0.1)])).is_empty(), "the same again");
+        assert!(unasked(generation(&[("rm x", -0.1)])).is_empty(), "it deletes");
+        let cut = Generation { finish: Finish::Length, ..generation(&[("git commit", -0.1)]) };
+        assert!(unasked(cut).is_empty(), "half a line");
     }
 
     #[test]
