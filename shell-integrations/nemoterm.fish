@@ -7,7 +7,8 @@
 #   what moves right by a word (Alt-Right, Alt-F)                 accept its next word
 #   Alt-], Alt-{                                                  next and previous suggestion (what Alt-[ sends
 #                                                                 begins other keys, for whose rest fish would wait)
-#   Ctrl-Space                                                    ask now
+#   Ctrl-Space                                                    ask now; in the middle of a line, put there what leads
+#                                                                 up to the rest
 #   Esc                                                           dismiss (in vi mode it leaves insert mode)
 #
 # Settings, to be made before this is sourced unless they say otherwise:
@@ -496,9 +497,14 @@ function _nemoterm_ask_client
     set -l line (commandline --current-buffer)
     if test -z "$NEMOTERM_OFF"; and not set -q line[2]; and not commandline --paging-mode
         and not string match --quiet --regex '^\s+$' -- "$line"
-        and test (commandline --cursor) -eq (string length -- "$line")
-        set -g _nemoterm_now $line
-        _nemoterm_ask ask
+        if test (commandline --cursor) -eq (string length -- "$line")
+            set -g _nemoterm_now $line
+            _nemoterm_ask ask
+        else
+            # Nothing of ours can be drawn there.
+            _nemoterm_forget
+            _nemoterm_hotkey
+        end
     end
 end
 

@@ -6,7 +6,7 @@
 #   Right, End, Ctrl-F, Ctrl-E   accept the suggestion
 #   Alt-Right, Alt-F             accept its next word
 #   Alt-], Alt-[                 next and previous suggestion
-#   Ctrl-Space                   ask now
+#   Ctrl-Space                   ask now; in the middle of a line, put there what leads up to the rest, and again for another
 #   Esc                          dismiss (Ctrl-G in vi mode, where Esc leaves insert mode and hides it anyway)
 #
 # Settings, to be made before this is evaluated unless they say otherwise:
@@ -64,6 +64,10 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_listed=0       # whether there is one that is no function
   typeset -g  _nemoterm_directory=     # closed to others, for a file
   typeset -gF _nemoterm_drawn=0        # when an answer was drawn last
+  typeset -ga _nemoterm_fills=()       # what fits in the middle of the line, and nothing as the last
+  typeset -gi _nemoterm_fill=0         # which of them stands there
+  typeset -gi _nemoterm_fill_sequence=0   # the request for them
+  typeset -g  _nemoterm_fill_before= _nemoterm_fill_after=   # the line around them
   typeset -gi _nemoterm_elsewhere=0    # whether another plugin draws
   typeset -gA _nemoterm_before=()      # widget -> what its key did before
 fi
@@ -126,11 +130,21 @@ _nemoterm_record() {
     _nemoterm_look_at_traps
     _nemoterm_event
     # What was typed before there was anybody to ask.
-    if (( _nemoterm_wanted )); then _nemoterm_ask ask; else _nemoterm_redraw; fi
+    if (( ! _nemoterm_wanted )); then
+      _nemoterm_redraw
+    elif (( CURSOR < $#BUFFER )); then
+      _nemoterm_ask_between
+    else
+      _nemoterm_ask ask
+    fi
     _nemoterm_wanted=0
     return 0
   fi
   [[ $1 == $_nemoterm_sequence ]] || return 0
+  if (( $1 == _nemoterm_fill_sequence )); then
+    _nemoterm_fill_found "${(@)argv[4,-1]}"
+    return
+  fi
   local shown=
   [[ $_nemoterm_for == "$_nemoterm_asked" ]] && (( _nemoterm_chosen )) &&
     shown=$_nemoterm_suggestions[$_nemoterm_index]
@@ -475,18 +489,58 @@ _nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_f
 _nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
 
 _nemoterm_hotkey() {
-  if [[ -n ${NEMOTERM_OFF-} || -z $_nemoterm_from || $CONTEXT != start || $CURSOR -ne $#BUFFER ]]; then
+  if [[ -n ${NEMOTERM_OFF-} || -z $_nemoterm_from || $CONTEXT != start ]]; then
     _nemoterm_fall_through
     return
   fi
   emulate -L zsh
   if [[ -z $_nemoterm_to ]]; then
     _nemoterm_wanted=1
+  elif (( CURSOR < $#BUFFER )); then
+    _nemoterm_ask_between
   elif _nemoterm_visible && (( _nemoterm_complete )); then
     _nemoterm_step 1
   else
     _nemoterm_ask ask
   fi
+}
+
+# zle draws nothing of ours within the line. So the key puts a suggestion there, when it comes and if the line is still
+# the same, and each time the next one; the last is what stood there before.
+_nemoterm_ask_between() {
+  if _nemoterm_fills_stand; then
+    _nemoterm_put_fill $(( _nemoterm_fill % $#_nemoterm_fills + 1 ))
+    return 0
+  fi
+  _nemoterm_fills=() _nemoterm_fill=0 _nemoterm_fill_before=$LBUFFER _nemoterm_fill_after=$RBUFFER
+  _nemoterm_forget
+  _nemoterm_fill_sequence=$(( ++_nemoterm_sequence ))
+  _nemoterm_send $_nemoterm_sequence ask $CURSOR "$BUFFER"
+  return 0
+}
+
+_nemoterm_fills_stand() {
+  [[ $_nemoterm_fill -gt 0 && $RBUFFER == "$_nemoterm_fill_after" ]] &&
+    [[ $LBUFFER == "$_nemoterm_fill_before$_nemoterm_fills[$_nemoterm_fill]" ]]
+}
+
+_nemoterm_put_fill() {
+  _nemoterm_fill=$1
+  LBUFFER=$_nemoterm_fill_before$_nemoterm_fills[$1]
+}
+
+_nemoterm_fill_found() {
+  if _nemoterm_fills_stand; then
+    # Others, or others as well. The one that stands there stays.
+    local stands=$_nemoterm_fills[$_nemoterm_fill]
+    _nemoterm_fills=("$stands" "${(@)argv:#$stands}" '')
+    _nemoterm_fill=1
+  elif (( ! _nemoterm_fill )) && [[ $LBUFFER == "$_nemoterm_fill_before" && $RBUFFER == "$_nemoterm_fill_after" ]]; then
+    _nemoterm_fills=("$@" '')
+    _nemoterm_put_fill 1
+    zle -R
+  fi
+  return 0
 }
 
 _nemoterm_dismiss() {

@@ -3,6 +3,7 @@
 mod attach;
 mod bash;
 mod bash_ghost;
+mod fill_in;
 mod fish;
 mod fish_ghost;
 mod hotkey;

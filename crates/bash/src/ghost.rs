@@ -10,7 +10,7 @@ use crate::{
     client::{Client, Ended},
     draw,
     readline::{Readline, Snapshot},
-    session::{Edit, Request, Session},
+    session::{Edit, Exchange, Request, Session},
 };
 
 /// After a client's first failure in a row this long passes before the next one is started, and longer each time.
@@ -171,10 +171,25 @@ impl Ghost {
         }
         let now = readline.snapshot();
         let Some(line) = &now.line else { return };
+        let mut exchange = None;
         for reply in replies {
-            self.session.reply(reply, line);
+            match self.session.reply_between(&reply, line, now.cursor) {
+                None => self.session.reply(reply, line),
+                found if exchange.is_none() => exchange = found,
+                Some(_) => {}
+            }
+        }
+        if let Some(exchange) = exchange.filter(|_| !now.commanding) {
+            self.exchange(readline, &exchange);
+            readline.redisplay();
+            return;
         }
         self.paint(readline, &now);
+    }
+
+    fn exchange(&mut self, readline: &Readline, exchange: &Exchange) {
+        self.erase(readline);
+        readline.exchange(exchange.remove, &exchange.insert);
     }
 
     /// Nothing is being typed: asks about the line, if there is anything to ask.
@@ -356,6 +371,9 @@ impl Ghost {
     /// Asks for suggestions; shows the next one where they have been asked for.
     pub fn ask(&mut self, readline: &Readline) -> Done {
         let now = readline.snapshot();
+        if !now.at_end && !now.commanding {
+            return self.ask_between(readline, &now);
+        }
         let is_blank = |line: &String| !line.is_empty() && line.trim().is_empty();
         let line = now.line.filter(|line| now.at_end && !is_blank(line) && !is_off(readline));
         let Some(line) = line.filter(|_| self.client.is_some()) else {
@@ -366,6 +384,19 @@ impl Ghost {
         }
         let request = self.session.ask(&line, true);
         self.send(&request);
+        Done::Acted
+    }
+
+    /// Asks for what leads up to the text after the cursor; where it has come and stands there, takes the next one.
+    fn ask_between(&mut self, readline: &Readline, now: &Snapshot) -> Done {
+        let Some(line) = now.line.as_deref().filter(|_| self.client.is_some() && !is_off(readline)) else {
+            return Done::Passed;
+        };
+        if let Some(exchange) = self.session.step_between(line, now.cursor) {
+            self.exchange(readline, &exchange);
+        } else if let Some(request) = self.session.ask_between(line, now.cursor) {
+            self.send(&request);
+        }
         Done::Acted
     }
 

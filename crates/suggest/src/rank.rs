@@ -142,14 +142,19 @@ fn compare(a: &Candidate, b: &Candidate) -> Ordering {
 }
 
 /// The suggestions that need no model, best first: what the client answers a key stroke with at once.
-/// None is given for a description or in the middle of a line.
+/// None is given for a description; in the middle of a line, what lines of the history had there.
 pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec<Candidate> {
-    if matches!(buffer.kind(), Kind::Description(_)) || !buffer.after().is_empty() {
+    if matches!(buffer.kind(), Kind::Description(_)) {
         return Vec::new();
     }
-    let mut candidates = copy::from_history(context, buffer, index, n);
-    candidates.extend(copy::from_context(context, buffer, n));
-    candidates.extend(copy::from_names(context, buffer, n));
+    let mut candidates;
+    if buffer.after().is_empty() {
+        candidates = copy::from_history(context, buffer, index, n);
+        candidates.extend(copy::from_context(context, buffer, n));
+        candidates.extend(copy::from_names(context, buffer, n));
+    } else {
+        candidates = copy::from_history_between(buffer, index, n);
+    }
     candidates.retain(|candidate| {
         is_displayable(&candidate.line)
             && safety::check(&candidate.line) == Verdict::Plain
