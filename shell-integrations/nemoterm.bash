@@ -6,7 +6,7 @@
 #   Right, End, Ctrl-F, Ctrl-E   accept the suggestion
 #   Alt-Right, Alt-F             accept its next word
 #   Alt-], Alt-[                 next and previous suggestion
-#   Ctrl-Space                   ask now
+#   Ctrl-Space                   ask now; in the middle of a line, put there what leads up to the rest, and again for another
 #   Esc                          dismiss (Ctrl-G in vi mode, where Esc leaves insert mode and hides it anyway)
 #
 # Settings, to be made before this is evaluated unless they say otherwise:
@@ -14,6 +14,7 @@
 #   NEMOTERM_KEY_DISMISS    arrays of keys as `bind` takes them, like '\C-f'; an empty array binds none
 #   NEMOTERM_HIGHLIGHT      look of the ghost, in parameters of SGR (at any time; default 90)
 #   NEMOTERM_MODE           "hotkey" suggests only when asked (at any time; default "type")
+#   NEMOTERM_NEXT_COMMAND   "off" suggests nothing before something is typed (at any time)
 #   NEMOTERM_OFF            anything but empty turns this shell's suggestions off (at any time)
 #   NEMOTERM_BASH_BUILTIN   the builtin to load, instead of the one that is installed with nemoterm; empty for none
 # `nemoterm off` and `nemoterm on` work for all shells at once.
@@ -53,7 +54,7 @@ __nemoterm_load() {
 __nemoterm_hotkey() {
   local answer verb text keys
   builtin bind '"\C-x\C-_2": ""'
-  [[ -z ${NEMOTERM_OFF-} && -n $READLINE_LINE && $READLINE_POINT -ge ${#READLINE_LINE} ]] || return 0
+  [[ -z ${NEMOTERM_OFF-} && -n $READLINE_LINE ]] || return 0
   answer=$(
     HISTTIMEFORMAT='' builtin fc -ln -200 |
       "$__nemoterm_program" hotkey --shell bash --line "$READLINE_LINE" --cursor "$READLINE_POINT" \
@@ -61,10 +62,15 @@ __nemoterm_hotkey() {
   ) 2>/dev/null || return 0
   { IFS= read -r verb; IFS= read -r text; IFS= read -r keys; } <<<"$answer"
   case $verb in
-    add) READLINE_LINE+=$text ;;
-    replace) READLINE_LINE=$text ;;
+    add)
+      READLINE_LINE=${READLINE_LINE:0:READLINE_POINT}$text${READLINE_LINE:READLINE_POINT}
+      (( READLINE_POINT += ${#text} ))
+      ;;
+    replace)
+      READLINE_LINE=$text
+      READLINE_POINT=${#READLINE_LINE}
+      ;;
   esac
-  READLINE_POINT=${#READLINE_LINE}
   keys=${keys// /}
   if [[ $keys =~ ^[0-9a-f]+$ ]]; then
     local macro=

@@ -7,7 +7,8 @@
 #   what moves right by a word (Alt-Right, Alt-F)                 accept its next word
 #   Alt-], Alt-{                                                  next and previous suggestion (what Alt-[ sends
 #                                                                 begins other keys, for whose rest fish would wait)
-#   Ctrl-Space                                                    ask now
+#   Ctrl-Space                                                    ask now; in the middle of a line, put there what leads
+#                                                                 up to the rest
 #   Esc                                                           dismiss (in vi mode it leaves insert mode)
 #
 # Settings, to be made before this is sourced unless they say otherwise:
@@ -15,6 +16,7 @@
 #   NEMOTERM_KEY_DISMISS   lists of keys as `bind` takes them; an empty list binds none
 #   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (default); "type" suggests
 #                          as you type, which still costs 2 to 4 ms a key and can lose a Ctrl-C
+#   NEMOTERM_NEXT_COMMAND  "off" suggests nothing before something is typed (at any time)
 #   NEMOTERM_OFF           anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #
@@ -185,6 +187,7 @@ function _nemoterm_draw
         end
     end
     set -g _nemoterm_ghost $argv[1]
+    _nemoterm_arm
     echo -n \e'[K'$look\e7(string join '' -- $text)\e'[0m' >/dev/tty
 end
 
@@ -307,6 +310,16 @@ function _nemoterm_ask
     set -g _nemoterm_asked $argv[1]
     _nemoterm_arm
     _nemoterm_send $_nemoterm_sequence $argv[1] (string length -- "$_nemoterm_now") "$_nemoterm_now"
+end
+
+# Asks what comes next, before anything is typed. The prompt that is being made has to be ended by Ctrl-C, so nothing is
+# armed before there is a ghost.
+function _nemoterm_ask_next
+    set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
+    set -g _nemoterm_now ''
+    set -g _nemoterm_for ''
+    set -g _nemoterm_asked type
+    _nemoterm_send $_nemoterm_sequence type 0 ''
 end
 
 # Looks at the line, as the commands before this one have left it, or as $argv says it will be.
@@ -482,10 +495,16 @@ function _nemoterm_ask_client
         return
     end
     set -l line (commandline --current-buffer)
-    if test -z "$NEMOTERM_OFF" -a -n "$line"; and not set -q line[2]; and not commandline --paging-mode
-        and test (commandline --cursor) -eq (string length -- "$line")
-        set -g _nemoterm_now $line
-        _nemoterm_ask ask
+    if test -z "$NEMOTERM_OFF"; and not set -q line[2]; and not commandline --paging-mode
+        and not string match --quiet --regex '^\s+$' -- "$line"
+        if test (commandline --cursor) -eq (string length -- "$line")
+            set -g _nemoterm_now $line
+            _nemoterm_ask ask
+        else
+            # Nothing of ours can be drawn there.
+            _nemoterm_forget
+            _nemoterm_hotkey
+        end
     end
 end
 
@@ -728,6 +747,8 @@ function _nemoterm_prompt --on-event fish_prompt
     _nemoterm_look_at_keys
     _nemoterm_look_at_mode_prompt
     set -g _nemoterm_active new
+    test -n "$event[3]" -a "$NEMOTERM_NEXT_COMMAND" != off; and _nemoterm_ask_next
+    return 0
 end
 
 # Nothing is drawn while a command runs, nor when it reads a line with `read`.

@@ -6,7 +6,7 @@
 #   Right, End, Ctrl-F, Ctrl-E   accept the suggestion
 #   Alt-Right, Alt-F             accept its next word
 #   Alt-], Alt-[                 next and previous suggestion
-#   Ctrl-Space                   ask now
+#   Ctrl-Space                   ask now; in the middle of a line, put there what leads up to the rest, and again for another
 #   Esc                          dismiss (Ctrl-G in vi mode, where Esc leaves insert mode and hides it anyway)
 #
 # Settings, to be made before this is evaluated unless they say otherwise:
@@ -14,6 +14,7 @@
 #   NEMOTERM_KEY_DISMISS    arrays of keys as bindkey takes them; an empty array binds none
 #   NEMOTERM_HIGHLIGHT      look of the ghost, as in region_highlight (at any time; default fg=8)
 #   NEMOTERM_MODE           "hotkey" suggests only when asked (at any time; default "type")
+#   NEMOTERM_NEXT_COMMAND   "off" suggests nothing before something is typed (at any time)
 #   NEMOTERM_OFF            anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #
@@ -56,11 +57,17 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_complete=0     # whether more than one was asked for
   typeset -gi _nemoterm_wanted=0       # whether the user asked before there was a client
   typeset -g  _nemoterm_ran=           # the command line that runs
+  typeset -gi _nemoterm_fresh=0        # whether a command has run and nothing has been typed since
   typeset -g  _nemoterm_trap=          # the user's own INT trap while ours is set
   typeset -gi _nemoterm_trapped=0      # whether ours is set
+  typeset -g  _nemoterm_end=           # what Ctrl-D does while it is ours
   typeset -gi _nemoterm_listed=0       # whether there is one that is no function
   typeset -g  _nemoterm_directory=     # closed to others, for a file
   typeset -gF _nemoterm_drawn=0        # when an answer was drawn last
+  typeset -ga _nemoterm_fills=()       # what fits in the middle of the line, and nothing as the last
+  typeset -gi _nemoterm_fill=0         # which of them stands there
+  typeset -gi _nemoterm_fill_sequence=0   # the request for them
+  typeset -g  _nemoterm_fill_before= _nemoterm_fill_after=   # the line around them
   typeset -gi _nemoterm_elsewhere=0    # whether another plugin draws
   typeset -gA _nemoterm_before=()      # widget -> what its key did before
 fi
@@ -123,11 +130,21 @@ _nemoterm_record() {
     _nemoterm_look_at_traps
     _nemoterm_event
     # What was typed before there was anybody to ask.
-    if (( _nemoterm_wanted )); then _nemoterm_ask ask; else _nemoterm_redraw; fi
+    if (( ! _nemoterm_wanted )); then
+      _nemoterm_redraw
+    elif (( CURSOR < $#BUFFER )); then
+      _nemoterm_ask_between
+    else
+      _nemoterm_ask ask
+    fi
     _nemoterm_wanted=0
     return 0
   fi
-  [[ $1 == $_nemoterm_sequence && -n $_nemoterm_asked ]] || return 0
+  [[ $1 == $_nemoterm_sequence ]] || return 0
+  if (( $1 == _nemoterm_fill_sequence )); then
+    _nemoterm_fill_found "${(@)argv[4,-1]}"
+    return
+  fi
   local shown=
   [[ $_nemoterm_for == "$_nemoterm_asked" ]] && (( _nemoterm_chosen )) &&
     shown=$_nemoterm_suggestions[$_nemoterm_index]
@@ -152,7 +169,7 @@ _nemoterm_record() {
 _nemoterm_fit() {
   [[ $BUFFER == "$_nemoterm_for" ]] && return 0
   (( _nemoterm_replaces )) && return 1
-  [[ -n $_nemoterm_for && $BUFFER == "$_nemoterm_for"?* ]] || return 1
+  (( $#_nemoterm_suggestions )) && [[ $BUFFER == "$_nemoterm_for"?* ]] || return 1
   local typed=${BUFFER[$#_nemoterm_for+1,-1]} shown=$_nemoterm_suggestions[$_nemoterm_index] suggestion
   local -a fitting=()
   [[ $shown == "$typed"?* ]] || return 1
@@ -187,7 +204,7 @@ _nemoterm_visible() {
 _nemoterm_paint() {
   local ghost=
   if (( $#_nemoterm_suggestions && CURSOR == $#BUFFER )) &&
-    [[ -n $BUFFER && $BUFFER == "$_nemoterm_for" && $KEYMAP != vicmd ]]; then
+    [[ $BUFFER == "$_nemoterm_for" && $KEYMAP != vicmd ]]; then
     ghost=$_nemoterm_suggestions[$_nemoterm_index]
     (( _nemoterm_replaces )) && ghost="  -> $ghost"
   elif [[ -z $_nemoterm_ghost ]]; then
@@ -254,9 +271,15 @@ _nemoterm_redraw() {
     _nemoterm_hide
     return 0
   fi
-  [[ $BUFFER == "$_nemoterm_settled" || $BUFFER == "$_nemoterm_for" ]] && return 0
   [[ $NEMOTERM_MODE == hotkey ]] && return 0
   (( _nemoterm_elsewhere )) && return 0
+  if [[ -z $BUFFER ]]; then
+    # Once after a command.
+    (( _nemoterm_fresh )) && [[ $NEMOTERM_NEXT_COMMAND != off ]] && _nemoterm_ask type && _nemoterm_fresh=0
+    return 0
+  fi
+  _nemoterm_fresh=0
+  [[ $BUFFER == "$_nemoterm_settled" || $BUFFER == "$_nemoterm_for" ]] && return 0
   (( CURSOR == $#BUFFER )) || return 0
   # Pasted comments are no questions.
   [[ $BUFFER == [[:space:]]#\#* && $LASTWIDGET == bracketed-paste ]] && return 0
@@ -275,6 +298,7 @@ _nemoterm_precmd() {
   typeset -g _nemoterm_status=$?
   emulate -L zsh
   _nemoterm_asked= _nemoterm_settled=
+  [[ -n $_nemoterm_ran ]] && _nemoterm_fresh=1 || _nemoterm_fresh=0
   _nemoterm_meet_others
   if [[ -z $_nemoterm_from ]] &&
     (( EPOCHREALTIME - _nemoterm_started > 5 * _nemoterm_failures * _nemoterm_failures )); then
@@ -289,8 +313,11 @@ _nemoterm_line_init() {
   emulate -L zsh
   _nemoterm_disarm
   _nemoterm_forget
+  # What answers come now are to a line that is gone.
+  (( ++_nemoterm_sequence ))
   _nemoterm_asked= _nemoterm_settled= _nemoterm_ghost= _nemoterm_wanted=0
   _nemoterm_look_at_traps
+  _nemoterm_redraw
 }
 
 # With `trap COMMAND INT` Ctrl-C runs the command and does not end the line, and our trap would be in its way. Only
@@ -313,7 +340,7 @@ _nemoterm_line_finish() {
   return 0
 }
 
-# --- Ctrl-C and Esc, only while there is a ghost --------------------------------------------------------------
+# --- Ctrl-C, Esc and Ctrl-D, only while there is a ghost --------------------------------------------------------------
 
 # Ctrl-C abandons the line where it stands, with the ghost, and only a trap comes before it.
 _nemoterm_arm() {
@@ -326,6 +353,33 @@ _nemoterm_arm() {
   functions[TRAPINT]='_nemoterm_interrupted "$@"; return $?'
   local map
   for map in $_nemoterm_escape_maps; do bindkey -M $map '^[' nemoterm-dismiss; done
+  [[ -z $BUFFER ]] && _nemoterm_arm_end
+  return 0
+}
+
+# Ctrl-D on an empty line ends the shell before any widget or hook runs. So while there is a ghost it is a macro for keys
+# no terminal sends; their widget takes the ghost away and puts Ctrl-D back, to do what it always does.
+_nemoterm_arm_end() {
+  [[ -n $_nemoterm_directory ]] || return 0
+  local file=$_nemoterm_directory/keys.$$ line
+  { bindkey -M main '^D' >| $file && line="$(<$file)"; zf_rm -f $file } 2>/dev/null
+  # A widget, or nothing, or a macro, which is left alone.
+  [[ $line == '"^D" '[a-zA-Z_.]* ]] || return 0
+  _nemoterm_end=${line#* }
+  bindkey -M main -s '^D' '^X^_E'
+}
+
+_nemoterm_disarm_end() {
+  [[ -n $_nemoterm_end ]] || return 0
+  bindkey -M main '^D' $_nemoterm_end
+  _nemoterm_end=
+}
+
+_nemoterm_end_of_file() {
+  emulate -L zsh
+  _nemoterm_let_go
+  _nemoterm_disarm_end
+  zle -U $'\x04'
 }
 
 _nemoterm_disarm() {
@@ -335,12 +389,14 @@ _nemoterm_disarm() {
   if [[ -n $_nemoterm_trap ]]; then functions[TRAPINT]=$_nemoterm_trap; else unfunction TRAPINT 2>/dev/null; fi
   local map
   for map in $_nemoterm_escape_maps; do bindkey -M $map -r '^['; done
+  _nemoterm_disarm_end
 }
 
 _nemoterm_interrupted() {
-  if (( EPOCHREALTIME - _nemoterm_drawn < 0.01 )); then
-    # zle loses an interrupt that comes while it serves a descriptor, so this one has to come again.
-    ( sleep 0.02; kill -INT $$ ) &>/dev/null &!
+  if (( EPOCHREALTIME - _nemoterm_drawn < 0.04 )); then
+    # zle loses an interrupt that comes while it serves a descriptor, or has on a busy machine just done so, so this one
+    # has to come again.
+    ( sleep 0.05; kill -INT $$ ) &>/dev/null &!
     return 0
   fi
   # In the trap itself the line can't be changed.
@@ -433,18 +489,58 @@ _nemoterm_next() { if _nemoterm_visible; then _nemoterm_step 1; else _nemoterm_f
 _nemoterm_previous() { if _nemoterm_visible; then _nemoterm_step -1; else _nemoterm_fall_through; fi }
 
 _nemoterm_hotkey() {
-  if [[ -n ${NEMOTERM_OFF-} || -z $BUFFER || -z $_nemoterm_from || $CONTEXT != start || $CURSOR -ne $#BUFFER ]]; then
+  if [[ -n ${NEMOTERM_OFF-} || -z $_nemoterm_from || $CONTEXT != start ]]; then
     _nemoterm_fall_through
     return
   fi
   emulate -L zsh
   if [[ -z $_nemoterm_to ]]; then
     _nemoterm_wanted=1
+  elif (( CURSOR < $#BUFFER )); then
+    _nemoterm_ask_between
   elif _nemoterm_visible && (( _nemoterm_complete )); then
     _nemoterm_step 1
   else
     _nemoterm_ask ask
   fi
+}
+
+# zle draws nothing of ours within the line. So the key puts a suggestion there, when it comes and if the line is still
+# the same, and each time the next one; the last is what stood there before.
+_nemoterm_ask_between() {
+  if _nemoterm_fills_stand; then
+    _nemoterm_put_fill $(( _nemoterm_fill % $#_nemoterm_fills + 1 ))
+    return 0
+  fi
+  _nemoterm_fills=() _nemoterm_fill=0 _nemoterm_fill_before=$LBUFFER _nemoterm_fill_after=$RBUFFER
+  _nemoterm_forget
+  _nemoterm_fill_sequence=$(( ++_nemoterm_sequence ))
+  _nemoterm_send $_nemoterm_sequence ask $CURSOR "$BUFFER"
+  return 0
+}
+
+_nemoterm_fills_stand() {
+  [[ $_nemoterm_fill -gt 0 && $RBUFFER == "$_nemoterm_fill_after" ]] &&
+    [[ $LBUFFER == "$_nemoterm_fill_before$_nemoterm_fills[$_nemoterm_fill]" ]]
+}
+
+_nemoterm_put_fill() {
+  _nemoterm_fill=$1
+  LBUFFER=$_nemoterm_fill_before$_nemoterm_fills[$1]
+}
+
+_nemoterm_fill_found() {
+  if _nemoterm_fills_stand; then
+    # Others, or others as well. The one that stands there stays.
+    local stands=$_nemoterm_fills[$_nemoterm_fill]
+    _nemoterm_fills=("$stands" "${(@)argv:#$stands}" '')
+    _nemoterm_fill=1
+  elif (( ! _nemoterm_fill )) && [[ $LBUFFER == "$_nemoterm_fill_before" && $RBUFFER == "$_nemoterm_fill_after" ]]; then
+    _nemoterm_fills=("$@" '')
+    _nemoterm_put_fill 1
+    zle -R
+  fi
+  return 0
 }
 
 _nemoterm_dismiss() {
@@ -465,6 +561,7 @@ _nemoterm_search() { _nemoterm_let_go }
 
 _nemoterm_let_go() {
   (( ++_nemoterm_sequence ))
+  _nemoterm_fresh=0
   _nemoterm_settled=$BUFFER
   _nemoterm_hide
 }
@@ -599,7 +696,7 @@ _nemoterm_meet_others() {
 () {
   emulate -L zsh
   local widget
-  for widget in receive redraw search line_init line_finish wipe; do zle -N _nemoterm_$widget; done
+  for widget in receive redraw search line_init line_finish wipe end_of_file; do zle -N _nemoterm_$widget; done
   # For keys of one's own.
   zle -N nemoterm-accept _nemoterm_accept_char
   zle -N nemoterm-accept-word _nemoterm_accept_word
@@ -608,6 +705,8 @@ _nemoterm_meet_others() {
   zle -N nemoterm-ask _nemoterm_hotkey
   zle -N nemoterm-dismiss _nemoterm_dismiss
   _nemoterm_bind_keys
+  bindkey -M emacs '^X^_E' _nemoterm_end_of_file
+  bindkey -M viins '^X^_E' _nemoterm_end_of_file
   add-zle-hook-widget line-pre-redraw _nemoterm_redraw
   add-zle-hook-widget isearch-update _nemoterm_search
   add-zle-hook-widget line-init _nemoterm_line_init

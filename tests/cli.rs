@@ -262,6 +262,51 @@ fn doctor_finds_what_is_there() {
         assert_eq!(of(check)["ok"], true, "{findings}");
     }
     assert!(of("program")["found"].as_str().unwrap().contains("nemotermd"));
+    assert!(of("key")["found"].as_str().unwrap().contains(" ms from a key"), "{findings}");
+}
+
+#[test]
+fn doctor_names_conflicts_and_asks_the_shell_it_runs_in() {
+    let sandbox = Sandbox::new();
+    let write = |name: &str, text: &str| {
+        let file = sandbox.home().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write(
+        ".zshrc",
+        "source ~/.zsh/zsh-autosuggestions/zsh-autosuggestions.zsh\n# source zsh-autocomplete.plugin.zsh\nplugins=(git zsh-vi-mode)\neval \"$(nemoterm init zsh)\"\n",
+    );
+    write(".bashrc", "source ~/.local/share/blesh/ble.sh --noattach\neval \"$(nemoterm init bash)\"\n");
+    write(".config/fish/conf.d/other.fish", "source ~/.inshellisense/init.fish\n");
+    let printed = sandbox.nemoterm(&["doctor", "--json"]);
+    let findings = json(&printed);
+    let says = |check: &str, ok: bool, text: &str| {
+        findings.as_array().unwrap().iter().any(|one| {
+            one["check"] == check && one["ok"] == ok && one["found"].as_str().unwrap().contains(text)
+        })
+    };
+    if find("zsh").is_some() {
+        assert!(says("zsh", true, "asks nemoterm first") && says("zsh", false, "zsh-vi-mode"), "{findings}");
+        assert!(!findings.to_string().contains("zsh-autocomplete"), "a comment is no conflict");
+    }
+    assert!(says("bash", false, "ble.sh"), "{findings}");
+    assert!(!findings.to_string().contains("inshellisense"), "fish does not load nemoterm");
+    assert_eq!(printed.code, Some(1));
+
+    // A bash that has no client, as it is none that somebody types in.
+    let Some(bash) = find("bash") else { return };
+    let mut command = sandbox.command(bash);
+    let nemoterm = crate::util::nemoterm();
+    command.arg("-c").arg(format!("{} doctor --json; true", nemoterm.display()));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if cfg!(target_os = "linux") {
+        assert!(text.contains("has no client"), "{text}");
+    }
+    assert_eq!(sandbox.nemoterm(&["off"]).code, Some(0));
+    let text = sandbox.nemoterm(&["doctor"]);
+    assert!(text.stdout.contains("turned off in every shell"), "{}", text.stdout);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn look_for_builtin() -> PathBuf {
 
 /// A bash that has read nothing but these lines and the integration, at its first prompt. `None` where there is
 /// no bash.
-fn start(home: &Home, rc: &str) -> Option<Terminal> {
+pub fn start(home: &Home, rc: &str) -> Option<Terminal> {
     start_sized(home, rc, 24, 80)
 }
 

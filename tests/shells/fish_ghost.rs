@@ -5,7 +5,12 @@ mod answers;
 mod keys;
 mod life;
 
-use crate::util::{home::Home, terminal::Terminal};
+use std::time::{Duration, Instant};
+
+use crate::util::{eventually, home::Home, terminal::Terminal};
+
+/// How long a shell has to make a prompt before Ctrl-C is pressed again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A fish that has read nothing but these settings and the integration, at its first prompt. `None` where there is no
 /// fish.
@@ -25,6 +30,19 @@ fn start_sized(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<T
 fn wait_plain(terminal: &Terminal, row: &str) {
     terminal.wait(&format!("{row:?} without a ghost"), |screen| {
         screen.ghost.is_empty() && screen.last_row() == row
+    });
+}
+
+/// Presses Ctrl-C until there is a prompt. Not again at once: each one ends whatever is about to make the prompt.
+fn interrupt(terminal: &Terminal) {
+    let mut pressed = Instant::now() - PAUSE;
+    eventually("a new prompt", || {
+        if pressed.elapsed() >= PAUSE {
+            terminal.send("\x03");
+            pressed = Instant::now();
+        }
+        let screen = terminal.screen();
+        screen.last_row() == ">" && screen.cursor.1 == 2
     });
 }
 

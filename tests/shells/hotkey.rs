@@ -26,13 +26,12 @@ impl Shell {
 
 /// Every case, one shell after the other.
 pub fn all(shell: Shell) {
-    let cases: [fn(Shell) -> Option<()>; 12] = [
+    let cases: [fn(Shell) -> Option<()>; 11] = [
         accept,
         words_and_alternatives,
         other_keys,
         a_description,
         nothing_to_suggest,
-        middle_of_the_line,
         no_daemon,
         daemons_that_fail,
         hostile_text,
@@ -213,16 +212,6 @@ fn nothing_to_suggest(shell: Shell) -> Option<()> {
     terminal.send(format!("echo a{CTRL_SPACE}x"));
     wait_plain(&terminal, "> echo ax");
     assert!(!daemon.requests().iter().any(|request| request.line == "echo a"));
-    Some(())
-}
-
-fn middle_of_the_line(shell: Shell) -> Option<()> {
-    let home = Home::new();
-    let daemon = knowing(&home, &["echo abc", "echo a"]);
-    let terminal = shell.start(&home)?;
-    terminal.send(format!("echo ab{LEFT}{CTRL_SPACE}x"));
-    wait_plain(&terminal, "> echo axb");
-    assert!(daemon.requests().is_empty());
     Some(())
 }
 

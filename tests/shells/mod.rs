@@ -3,10 +3,12 @@
 mod attach;
 mod bash;
 mod bash_ghost;
+mod fill_in;
 mod fish;
 mod fish_ghost;
 mod hotkey;
 mod init;
+mod next_command;
 mod real;
 mod zsh;
 
@@ -40,10 +42,12 @@ const HOSTILE: &[&str] = &[
 const METACHARACTERS: &str =
     "$(touch ~/marker)`touch ~/marker`(touch ~/marker)%F{red}${(e)x};touch ~/marker#*?[";
 
-/// A daemon that knows how some lines go on.
+/// A daemon that knows how some lines go on, once they are begun.
 fn knowing(home: &Home, lines: &'static [&'static str]) -> Fake {
     Fake::start(home.runtime(), |request| {
-        let fits = |line: &&&str| line.starts_with(&request.line) && line.len() > request.line.len();
+        let fits = |line: &&&str| {
+            !request.line.is_empty() && line.starts_with(&request.line) && line.len() > request.line.len()
+        };
         Answer::Suffixes(
             lines.iter().filter(fits).map(|line| line[request.line.len()..].to_owned()).collect(),
         )

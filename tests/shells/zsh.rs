@@ -9,7 +9,7 @@ use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
 /// A zsh that has read nothing but these lines and the integration, at its first prompt. `None` where there is
 /// no zsh.
-fn start(home: &Home, rc: &str) -> Option<Terminal> {
+pub fn start(home: &Home, rc: &str) -> Option<Terminal> {
     start_sized(home, rc, 24, 80)
 }
 

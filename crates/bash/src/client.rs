@@ -83,9 +83,10 @@ impl Client {
     /// # Errors
     /// Where there is no client any more.
     pub fn ask(&self, request: &Request) -> Result<(), Ended> {
-        let Request { sequence, asked, line } = request;
+        let Request { sequence, asked, line, cursor } = request;
         let kind = if *asked { "ask" } else { "type" };
-        let cursor = line.chars().count();
+        // Counted in characters, as the records have it.
+        let cursor = line.get(..*cursor).unwrap_or(line).chars().count();
         self.send(&format!("{sequence}{SEPARATOR}{kind}{SEPARATOR}{cursor}{SEPARATOR}{line}\0"))
     }
 

@@ -10,7 +10,7 @@ use crate::{
     client::{Client, Ended},
     draw,
     readline::{Readline, Snapshot},
-    session::{Edit, Request, Session},
+    session::{Edit, Exchange, Request, Session},
 };
 
 /// After a client's first failure in a row this long passes before the next one is started, and longer each time.
@@ -119,7 +119,6 @@ impl Ghost {
             return;
         };
         self.command = Some(command);
-        self.session.begin();
         let pause = PAUSE * self.failures * self.failures;
         if self.client.is_none() && self.started.is_none_or(|started| started.elapsed() > pause) {
             self.started = Some(Instant::now());
@@ -130,6 +129,7 @@ impl Ghost {
             }
         }
         let ran = self.ran(readline);
+        self.session.begin(!ran.is_empty());
         let (status, cwd) = (readline.exit_status(), readline.variable(c"PWD").unwrap_or_default());
         self.talk(|client| client.tell(status, &cwd, &ran));
     }
@@ -171,10 +171,25 @@ impl Ghost {
         }
         let now = readline.snapshot();
         let Some(line) = &now.line else { return };
+        let mut exchange = None;
         for reply in replies {
-            self.session.reply(reply, line);
+            match self.session.reply_between(&reply, line, now.cursor) {
+                None => self.session.reply(reply, line),
+                found if exchange.is_none() => exchange = found,
+                Some(_) => {}
+            }
+        }
+        if let Some(exchange) = exchange.filter(|_| !now.commanding) {
+            self.exchange(readline, &exchange);
+            readline.redisplay();
+            return;
         }
         self.paint(readline, &now);
+    }
+
+    fn exchange(&mut self, readline: &Readline, exchange: &Exchange) {
+        self.erase(readline);
+        readline.exchange(exchange.remove, &exchange.insert);
     }
 
     /// Nothing is being typed: asks about the line, if there is anything to ask.
@@ -183,7 +198,7 @@ impl Ghost {
         let Some(line) = now.line.as_deref() else { return };
         self.session.update(line);
         let silent = now.commanding || !now.at_end || is_off(readline) || is_on_demand(readline);
-        if silent || !self.session.is_open(line) {
+        if silent || !self.session.is_open(line, wants_next_command(readline)) {
             return;
         }
         // Pasted comments are no questions.
@@ -271,6 +286,8 @@ impl Ghost {
     pub fn key(&mut self, readline: &Readline, key: Option<u8>) -> Key {
         if matches!(key, Some(b'\r' | b'\n')) {
             self.entered = readline.snapshot().line;
+            self.erase(readline);
+            self.abandon();
         }
         let Some(shown) = &mut self.shown else { return Key::Deliver };
         if let Some(key) = key
@@ -293,6 +310,20 @@ impl Ghost {
                 Key::Deliver
             }
             _ => Key::Deliver,
+        }
+    }
+
+    /// The line is done, or given up: the next one may be alike and yet another one.
+    fn abandon(&mut self) {
+        self.session.begin(false);
+        self.offered = false;
+    }
+
+    /// A signal has come: the screen has to be without a ghost while it is handled.
+    pub fn signalled(&mut self, readline: &Readline) {
+        self.erase(readline);
+        if readline.is_interrupted() {
+            self.abandon();
         }
     }
 
@@ -340,7 +371,11 @@ impl Ghost {
     /// Asks for suggestions; shows the next one where they have been asked for.
     pub fn ask(&mut self, readline: &Readline) -> Done {
         let now = readline.snapshot();
-        let line = now.line.filter(|line| now.at_end && !line.trim().is_empty() && !is_off(readline));
+        if !now.at_end && !now.commanding {
+            return self.ask_between(readline, &now);
+        }
+        let is_blank = |line: &String| !line.is_empty() && line.trim().is_empty();
+        let line = now.line.filter(|line| now.at_end && !is_blank(line) && !is_off(readline));
         let Some(line) = line.filter(|_| self.client.is_some()) else {
             return Done::Passed;
         };
@@ -349,6 +384,19 @@ impl Ghost {
         }
         let request = self.session.ask(&line, true);
         self.send(&request);
+        Done::Acted
+    }
+
+    /// Asks for what leads up to the text after the cursor; where it has come and stands there, takes the next one.
+    fn ask_between(&mut self, readline: &Readline, now: &Snapshot) -> Done {
+        let Some(line) = now.line.as_deref().filter(|_| self.client.is_some() && !is_off(readline)) else {
+            return Done::Passed;
+        };
+        if let Some(exchange) = self.session.step_between(line, now.cursor) {
+            self.exchange(readline, &exchange);
+        } else if let Some(request) = self.session.ask_between(line, now.cursor) {
+            self.send(&request);
+        }
         Done::Acted
     }
 
@@ -368,6 +416,10 @@ fn is_off(readline: &Readline) -> bool {
 
 fn is_on_demand(readline: &Readline) -> bool {
     readline.variable(c"NEMOTERM_MODE").is_some_and(|mode| mode == "hotkey")
+}
+
+fn wants_next_command(readline: &Readline) -> bool {
+    readline.variable(c"NEMOTERM_NEXT_COMMAND").is_none_or(|choice| choice != "off")
 }
 
 /// The user's style, where it can't be anything else.

@@ -131,7 +131,7 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
                 }
                 if readline.is_signalled() {
                     // Readline handles it before the key.
-                    with(Ghost::erase);
+                    with(Ghost::signalled);
                 }
                 return key;
             }
@@ -145,7 +145,7 @@ pub extern "C" fn getc(stream: *mut FILE) -> c_int {
 
 /// Lets readline and bash do what signals ask for, on a screen without a ghost. May be left by `longjmp`.
 fn handle_signals(readline: &Readline) -> Option<c_int> {
-    with(Ghost::erase);
+    with(Ghost::signalled);
     let end = readline.handle_signals();
     if end.is_none() {
         with(Ghost::redrawn);

@@ -8,7 +8,7 @@
 //! | `nemoterm_ghost start PROGRAM HISTFILE` | hooks into readline; PROGRAM is the path of `nemoterm` |
 //! | `nemoterm_ghost stop` | takes the hooks back and ends the client |
 //!
-//! and the user sets `NEMOTERM_OFF`, `NEMOTERM_MODE` and `NEMOTERM_HIGHLIGHT` at any time.
+//! and the user sets `NEMOTERM_OFF`, `NEMOTERM_MODE`, `NEMOTERM_NEXT_COMMAND` and `NEMOTERM_HIGHLIGHT` at any time.
 //!
 //! The library runs in bash's one thread, starts none, and never waits: `hooks` sits between readline and the
 //! terminal, `client` talks to `nemoterm attach` (its source describes the records) over descriptors that do not block,

@@ -62,6 +62,8 @@ static READLINE: OnceLock<Readline> = OnceLock::new();
 pub struct Snapshot {
     /// The line; nothing where it is not valid UTF-8.
     pub line: Option<String>,
+    /// Where the cursor is in it, in bytes.
+    pub cursor: usize,
     /// Whether the cursor is at its end.
     pub at_end: bool,
     /// Whether the last command was a paste.
@@ -166,6 +168,11 @@ impl Readline {
         (self.symbols.pending_signal)() != 0 || unsafe { *self.symbols.signal_event_hook }.is_some()
     }
 
+    /// Whether that is the one that gives up the line.
+    pub fn is_interrupted(&self) -> bool {
+        (self.symbols.pending_signal)() == libc::SIGINT
+    }
+
     /// Does about signals what readline does when they interrupt its reading. Returns what reading a key has to
     /// return, where it has to end. May be left by `longjmp`.
     pub fn handle_signals(&self) -> Option<c_int> {
@@ -205,8 +212,11 @@ impl Readline {
         // SAFETY: variables of readline.
         let (vi, last) = unsafe { (*self.symbols.editing_mode == 0, *self.symbols.last_function) };
         let keymap = (self.symbols.current_keymap)();
+        // SAFETY: a variable of readline.
+        let cursor = unsafe { *self.symbols.point }.max(0) as usize;
         Snapshot {
             line,
+            cursor,
             at_end,
             pasted: last.is_some_and(|last| ptr::fn_addr_eq(last, self.symbols.paste)),
             emacs: !vi,
@@ -307,6 +317,26 @@ impl Readline {
         (self.symbols.begin_undo_group)();
         (self.symbols.insert_text)(text.as_ptr());
         (self.symbols.end_undo_group)();
+    }
+
+    /// Puts text in the place of so many bytes before the cursor, as one step of undoing.
+    pub fn exchange(&self, remove: usize, text: &str) {
+        let Ok(text) = CString::new(text) else { return };
+        (self.symbols.begin_undo_group)();
+        // SAFETY: a variable of readline; nothing is deleted before the beginning.
+        unsafe {
+            let end = *self.symbols.point;
+            let start = (end - remove as c_int).max(0);
+            (self.symbols.delete_text)(start, end);
+            *self.symbols.point = start;
+        }
+        (self.symbols.insert_text)(text.as_ptr());
+        (self.symbols.end_undo_group)();
+    }
+
+    /// Draws the line as it is now.
+    pub fn redisplay(&self) {
+        (self.symbols.redisplay)();
     }
 
     /// Puts text in the place of the line, as one step of undoing.

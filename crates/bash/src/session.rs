@@ -7,8 +7,10 @@ pub struct Request {
     pub sequence: u64,
     /// Whether the user has asked.
     pub asked: bool,
-    /// The line, with the cursor at its end.
+    /// The line.
     pub line: String,
+    /// Where the cursor is in it, in bytes.
+    pub cursor: usize,
 }
 
 /// What the client has found.
@@ -31,6 +33,37 @@ pub enum Edit {
     Replace(String),
 }
 
+/// What fits in the middle of a line, where nothing is drawn: it is put there, and taken away again.
+#[derive(Debug)]
+struct Fill {
+    /// The request it was asked with.
+    sequence: u64,
+    before: String,
+    after: String,
+    /// Best first, and nothing as the last, once there is an answer.
+    texts: Vec<String>,
+    /// Which of them stands in the line.
+    index: usize,
+}
+
+impl Fill {
+    /// The text that stands in the line, if it does.
+    fn standing(&self, line: &str, cursor: usize) -> Option<&str> {
+        let text = self.texts.get(self.index)?;
+        let (before, after) = line.split_at_checked(cursor)?;
+        (after == self.after && before.strip_prefix(&self.before) == Some(text)).then_some(text)
+    }
+}
+
+/// A change before the cursor in the middle of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// So many bytes before the cursor go.
+    pub remove: usize,
+    /// This comes in their place.
+    pub insert: String,
+}
+
 /// The suggestions for one line at a time.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -51,14 +84,20 @@ pub struct Session {
     chosen: bool,
     /// Whether more than one was asked for.
     complete: bool,
+    /// Whether a command has run and nothing has been typed since.
+    fresh: bool,
+    /// What was asked for in the middle of the line.
+    fill: Option<Fill>,
 }
 
 impl Session {
-    /// A line begins: nothing that was known before is about it.
-    pub fn begin(&mut self) {
+    /// A line begins, after a command has run or not: nothing that was known before is about it.
+    pub fn begin(&mut self, ran: bool) {
         self.forget();
         self.asked = None;
         self.settled = None;
+        self.fresh = ran;
+        self.fill = None;
     }
 
     /// The line is now this. Suggestions it follows stay, without what was typed of them; others go.
@@ -69,6 +108,7 @@ impl Session {
         if self.settled.as_deref() != Some(line) {
             self.settled = None;
         }
+        self.fresh &= line.is_empty();
     }
 
     /// Makes the suggestions continue the line, where the line is part of the one that is shown.
@@ -76,7 +116,7 @@ impl Session {
         if line == self.base {
             return true;
         }
-        if self.replaces || self.base.is_empty() {
+        if self.replaces || self.suggestions.is_empty() {
             return false;
         }
         let Some(typed) = line.strip_prefix(&self.base) else { return false };
@@ -100,9 +140,7 @@ impl Session {
 
     /// The suggestion for this line.
     pub fn suggestion(&self, line: &str) -> Option<&str> {
-        (!line.is_empty() && line == self.base)
-            .then(|| self.suggestions.get(self.index).map(String::as_str))
-            .flatten()
+        (line == self.base).then(|| self.suggestions.get(self.index).map(String::as_str)).flatten()
     }
 
     /// Whether the suggestion takes the place of the line.
@@ -115,13 +153,15 @@ impl Session {
         self.complete
     }
 
-    /// Whether there is anything to ask about a line as it is typed.
-    pub fn is_open(&self, line: &str) -> bool {
-        !line.trim().is_empty() && self.settled.as_deref() != Some(line) && self.suggestion(line).is_none()
+    /// Whether there is anything to ask about a line as it is typed, or before, where the user wants the next command.
+    pub fn is_open(&self, line: &str, next_command: bool) -> bool {
+        let is_something = !line.trim().is_empty() || (line.is_empty() && self.fresh && next_command);
+        is_something && self.settled.as_deref() != Some(line) && self.suggestion(line).is_none()
     }
 
     /// Leaves a line alone until it changes.
     pub fn settle(&mut self, line: &str) {
+        self.fresh = false;
         self.settled = Some(line.to_owned());
     }
 
@@ -132,7 +172,47 @@ impl Session {
         self.settled = Some(line.to_owned());
         self.complete = asked;
         self.step = 0;
-        Request { sequence: self.sequence, asked, line: line.to_owned() }
+        self.fresh = false;
+        Request { sequence: self.sequence, asked, line: line.to_owned(), cursor: line.len() }
+    }
+
+    /// Asks for what leads from the text before the cursor to the text after it.
+    pub fn ask_between(&mut self, line: &str, cursor: usize) -> Option<Request> {
+        let (before, after) = line.split_at_checked(cursor)?;
+        let (before, after) = (before.to_owned(), after.to_owned());
+        let request = Request { cursor, ..self.ask(line, true) };
+        // What comes is not to be drawn.
+        self.asked = None;
+        self.forget();
+        self.fill = Some(Fill { sequence: self.sequence, before, after, texts: Vec::new(), index: 0 });
+        Some(request)
+    }
+
+    /// The next thing that fits in the middle of the line, where one stands there.
+    pub fn step_between(&mut self, line: &str, cursor: usize) -> Option<Exchange> {
+        let fill = self.fill.as_mut()?;
+        let remove = fill.standing(line, cursor)?.len();
+        fill.index = (fill.index + 1) % fill.texts.len();
+        Some(Exchange { remove, insert: fill.texts[fill.index].clone() })
+    }
+
+    /// Takes in a reply about the middle of the line: what comes first is put there. One that stands there stays.
+    pub fn reply_between(&mut self, reply: &Reply, line: &str, cursor: usize) -> Option<Exchange> {
+        let newest = self.sequence;
+        let fill =
+            self.fill.as_mut().filter(|fill| reply.sequence == fill.sequence && fill.sequence == newest)?;
+        if reply.replaces {
+            return None;
+        }
+        let standing = fill.standing(line, cursor).map(str::to_owned);
+        let unchanged = line.split_at_checked(cursor) == Some((fill.before.as_str(), fill.after.as_str()));
+        if standing.is_none() && !(unchanged && fill.texts.is_empty()) {
+            return None;
+        }
+        let others = reply.texts.iter().filter(|&text| standing.as_ref() != Some(text));
+        fill.texts = standing.iter().chain(others).cloned().chain([String::new()]).collect();
+        fill.index = 0;
+        standing.is_none().then(|| Exchange { remove: 0, insert: fill.texts[0].clone() })
     }
 
     /// Takes in a reply, where it is one to the newest request and still fits the line.
@@ -238,10 +318,10 @@ mod tests {
         assert_eq!(session.suggestions, ["rry-pick", "ckout x", "ck"]);
         session.update("git chec");
         assert_eq!(session.suggestions, ["kout x", "k"]);
-        assert!(!session.is_open("git chec"));
+        assert!(!session.is_open("git chec", true));
         session.update("git chex");
         assert_eq!(session.suggestion("git chex"), None);
-        assert!(session.is_open("git chex"));
+        assert!(session.is_open("git chex", true));
     }
 
     #[test]
@@ -249,7 +329,7 @@ mod tests {
         let mut session = answered("l", &["s"]);
         session.update("ls");
         assert_eq!(session.suggestion("ls"), None);
-        assert!(session.is_open("ls"));
+        assert!(session.is_open("ls", true));
     }
 
     #[test]
@@ -277,15 +357,37 @@ mod tests {
     #[test]
     fn a_line_is_asked_about_once() {
         let mut session = Session::default();
-        assert!(session.is_open("ls") && !session.is_open("  "));
+        assert!(session.is_open("ls", true) && !session.is_open("  ", true));
         let request = session.ask("ls", false);
-        assert!(!session.is_open("ls"));
+        assert!(!session.is_open("ls", true));
         session.dismiss("ls");
         session.reply(reply(request.sequence, &[" -l"]), "ls");
         assert_eq!(session.suggestion("ls"), None);
         session.update("lsx");
         session.update("ls");
-        assert!(session.is_open("ls"));
+        assert!(session.is_open("ls", true));
+    }
+
+    #[test]
+    fn before_anything_is_typed_is_asked_once_after_a_command() {
+        let mut session = Session::default();
+        session.begin(false);
+        assert!(!session.is_open("", true), "nothing has run");
+        session.begin(true);
+        assert!(session.is_open("", true) && !session.is_open("", false) && !session.is_open(" ", true));
+        let request = session.ask("", false);
+        assert!(!session.is_open("", true));
+        session.reply(reply(request.sequence, &["git push"]), "");
+        assert_eq!(session.suggestion(""), Some("git push"));
+        session.update("g");
+        assert_eq!(session.suggestion("g"), Some("it push"));
+        session.update("x");
+        session.update("");
+        assert!(session.suggestion("").is_none() && !session.is_open("", true));
+        session.begin(true);
+        session.update("x");
+        session.update("");
+        assert!(!session.is_open("", true), "something was typed");
     }
 
     #[test]
@@ -301,6 +403,28 @@ mod tests {
         // The model's answer to the same request moves nothing.
         session.reply(reply(request.sequence, &["ar", "uild", "ook"]), "make b");
         assert_eq!(session.suggestion("make b"), Some("ook"));
+    }
+
+    #[test]
+    fn the_middle_of_a_line_is_filled_and_filled_otherwise() {
+        let exchange = |remove, insert: &str| Some(Exchange { remove, insert: insert.to_owned() });
+        let mut session = Session::default();
+        let request = session.ask_between("git main", 4).unwrap();
+        assert!(request.asked && request.cursor == 4);
+        let found = session.reply_between(&reply(request.sequence, &["pull ", "push "]), "git main", 4);
+        assert_eq!(found, exchange(0, "pull "));
+        // The model's answer comes when one stands there.
+        let more = reply(request.sequence, &["merge ", "pull ", "push "]);
+        assert_eq!(session.reply_between(&more, "git pull main", 9), None);
+        assert_eq!(session.step_between("git pull main", 9), exchange(5, "merge "));
+        assert_eq!(session.step_between("git merge main", 10), exchange(6, "push "));
+        assert_eq!(session.step_between("git push main", 9), exchange(5, ""));
+        assert_eq!(session.step_between("git main", 4), exchange(0, "pull "));
+        assert_eq!(session.step_between("git pull mainx", 9), None, "the line has changed");
+        let request = session.ask_between("git main", 4).unwrap();
+        let late = reply(request.sequence, &["pull "]);
+        assert_eq!(session.reply_between(&late, "git  main", 5), None);
+        assert_eq!(session.suggestion("git main"), None, "nothing is drawn");
     }
 
     #[test]

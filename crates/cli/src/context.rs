@@ -239,6 +239,11 @@ impl Commands {
         Self { sorted }
     }
 
+    /// All of them, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.sorted
+    }
+
     /// Those that begin with the first word of a line, while that word is being typed; short ones first.
     pub fn beginning(&self, before: &str) -> Vec<String> {
         let Some(word) = command_word(before) else { return Vec::new() };

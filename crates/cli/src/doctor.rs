@@ -1,9 +1,14 @@
 //! `nemoterm doctor`: what works, what does not, and what to do about it.
+//!
+//! It reads the shells' files and runs none of them: they may start anything.
+
+mod here;
+mod shells;
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Write as _},
-    path::PathBuf,
+    path::Path,
     time::Instant,
 };
 
@@ -11,7 +16,7 @@ use nemoterm_protocol::{Complete, RemoteState, Reply, Request, State, client::Cl
 use serde::Serialize;
 
 use crate::{
-    context, daemon,
+    daemon,
     daemon_process::{self, Program},
     failure::Failure,
 };
@@ -45,8 +50,14 @@ impl Finding {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut findings = vec![program(), socket()];
+    findings.extend(switch());
     findings.extend(daemon_and_model());
-    findings.extend(["zsh", "bash", "fish"].into_iter().filter_map(shell));
+    findings.extend(here::key_to_suggestion());
+    findings.extend(here::client());
+    for shell in shells::SHELLS {
+        findings.extend(shells::integration(shell));
+        findings.extend(shells::neighbours(shell));
+    }
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&findings)?)?;
@@ -94,8 +105,7 @@ fn daemon_and_model() -> Vec<Finding> {
         }
     };
     let welcome = client.welcome();
-    let mut findings =
-        vec![Finding::good("daemon", format!("release {}, pid {}", welcome.version, welcome.pid))];
+    let mut findings = vec![running(&welcome.version, welcome.pid)];
     let timed = (0..5).map(|id| time_completion(&client, id)).collect::<anyhow::Result<Vec<_>>>();
     let current = daemon::current(&runtime);
     let remote = current.as_ref().ok().and_then(|status| status.as_ref()?.remote.clone());
@@ -141,6 +151,29 @@ fn daemon_and_model() -> Vec<Finding> {
     findings
 }
 
+/// Whether the daemon that runs is of the programs that are installed.
+fn running(version: &str, pid: u32) -> Finding {
+    let found = format!("release {version}, pid {pid}");
+    let hint = "nemoterm daemon restart";
+    if version != env!("CARGO_PKG_VERSION") {
+        let found = format!("{found}, and this program is of release {}", env!("CARGO_PKG_VERSION"));
+        return Finding::bad("daemon", found, hint);
+    }
+    // Where there is such a file, it tells of a program that was replaced since the daemon was started.
+    let program = fs::read_link(Path::new("/proc").join(pid.to_string()).join("exe"));
+    if program.is_ok_and(|program| program.to_string_lossy().ends_with(" (deleted)")) {
+        return Finding::bad("daemon", format!("{found}, of a program that was replaced since"), hint);
+    }
+    Finding::good("daemon", found)
+}
+
+/// Whether all shells are silenced.
+fn switch() -> Option<Finding> {
+    let off = daemon::locate().ok()?.off_switch();
+    let found = "suggestions are turned off in every shell";
+    off.exists().then(|| Finding::bad("switch", found, "nemoterm on brings them back"))
+}
+
 fn time_completion(client: &Client, id: u64) -> anyhow::Result<f64> {
     let line = "find . -name".to_owned();
     let request = Complete {
@@ -160,58 +193,4 @@ fn time_completion(client: &Client, id: u64) -> anyhow::Result<f64> {
         Reply::Error(error) => Err(Failure::of_daemon(error).into()),
         other => Err(Failure::plain(format!("the daemon answered {other:?}")).into()),
     }
-}
-
-/// Whether a shell that is installed loads the integration.
-fn shell(name: &'static str) -> Option<Finding> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).find(|dir| dir.join(name).is_file())?;
-    let dirs = directories::BaseDirs::new()?;
-    let (file, line) = match name {
-        "zsh" => {
-            let dir = env::var_os("ZDOTDIR").map_or_else(|| dirs.home_dir().to_path_buf(), Into::into);
-            (dir.join(".zshrc"), "eval \"$(nemoterm init zsh)\"")
-        }
-        "bash" => (dirs.home_dir().join(".bashrc"), "eval \"$(nemoterm init bash)\""),
-        _ => {
-            // Fish keeps to this directory on every system.
-            let dir =
-                env::var_os("XDG_CONFIG_HOME").map_or_else(|| dirs.home_dir().join(".config"), Into::into);
-            (dir.join("fish/config.fish"), "nemoterm init fish | source")
-        }
-    };
-    // install.sh writes the hook with the program's whole path in quotes, and for fish into a file of its own.
-    let own_file = file.with_file_name("conf.d").join("nemoterm.fish");
-    let hook = format!(" init {name}");
-    let loads = |file: &PathBuf| {
-        fs::read_to_string(file)
-            .is_ok_and(|text| text.lines().any(|line| line.contains("nemoterm") && line.contains(&hook)))
-    };
-    let hooked = loads(&file) || name == "fish" && loads(&own_file);
-    let login = context::login_shell() == name;
-    Some(if hooked && name == "bash" && bash_builtin().is_none() {
-        Finding::bad(
-            name,
-            format!("loaded by {}, without the builtin: it suggests only at a key", file.display()),
-            "run install.sh again, or set NEMOTERM_BASH_BUILTIN to libnemoterm_bash.so",
-        )
-    } else if hooked {
-        Finding::good(name, format!("loaded by {}", file.display()))
-    } else if login {
-        Finding::bad(name, format!("not loaded by {}", file.display()), format!("add to it: {line}"))
-    } else {
-        Finding::good(name, "not set up, and not your login shell")
-    })
-}
-
-/// The library that lets bash suggest while one types, where nemoterm.bash looks for it.
-fn bash_builtin() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("NEMOTERM_BASH_BUILTIN") {
-        return Some(PathBuf::from(named)).filter(|path| path.is_file());
-    }
-    let program = env::current_exe().ok()?;
-    let beside = program.parent()?;
-    let dirs = [beside.to_path_buf(), beside.join("../lib/nemoterm")];
-    let names = ["libnemoterm_bash.so", "libnemoterm_bash.dylib"];
-    dirs.iter().flat_map(|dir| names.map(|name| dir.join(name))).find(|path| path.is_file())
 }

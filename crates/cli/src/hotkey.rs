@@ -7,6 +7,7 @@
 //! 2. the text to add to the line or to put in its place;
 //! 3. the keys that were not for us, in hexadecimal, one word a key, for the shell to act on.
 //!
+//! In the middle of a line it draws nothing and adds the best suggestion at the cursor.
 //! Where there is nothing to suggest, or no room to show it, it prints three empty lines and has taken no key.
 //! The shell stands still meanwhile, so the daemon gets 50 ms and not more; after that the history answers.
 
@@ -97,8 +98,13 @@ fn ask(args: &Args) -> Option<Outcome> {
     let buffer = Buffer::at_char(args.line.clone(), args.cursor);
     let runtime = Runtime::locate().ok();
     let is_off = runtime.as_ref().is_some_and(|runtime| runtime.off_switch().exists());
-    if is_off || buffer.before().trim().is_empty() || !buffer.after().is_empty() {
+    if is_off || buffer.before().trim().is_empty() {
         return None;
+    }
+    if !buffer.after().is_empty() {
+        // Nothing can be drawn there, so the best one is put there at once.
+        let text = suggest(args, &buffer, runtime.as_ref()).into_iter().next()?;
+        return matches!(buffer.kind(), Kind::Command).then(|| Outcome { text, ..Outcome::default() });
     }
     let mut tty = Tty::open(args.shell == "bash").ok()?;
     let mut outcome = on_screen(args, &buffer, runtime.as_ref(), &mut tty).unwrap_or_default();
@@ -181,7 +187,7 @@ fn ask_daemon(
     let request = Complete {
         id: 1,
         cursor: line.len(),
-        line: line.into_owned(),
+        line: format!("{line}{}", redact(buffer.after())),
         context,
         candidates,
         alternatives: ALTERNATIVES,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::{EngineError, GenerateRequest, Generator, Output, Sampling, Step};
+use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generator, Output, Sampling, Step};
 use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
@@ -22,7 +22,7 @@ use nemoterm_suggest::{
 use tokio::sync::oneshot;
 
 use crate::{
-    backend::{Written, remote::Ask},
+    backend::{Text, Written, remote::Ask},
     confidence,
     failure::Failure,
     scheduler::{ClientId, Job},
@@ -52,6 +52,8 @@ pub struct Plan {
     local: Vec<Candidate>,
     wanted: usize,
     unasked: bool,
+    /// The line that was run last.
+    last: Option<String>,
     generate: Generate,
 }
 
@@ -164,7 +166,8 @@ impl Plan {
             sampling,
         };
         let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
-        Ok(Self { id: request.id, context, buffer, local, wanted, unasked: request.unasked, generate })
+        let last = request.context.history.last().map(|entry| entry.line.clone());
+        Ok(Self { id: request.id, context, buffer, local, wanted, unasked: request.unasked, last, generate })
     }
 
     /// What the model has to do.
@@ -213,6 +216,10 @@ impl Plan {
         for text in &written.texts {
             // Half a command is no answer to a description.
             let is_command = matches!(self.buffer.kind(), Kind::Command);
+            if self.unasked && self.buffer.line().is_empty() {
+                candidates.extend(self.next_line(text));
+                continue;
+            }
             let part =
                 if self.unasked && is_command { confidence::likely(text) } else { confidence::whole(text) };
             let Some(mut suffix) = clean::clean(part.text, &self.buffer) else { continue };
@@ -228,7 +235,7 @@ impl Plan {
         candidates.retain(|candidate| {
             clean::is_displayable(&candidate.line)
                 && safety::check(&candidate.line) == safety::Verdict::Plain
-                && (candidate.is_worth_showing() || !self.unasked)
+                && (candidate.is_worth_showing(&self.buffer) || !self.unasked)
         });
         let ranked = |candidate: Candidate| {
             let logprob = logprobs
@@ -238,6 +245,16 @@ impl Plan {
             Ranked { candidate, logprob }
         };
         rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
+    }
+
+    /// The line that a model expects where nothing is typed and nobody has asked: a whole one, which is likely as a
+    /// whole, and not the last one again.
+    fn next_line(&self, text: &Text) -> Option<Candidate> {
+        let part = confidence::whole(text);
+        let line = clean::clean(part.text, &self.buffer)?;
+        let is_whole = text.finish == Finish::Stop && self.last.as_deref() != Some(line.as_str());
+        let logprob = confidence::logprob(text, text.text.len())?;
+        is_whole.then(|| Candidate::model(&self.buffer, line, Some(logprob)))
     }
 
     /// The reply with these alternatives.
@@ -369,7 +386,7 @@ fn core_context(wire: &Context) -> context::Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Text, Token};
+    use crate::backend::Token;
     use nemoterm_engine::Finish;
 
     fn text(parts: &[(&str, f32)]) -> Text {
@@ -415,6 +432,22 @@ mod tests {
         let unlikely = || vec![text(&[("chown", -6.0)])];
         assert_eq!(lines(&request("git "), unlikely()), ["git chown"]);
         assert!(lines(&Complete { unasked: true, ..request("git ") }, unlikely()).is_empty());
+    }
+
+    #[test]
+    fn before_anything_is_typed_a_line_has_to_be_likely_and_harmless_as_a_whole() {
+        let unasked = |written| {
+            let mut request = Complete { unasked: true, ..request("") };
+            let last = nemoterm_protocol::HistoryLine { line: "git add .".to_owned(), status: Some(0) };
+            request.context.history = vec![last];
+            lines(&request, vec![written])
+        };
+        assert_eq!(unasked(text(&[("git", -0.1), (" commit", -0.05)])), ["git commit"]);
+        assert!(unasked(text(&[("git", -0.1), (" commit", -0.3)])).is_empty(), "unlikely");
+        assert!(unasked(text(&[("git add", -0.1), (" .", -0.1)])).is_empty(), "the same again");
+        assert!(unasked(text(&[("rm x", -0.1)])).is_empty(), "it deletes");
+        let cut = Text { finish: Finish::Length, ..text(&[("git commit", -0.1)]) };
+        assert!(unasked(cut).is_empty(), "half a line");
     }
 
     #[test]

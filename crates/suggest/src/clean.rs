@@ -27,9 +27,11 @@ pub fn clean(raw: &str, buffer: &Buffer) -> Option<String> {
     }
     let text = if is_description || buffer.at_word_start() { line.trim_start_matches(' ') } else { line };
     let text = trim_end(cut_loop(before, text));
-    let text = if is_description { text } else { without_repeated_tail(text, buffer.after()) };
     let is_comment = text.starts_with('#') && before.trim().is_empty();
-    (!text.trim().is_empty() && !is_comment).then(|| text.to_owned())
+    if is_comment || text.trim().is_empty() {
+        return None;
+    }
+    if is_description { Some(text.to_owned()) } else { up_to(text, buffer) }
 }
 
 /// Whether a text may be drawn on a terminal as it is: one line, and nothing in it that is invisible, moves
@@ -151,21 +153,54 @@ fn split_blanks(line: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, word)| !word.is_empty())
 }
 
-/// Without the end of `text` that the text after the cursor begins with: with `|` as the cursor in
-/// `cp a| b`, a model writes `.txt b`, and only `.txt` is new.
-fn without_repeated_tail<'a>(text: &'a str, after: &str) -> &'a str {
-    let after = after.trim_end();
+/// What of `text` stands between the cursor and the text after it: with `|` as the cursor in `cp a| b`, a model writes
+/// `.txt b`, and only `.txt` is new. A model that goes on as if nothing stood there is believed for one word, where
+/// a word fits.
+fn up_to(text: &str, buffer: &Buffer) -> Option<String> {
+    let after = buffer.after().trim_end();
     if after.is_empty() {
-        return text;
+        return Some(text.to_owned());
     }
-    if after.trim_start().starts_with(text.trim()) {
-        return "";
+    let rest = after.trim_start();
+    if rest.starts_with(text.trim()) {
+        return None;
+    }
+    // In the midst of a word there is no place for another one.
+    let in_word = after.starts_with(|c: char| c.is_alphanumeric()) && !buffer.at_word_start();
+    let is_apart = after.starts_with(' ') || !in_word && buffer.at_word_start();
+    let found = between(text, after, rest, is_apart)?;
+    let found = found.trim_end();
+    // Only a word that begins a word needs a blank before what follows.
+    let is_word = buffer.at_word_start()
+        && after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '/' | '.' | '~'));
+    let blank = if is_word { " " } else { "" };
+    (!found.trim().is_empty()).then(|| format!("{found}{blank}"))
+}
+
+fn between<'a>(text: &'a str, after: &str, rest: &str, is_apart: bool) -> Option<&'a str> {
+    if let Some(at) = text.find(after).filter(|&at| at > 0) {
+        return Some(&text[..at]);
+    }
+    if is_apart {
+        let next = rest.split(' ').next().unwrap_or(rest);
+        let mut at = 0;
+        for word in text.split_inclusive(' ') {
+            if at > 0 && word.trim_end() == next {
+                return Some(&text[..at]);
+            }
+            at += word.len();
+        }
     }
     let overlap = (1..=after.len().min(text.len()))
         .rev()
         .filter(|&len| after.is_char_boundary(len))
         .find(|&len| text.ends_with(&after[..len]) && (len == after.len() || len > 1));
-    trim_end(&text[..text.len() - overlap.unwrap_or(0)])
+    if let Some(overlap) = overlap {
+        return Some(&text[..text.len() - overlap]);
+    }
+    let blanks = text.len() - text.trim_start().len();
+    let word = crate::words::tokens(&text[blanks..]).first().map_or(0, crate::words::Token::end);
+    (is_apart && word > 0).then(|| trim_end(&text[..blanks + word]))
 }
 
 #[cfg(test)]
@@ -248,6 +283,18 @@ mod tests {
         check("echo \"hi\"", 6, "hi\"", "");
         check("echo \"\"", 6, "hi\"", "hi");
         check("ls | wc", 3, "-l | w", "-l");
+        // A word that begins where the next one does is kept apart from it.
+        check("git origin main", 4, "push origin main", "push ");
+        check("git origin main", 4, "pull --rebase", "pull ");
+        check("git main", 3, " checkout main", " checkout");
+        check("git ch main", 6, "eckout master", "eckout");
+        check("git commit -m 'x'", 10, " --amend -m 'y'", " --amend");
+        check("docker run web", 10, " -d --name a", " -d");
+        check("cat a | sort", 5, ".txt | uniq", ".txt");
+        // In the midst of a word only what leads to its end fits.
+        check("echo", 2, "ho", "");
+        check("git stus", 6, "atus", "at");
+        check("git stus", 6, "ash pop", "");
     }
 
     proptest! {
@@ -256,7 +303,7 @@ mod tests {
             let buffer = Buffer::new(line, cursor);
             if let Some(text) = clean(&raw, &buffer) {
                 prop_assert!(is_displayable(&text) && !text.trim().is_empty());
-                prop_assert_eq!(text.trim_end_matches(' '), text.as_str());
+                prop_assert!(!text.ends_with(' ') || !buffer.after().is_empty());
             }
         }
 

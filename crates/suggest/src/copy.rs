@@ -43,6 +43,10 @@ const LINE_SCORE: f32 = 0.4;
 const LINE_SCORE_PER_CHAR: f32 = 0.05;
 const MAX_LINE_SCORE: f32 = 0.6;
 
+/// How many lines that begin right are looked at for their end, and the estimate for those that end right as well.
+const MAX_BETWEEN: usize = 200;
+const BETWEEN_SCORE: f32 = 0.8;
+
 /// The estimate for a name that begins with the typed word, shared among all that do.
 const NAME_SCORE: f32 = 0.5;
 
@@ -61,6 +65,26 @@ pub fn from_history(context: &Context, buffer: &Buffer, index: &Index, n: usize)
         Candidate::new(buffer, &line[before.len()..], Source::History, score * weight)
     };
     found.iter().map(|found| candidate(found.line, (found.score - best).exp2())).collect()
+}
+
+/// What lines of the history have between the text before the cursor and the text after it.
+pub fn from_history_between(buffer: &Buffer, index: &Index, n: usize) -> Vec<Candidate> {
+    let (before, after) = (buffer.before(), buffer.after().trim_end());
+    if before.trim().is_empty() || after.trim().is_empty() {
+        return Vec::new();
+    }
+    let length = before.len() + after.len();
+    let mut found = index.matches(before, MAX_BETWEEN);
+    found.retain(|found| found.line.len() > length && found.line.ends_with(after));
+    found.truncate(n);
+    let Some(best) = found.first().map(|found| found.score) else { return Vec::new() };
+    let total: f32 = found.iter().map(|found| (found.score - best).exp2()).sum();
+    let candidate = |found: &crate::history::Match<'_>| {
+        let middle = &found.line[before.len()..found.line.len() - after.len()];
+        let score = BETWEEN_SCORE * (found.score - best).exp2() / total;
+        Candidate::new(buffer, middle, Source::History, score)
+    };
+    found.iter().map(candidate).collect()
 }
 
 /// Names that begin with the word at the cursor: commands where a command stands; names of the directory and
@@ -320,6 +344,23 @@ mod tests {
         assert_eq!(names("git merge m"), ["git merge main"]);
         assert!(names("cat m").is_empty());
         assert!(names("cat ").is_empty());
+    }
+
+    #[test]
+    fn what_stood_between_stands_there_again() {
+        let index =
+            Index::from_lines(["git push origin main", "git push -u origin main", "git pull origin main"]);
+        let found = |line: &str, cursor: usize| -> Vec<String> {
+            let found = from_history_between(&Buffer::new(line, cursor), &index, 3);
+            found.into_iter().map(|candidate| candidate.line).collect()
+        };
+        assert_eq!(
+            found("git pu main", 6),
+            ["git pull origin main", "git push -u origin main", "git push origin main"]
+        );
+        assert_eq!(found("git  main", 4).len(), 3);
+        assert!(found("git push main", 0).is_empty() && found("git push", 8).is_empty());
+        assert!(found("git pull origin main", 8).is_empty(), "nothing is missing");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What to suggest, as pure text: no files, no sockets, no clock.
 //!
 //! The daemon and the thin client share this crate. The client answers a key stroke at once with
-//! [`rank::local`], from the [`history`] and recent commands, [`redact`]s what it is about to send, and looks
+//! [`rank::local`], from the [`history`] and recent commands, and an empty prompt with what comes [`next`] or puts
+//! the last line right ([`correct`]); it [`redact`]s what it is about to send, and looks
 //! at what comes back once more with [`clean::is_displayable`]. The daemon builds the model's [`prompt`],
 //! [`clean`]s what the model wrote, holds back what [`safety`] flags, and [`rank`]s. [`score`] judges
 //! completions, for `nemoterm eval`, and [`replay`] sets the scene for them.
@@ -12,7 +13,9 @@ pub mod buffer;
 pub mod clean;
 pub mod context;
 mod copy;
+pub mod correct;
 pub mod history;
+pub mod next;
 pub mod prompt;
 pub mod rank;
 pub mod redact;

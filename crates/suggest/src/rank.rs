@@ -13,6 +13,7 @@ use crate::clean::is_displayable;
 use crate::context::Context;
 use crate::copy;
 use crate::history::Index;
+use crate::next::may_be_next;
 use crate::redact::{MARKER, holds_secret};
 use crate::safety::{self, Verdict};
 
@@ -28,6 +29,14 @@ const UNKNOWN: f32 = 0.3;
 /// A suggestion that is less likely is nearly always wrong: on cut lines, of those just below this one in twenty is
 /// right, of those just above one in four.
 const WORTH_SHOWING: f32 = 0.2;
+
+/// The same where nothing is typed yet: what appears there was not even begun, and has to be right as a whole more often
+/// than not.
+const WORTH_SHOWING_UNBEGUN: f32 = 0.5;
+
+/// And for a model's, whose estimates of whole lines are much too high: of five above one half on 123 commands of
+/// published sessions, none was right.
+const MODEL_WORTH_SHOWING_UNBEGUN: f32 = 0.8;
 
 /// Where a suggestion comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,10 +83,20 @@ impl Candidate {
         Self { logprob, ..Self::new(buffer, suffix, Source::Model, score) }
     }
 
-    /// Whether it is likely enough to appear unasked, while someone types. What was asked for, by a key or
-    /// by a command, is shown however unlikely it is.
-    pub fn is_worth_showing(&self) -> bool {
-        self.score >= WORTH_SHOWING
+    /// Whether it is likely enough to appear unasked, while someone types that line or before. What was asked for, by a
+    /// key or by a command, is shown however unlikely it is.
+    pub fn is_worth_showing(&self, buffer: &Buffer) -> bool {
+        if buffer.line().is_empty() {
+            let enough = match self.source {
+                Source::History => WORTH_SHOWING_UNBEGUN,
+                Source::Model => MODEL_WORTH_SHOWING_UNBEGUN,
+                // What is copied from there is only judged by its first word.
+                Source::Context => return false,
+            };
+            self.score >= enough && may_be_next(&self.line)
+        } else {
+            self.score >= WORTH_SHOWING
+        }
     }
 }
 
@@ -123,14 +142,19 @@ fn compare(a: &Candidate, b: &Candidate) -> Ordering {
 }
 
 /// The suggestions that need no model, best first: what the client answers a key stroke with at once.
-/// None is given for a description or in the middle of a line.
+/// None is given for a description; in the middle of a line, what lines of the history had there.
 pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec<Candidate> {
-    if matches!(buffer.kind(), Kind::Description(_)) || !buffer.after().is_empty() {
+    if matches!(buffer.kind(), Kind::Description(_)) {
         return Vec::new();
     }
-    let mut candidates = copy::from_history(context, buffer, index, n);
-    candidates.extend(copy::from_context(context, buffer, n));
-    candidates.extend(copy::from_names(context, buffer, n));
+    let mut candidates;
+    if buffer.after().is_empty() {
+        candidates = copy::from_history(context, buffer, index, n);
+        candidates.extend(copy::from_context(context, buffer, n));
+        candidates.extend(copy::from_names(context, buffer, n));
+    } else {
+        candidates = copy::from_history_between(buffer, index, n);
+    }
     candidates.retain(|candidate| {
         is_displayable(&candidate.line)
             && safety::check(&candidate.line) == Verdict::Plain
@@ -198,9 +222,15 @@ mod tests {
 
     #[test]
     fn the_unlikely_is_not_shown_unasked() {
-        let model = |logprob| Candidate::model(&Buffer::at_end("git "), "push", logprob);
-        assert!(model(Some(-0.5)).is_worth_showing() && model(None).is_worth_showing());
-        assert!(!model(Some(-5.0)).is_worth_showing());
+        let is_shown = |line: &str, suffix: &str, logprob| {
+            let buffer = Buffer::at_end(line);
+            Candidate::model(&buffer, suffix, logprob).is_worth_showing(&buffer)
+        };
+        assert!(is_shown("git ", "push", Some(-0.5)) && is_shown("git ", "push", None));
+        assert!(!is_shown("git ", "push", Some(-5.0)));
+        // Where nothing is typed more is wanted, and nothing that is dangerous.
+        assert!(is_shown("", "git push", Some(-0.2)) && !is_shown("", "git push", Some(-0.5)));
+        assert!(!is_shown("", "rm -r build", Some(-0.1)));
     }
 
     #[test]

@@ -37,6 +37,19 @@ pub fn check(line: &str) -> Verdict {
     }
 }
 
+/// Whether a line may appear before anything of it is typed. Much that is everyday work is left out: what deletes,
+/// overwrites, forces or ends something has to be begun by whoever wants it.
+pub fn is_harmless(line: &str) -> bool {
+    check(line) == Verdict::Plain && is_gentle(line, 0)
+}
+
+fn is_gentle(line: &str, depth: usize) -> bool {
+    let script = Script::read(line);
+    depth <= MAX_DEPTH
+        && !script.commands.iter().any(rules::is_drastic)
+        && script.nested.iter().all(|nested| is_gentle(nested, depth + 1))
+}
+
 fn danger(line: &str, depth: usize) -> Option<&'static str> {
     if line.len() > MAX_LINE_BYTES {
         return Some("too long to look through");
@@ -289,6 +302,66 @@ mod tests {
         #[test]
         fn any_line_is_looked_at(line in "[ rm/*-fé$(){}'\"`\\\\;|&<>=a]{0,60}|.{0,60}") {
             check(&line);
+        }
+    }
+
+    #[test]
+    fn what_is_drastic_does_not_appear_by_itself() {
+        for line in [
+            "rm notes",
+            "sudo rm -r build",
+            "ls | xargs rm",
+            "find . -delete",
+            "find . -exec rm {} +",
+            "dd if=a of=b",
+            "git push --force",
+            "git push -f origin topic",
+            "git push origin +topic",
+            "git reset --hard HEAD~1",
+            "git clean -fd",
+            "git checkout -- .",
+            "git branch -D topic",
+            "git stash drop",
+            "docker system prune",
+            "docker rm web",
+            "kubectl delete pod web",
+            "terraform destroy",
+            "sudo reboot",
+            "shutdown now",
+            "kill 12",
+            "pkill -f web",
+            "mkfs.ext4 x",
+            "truncate -s 0 log",
+            "mysql -e 'drop table a'",
+            "sh -c 'rm x'",
+            "echo $(rm x)",
+            "sudo systemctl stop ssh",
+            "apt purge vim",
+            "crontab -r",
+            "rm -rf /",
+            "cd x && rm y",
+        ] {
+            assert!(!is_harmless(line), "{line}");
+        }
+        for line in [
+            "git push",
+            "git push -u origin topic",
+            "git commit -m 'rm the old parser'",
+            "ls -l",
+            "make clean",
+            "cargo test --no-fail-fast",
+            "docker compose up -d",
+            "git checkout main",
+            "git branch -d topic",
+            "tail -f log",
+            "tar -xzf a.tar.gz",
+            "sudo apt upgrade",
+            "kubectl get pods",
+            "systemctl status ssh",
+            "rsync -a a b",
+            "",
+        ] {
+            assert!(is_harmless(line), "{line}");
         }
     }
 

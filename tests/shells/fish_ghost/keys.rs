@@ -1,9 +1,8 @@
 //! Keys: what accepts, what asks, what lets go, and what was there before.
 
-use super::{clear, start, wait_plain};
+use super::{clear, interrupt, start, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
-    eventually,
     fake::{Answer, Fake},
     home::Home,
 };
@@ -141,10 +140,7 @@ fn ctrl_c_is_never_lost() {
     // And what runs can be ended.
     terminal.send("while true; end\r");
     terminal.wait("the loop", |screen| screen.cursor.1 == 0);
-    eventually("a new prompt", || {
-        terminal.send("\x03");
-        terminal.screen().last_row() == ">"
-    });
+    interrupt(&terminal);
 }
 
 #[test]
@@ -341,10 +337,7 @@ fn a_paste_is_no_question() {
     terminal.send(format!("\x1b[200~{}\x1b[201~", lines.join("\r")));
     terminal.wait("the paste", |screen| screen.text().contains("pasted 9") && screen.ghost.is_empty());
     // fish inserts what is pasted with functions of its own, and a Ctrl-C in the midst of one ends only that.
-    eventually("an empty line", || {
-        terminal.send("\x03");
-        terminal.screen().last_row() == ">"
-    });
+    interrupt(&terminal);
     terminal.send("echo x");
     terminal.wait_ghost("1");
     assert!(!daemon.requests().iter().any(|request| request.line.contains("pasted")));

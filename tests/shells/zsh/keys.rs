@@ -151,7 +151,9 @@ fn the_users_own_interrupt_trap_still_runs() {
     terminal.send("echo abc");
     terminal.wait_ghost("def");
     terminal.send("\x03");
-    terminal.wait("the trap's output", |screen| screen.text().contains("> echo abctrapped"));
+    terminal.wait("the trap's output and a prompt", |screen| {
+        screen.text().contains("> echo abctrapped") && screen.last_row() == ">" && screen.cursor.1 == 2
+    });
     terminal.send("print ${functions[TRAPINT]}\r");
     terminal.wait("the trap itself", |screen| screen.text().contains("print -n trapped"));
 }

@@ -70,6 +70,7 @@ symbols! {
     forward_word: Command = c"rl_forward_word";
     insert_text: extern "C" fn(*const c_char) -> c_int = c"rl_insert_text";
     delete_text: extern "C" fn(c_int, c_int) -> c_int = c"rl_delete_text";
+    redisplay: extern "C" fn() = c"rl_redisplay";
     begin_undo_group: IntHook = c"rl_begin_undo_group";
     end_undo_group: IntHook = c"rl_end_undo_group";
     current_keymap: extern "C" fn() -> *mut KeymapEntry = c"rl_get_keymap";

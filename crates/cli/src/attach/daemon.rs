@@ -76,9 +76,10 @@ enum Event {
     Received(u64, Box<Result<Reply, ClientError>>),
     /// The attempt to start a daemon is over.
     Started(Option<Client>),
-    /// The commands on the PATH.
-    Commands(Commands),
 }
+
+/// The commands on the PATH, empty until they were looked at.
+pub type SharedCommands = Arc<Mutex<Commands>>;
 
 /// The way to the thread that talks with the daemon.
 #[derive(Debug)]
@@ -88,7 +89,12 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts the thread, which looks for a daemon at once.
-    pub fn spawn(runtime: Option<Runtime>, replies: Replies, place: Arc<Mutex<Place>>) -> Self {
+    pub fn spawn(
+        runtime: Option<Runtime>,
+        replies: Replies,
+        place: Arc<Mutex<Place>>,
+        commands: SharedCommands,
+    ) -> Self {
         let (events, inbox) = mpsc::channel();
         let mut talk = Talk {
             runtime,
@@ -103,7 +109,7 @@ impl Daemon {
             quiet_until: None,
             starting: false,
             started: None,
-            commands: Commands::default(),
+            commands,
             looked: None,
             patience: patience(env::var("NEMOTERM_TIMEOUT_MS").ok().as_deref()),
         };
@@ -138,7 +144,7 @@ struct Talk {
     quiet_until: Option<Instant>,
     starting: bool,
     started: Option<Instant>,
-    commands: Commands,
+    commands: SharedCommands,
     /// When it was begun to look for the commands.
     looked: Option<Instant>,
     /// How long an answer to a key stroke is waited for.
@@ -179,7 +185,6 @@ impl Talk {
                             }
                             Event::Received(conversation, reply) => self.received(conversation, *reply),
                             Event::Started(client) => self.has_started(client),
-                            Event::Commands(commands) => self.commands = commands,
                         }
                     }
                     if let Some(question) = newest {
@@ -202,8 +207,11 @@ impl Talk {
         }
         if self.looked.is_none_or(|looked| looked.elapsed() > COMMANDS) {
             self.looked = Some(Instant::now());
-            let events = self.events.clone();
-            thread::spawn(move || drop(events.send(Event::Commands(Commands::look()))));
+            let commands = Arc::clone(&self.commands);
+            thread::spawn(move || {
+                let found = Commands::look();
+                *commands.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            });
         }
         let seen = Place { names: context::names(&cwd), branch: context::branch(&cwd), cwd };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = seen;
@@ -229,7 +237,8 @@ impl Talk {
             waiting.id = Some(self.last_id);
             let request = {
                 let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-                request(self.last_id, waiting, &place, &self.commands)
+                let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+                request(self.last_id, waiting, &place, &commands)
             };
             let Some(request) = request else {
                 self.waiting = None;

@@ -10,13 +10,15 @@ use nemoterm_suggest::{
     buffer::{Buffer, Kind},
     clean::is_displayable,
     context::Shell,
+    correct::correct,
     history::Index,
+    next::next,
     rank,
     redact::redact,
 };
 
 use super::{
-    daemon::{Daemon, Question},
+    daemon::{Daemon, Question, SharedCommands},
     pipe::{Replies, Request},
 };
 use crate::context;
@@ -40,11 +42,19 @@ pub struct Session {
     index: Index,
     /// The last lines that were run, oldest first.
     recent: Vec<HistoryLine>,
+    /// What was run right before this prompt, and its exit status.
+    ran: Option<(String, i32)>,
+    /// That line put right, where it was mistyped.
+    correction: Option<String>,
     place: Arc<Mutex<Place>>,
+    commands: SharedCommands,
     runtime: Option<Runtime>,
     replies: Replies,
     daemon: Daemon,
 }
+
+/// The estimate for a line that was put right, which is done only where it is as good as certain.
+const CORRECTION_SCORE: f32 = 0.8;
 
 impl Session {
     /// Reads the history and begins to look for the daemon.
@@ -56,7 +66,9 @@ impl Session {
         replies: Replies,
     ) -> Self {
         let place = Arc::new(Mutex::new(Place::default()));
-        let daemon = Daemon::spawn(runtime.clone(), replies.clone(), Arc::clone(&place));
+        let commands = SharedCommands::default();
+        let daemon =
+            Daemon::spawn(runtime.clone(), replies.clone(), Arc::clone(&place), Arc::clone(&commands));
         daemon.look(cwd.clone());
         let kind = Shell::from_name(shell);
         let history = history.or_else(|| context::default_history_file(kind));
@@ -69,7 +81,10 @@ impl Session {
             cwd,
             index: Index::from_lines(&lines),
             recent,
+            ran: None,
+            correction: None,
             place,
+            commands,
             runtime,
             replies,
             daemon,
@@ -101,14 +116,20 @@ impl Session {
     }
 
     fn prompt(&mut self, cwd: PathBuf, ran: Option<(String, i32)>) {
+        self.correction = None;
         // A line that begins with a blank is one the user does not want to be remembered.
-        if let Some((line, status)) = ran.filter(|(line, _)| !line.starts_with([' ', '\t'])) {
+        self.ran = ran.filter(|(line, _)| !line.starts_with([' ', '\t']));
+        if let Some((line, status)) = &self.ran {
             let line = line.trim_end();
             self.index.push(line);
             if self.recent.len() >= context::MAX_HISTORY {
                 self.recent.remove(0);
             }
-            self.recent.push(HistoryLine { line: redact(line).into_owned(), status: Some(status) });
+            self.recent.push(HistoryLine { line: redact(line).into_owned(), status: Some(*status) });
+            if *status != 0 {
+                let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+                self.correction = correct(line, *status, commands.names(), &self.index);
+            }
         }
         self.cwd = cwd;
         self.daemon.look(self.cwd.clone());
@@ -128,7 +149,19 @@ impl Session {
                 context.branch.clone_from(&place.branch);
             }
         }
-        let candidates = context::candidates(&context, &buffer, &self.index);
+        let unbegun = buffer.line().is_empty() && !asked;
+        if unbegun && self.ran.as_ref().is_none_or(|(_, status)| *status != 0 && self.correction.is_none()) {
+            // Whoever has not run anything, or has to find out why it failed, is left in peace.
+            return;
+        }
+        let mut candidates =
+            if unbegun { self.next_lines() } else { context::candidates(&context, &buffer, &self.index) };
+        if let Some(rest) = self.correction.as_deref().and_then(|line| rest_of(line, &buffer)) {
+            candidates.retain(|candidate| candidate.suffix != rest);
+            let source = Source::Context;
+            candidates.insert(0, Candidate { suffix: rest.to_owned(), source, score: CORRECTION_SCORE });
+            candidates.truncate(context::MAX_CANDIDATES);
+        }
         let shown: Vec<(String, Source)> = candidates
             .iter()
             .filter(|candidate| is_displayable(&candidate.suffix) && !candidate.suffix.is_empty())
@@ -140,11 +173,38 @@ impl Session {
             let replaces = matches!(buffer.kind(), Kind::Description(_));
             self.replies.send(seq, replaces, *source, &texts);
         }
+        if unbegun && self.correction.is_some() {
+            // A model knows nothing of what went wrong.
+            return;
+        }
         self.daemon.complete(Question { seq, asked, buffer, context, candidates, shown });
     }
+
+    /// What usually follows the line that was run last.
+    fn next_lines(&self) -> Vec<Candidate> {
+        let Some((line, 0)) = &self.ran else { return Vec::new() };
+        let found = next(line.trim_end(), &self.index, context::MAX_CANDIDATES).into_iter();
+        let found = found.filter(|found| redact(found.line) == found.line);
+        found
+            .map(|found| Candidate {
+                suffix: found.line.to_owned(),
+                source: Source::History,
+                score: found.score,
+            })
+            .collect()
+    }
+}
+
+/// What a whole line adds at the end of one that it begins with.
+fn rest_of<'a>(line: &'a str, buffer: &Buffer) -> Option<&'a str> {
+    if !buffer.after().is_empty() {
+        return None;
+    }
+    line.strip_prefix(buffer.before()).filter(|rest| !rest.is_empty())
 }
 
 /// Whether a suggestion may appear to somebody who only types.
 fn is_worth_showing(buffer: &Buffer, found: &Candidate) -> bool {
-    rank::Candidate::new(buffer, found.suffix.as_str(), rank::Source::History, found.score).is_worth_showing()
+    rank::Candidate::new(buffer, found.suffix.as_str(), rank::Source::History, found.score)
+        .is_worth_showing(buffer)
 }

@@ -126,6 +126,16 @@ impl Index {
         best.iter().map(|f| Match { line: self.text(f.id), score: f.score, uses: f.uses }).collect()
     }
 
+    /// How often a line was used.
+    pub fn uses(&self, line: &str) -> u32 {
+        self.position(line.trim_end()).map_or(0, |position| self.as_match(self.sorted[position]).uses)
+    }
+
+    /// All lines, in no order.
+    pub fn lines(&self) -> impl Iterator<Item = Match<'_>> {
+        (0..self.lines.len() as u32).map(|id| self.as_match(id))
+    }
+
     /// The line as it may be indexed. Time passes, and what follows is forgotten, even if it may not be.
     fn admit<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         self.now += 1;

@@ -316,6 +316,93 @@ pub(super) fn pipe_into_shell(script: &Script) -> Option<&'static str> {
     (process || text).then_some(REASON)
 }
 
+/// Whether a command deletes, overwrites, forces or ends something, be it rightly.
+pub(super) fn is_drastic(command: &Command) -> bool {
+    const DRASTIC: [&str; 33] = [
+        "blkdiscard",
+        "dd",
+        "deluser",
+        "dropdb",
+        "fdisk",
+        "groupdel",
+        "halt",
+        "hdparm",
+        "init",
+        "kill",
+        "killall",
+        "lvremove",
+        "mkswap",
+        "parted",
+        "passwd",
+        "pkill",
+        "poweroff",
+        "pvremove",
+        "reboot",
+        "rm",
+        "rmdir",
+        "sfdisk",
+        "sgdisk",
+        "shred",
+        "shutdown",
+        "srm",
+        "telinit",
+        "truncate",
+        "unlink",
+        "userdel",
+        "vgremove",
+        "wipefs",
+        "xkill",
+    ];
+    /// Words that say so, whichever program they are given to.
+    const WORDS: [&str; 18] = [
+        "--delete",
+        "--force",
+        "--hard",
+        "--purge",
+        "-delete",
+        "autoremove",
+        "delete",
+        "destroy",
+        "drop",
+        "erase",
+        "kill",
+        "poweroff",
+        "prune",
+        "purge",
+        "reboot",
+        "remove",
+        "uninstall",
+        "wipe",
+    ];
+    let name = command.name.as_str();
+    let has = |word: &str| command.arguments.iter().any(|argument| argument == word);
+    let forces = || {
+        has_flag(command, 'f')
+            || command.arguments.iter().any(|word| word.starts_with("--force") || word.starts_with('+'))
+    };
+    let deletes =
+        || command.arguments.iter().any(|word| matches!(word.as_str(), "rm" | "rmi" | "shred" | "unlink"));
+    let queries = || {
+        command.arguments.iter().any(|word| {
+            let word = word.to_lowercase();
+            ["drop ", "truncate ", "delete from "].iter().any(|verb| word.contains(verb))
+        })
+    };
+    DRASTIC.contains(&name)
+        || name.starts_with("mkfs")
+        || WORDS.iter().any(|word| has(word))
+        || match name {
+            "git" if has("push") => forces() || has_flag(command, 'd'),
+            "git" => has("clean") || deletes() || has_flag(command, 'D') || has("--") || has("filter-branch"),
+            "echo" | "printf" => false,
+            "crontab" => has("-r"),
+            "systemctl" | "service" => has("stop") || has("mask") || has("disable"),
+            "docker" | "podman" | "find" | "aws" | "kubectl" | "xargs" => deletes() || has("down"),
+            "psql" | "mysql" | "mariadb" | "sqlite3" => queries(),
+            _ => false,
+        }
+}
+
 /// A function that starts itself twice, under any name: `f(){ f|f& };f`.
 pub(super) fn is_fork_bomb(line: &str) -> bool {
     let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();

@@ -1,0 +1,165 @@
+//! The shells that are installed: whether they load the integration, and what else they load that gets in its way.
+
+use std::{env, fs, path::PathBuf};
+
+use super::Finding;
+use crate::context;
+
+/// Those there is an integration for.
+pub(super) const SHELLS: [&str; 3] = ["zsh", "bash", "fish"];
+
+/// A program that draws or reads keys in a shell, too.
+struct Neighbour {
+    shell: &'static str,
+    /// What a line of the shell's files has in it where it is loaded.
+    signs: &'static [&'static str],
+    found: &'static str,
+    /// What to do; nothing where both get along.
+    hint: Option<&'static str>,
+}
+
+const NEIGHBOURS: [Neighbour; 8] = [
+    Neighbour {
+        shell: "zsh",
+        signs: &["zsh-autosuggestions", "autosuggestions.zsh"],
+        found: "zsh-autosuggestions draws the ghost text, and asks nemoterm first",
+        hint: None,
+    },
+    Neighbour {
+        shell: "zsh",
+        signs: &["zsh-autocomplete"],
+        found: "zsh-autocomplete is loaded, which lists completions below the line at every key",
+        hint: Some("load one of the two, or set NEMOTERM_MODE=hotkey"),
+    },
+    Neighbour {
+        shell: "zsh",
+        signs: &["zsh-vi-mode"],
+        found: "zsh-vi-mode is loaded, which binds keys anew at the first prompt",
+        hint: Some("put the line that loads nemoterm into its zvm_after_init function"),
+    },
+    Neighbour {
+        shell: "bash",
+        signs: &["ble.sh", "blesh"],
+        found: "ble.sh is loaded, which takes the place of readline: nemoterm keeps still in it",
+        hint: Some("load one of the two"),
+    },
+    Neighbour {
+        shell: "",
+        signs: &["inshellisense"],
+        found: "inshellisense is loaded, which draws suggestions of its own",
+        hint: Some("load one of the two, or set NEMOTERM_MODE=hotkey"),
+    },
+    Neighbour {
+        shell: "",
+        signs: &["amazon-q", "kiro-cli", ".fig/shell", "/fig/"],
+        found: "Amazon Q (Kiro, Fig) is loaded, which draws inline suggestions of its own",
+        hint: Some("turn these off: q inline disable"),
+    },
+    Neighbour {
+        shell: "fish",
+        signs: &["NEMOTERM_MODE hotkey"],
+        found: "suggests only at the key; fish's own suggestions stay",
+        hint: None,
+    },
+    Neighbour {
+        shell: "",
+        signs: &["NEMOTERM_OFF=1", "NEMOTERM_OFF 1"],
+        found: "NEMOTERM_OFF is set: nothing is suggested",
+        hint: Some("take that line out"),
+    },
+];
+
+/// What a shell's files load that draws or reads keys as well.
+pub(super) fn neighbours(shell: &'static str) -> Vec<Finding> {
+    let lines: Vec<String> = files(shell).iter().flat_map(lines).collect();
+    // Who does not load us has no conflict.
+    if !lines.iter().any(|line| line.contains("nemoterm") && line.contains("init")) {
+        return Vec::new();
+    }
+    let is_here = |neighbour: &&Neighbour| neighbour.shell.is_empty() || neighbour.shell == shell;
+    let is_loaded = |neighbour: &&Neighbour| {
+        neighbour.signs.iter().any(|sign| lines.iter().any(|line| line.contains(sign)))
+    };
+    let found = NEIGHBOURS.iter().filter(is_here).filter(is_loaded);
+    found
+        .map(|neighbour| match neighbour.hint {
+            Some(hint) => Finding::bad(shell, neighbour.found, hint),
+            None => Finding::good(shell, neighbour.found),
+        })
+        .collect()
+}
+
+/// The file a user's settings are in, and what loads the integration there.
+fn settings(shell: &str) -> Option<(PathBuf, &'static str)> {
+    let dirs = directories::BaseDirs::new()?;
+    let home = dirs.home_dir();
+    Some(match shell {
+        "zsh" => {
+            let dir = env::var_os("ZDOTDIR").map_or_else(|| home.to_path_buf(), Into::into);
+            (dir.join(".zshrc"), "eval \"$(nemoterm init zsh)\"")
+        }
+        "bash" => (home.join(".bashrc"), "eval \"$(nemoterm init bash)\""),
+        _ => {
+            // fish keeps to this directory on every system.
+            let dir = env::var_os("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), Into::into);
+            (dir.join("fish/config.fish"), "nemoterm init fish | source")
+        }
+    })
+}
+
+/// All files of a user's settings.
+fn files(shell: &str) -> Vec<PathBuf> {
+    let Some((file, _)) = settings(shell) else { return Vec::new() };
+    let mut files = vec![file.clone()];
+    if shell == "fish" {
+        let own = fs::read_dir(file.with_file_name("conf.d")).into_iter().flatten().flatten();
+        files.extend(
+            own.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "fish")),
+        );
+    }
+    files
+}
+
+/// The lines of a file but for comments.
+fn lines(file: &PathBuf) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).map(str::to_owned).collect()
+}
+
+/// Whether a shell that is installed loads the integration.
+pub(super) fn integration(name: &'static str) -> Option<Finding> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).find(|dir| dir.join(name).is_file())?;
+    let (file, line) = settings(name)?;
+    // install.sh writes the hook with the program's whole path in quotes, and for fish into a file of its own.
+    let hook = format!(" init {name}");
+    let loads =
+        |file: &PathBuf| lines(file).iter().any(|line| line.contains("nemoterm") && line.contains(&hook));
+    let hooked = files(name).iter().any(loads);
+    let login = context::login_shell() == name;
+    Some(if hooked && name == "bash" && bash_builtin().is_none() {
+        Finding::bad(
+            name,
+            format!("loaded by {}, without the builtin: it suggests only at a key", file.display()),
+            "run install.sh again, or set NEMOTERM_BASH_BUILTIN to libnemoterm_bash.so",
+        )
+    } else if hooked {
+        Finding::good(name, format!("loaded by {}", file.display()))
+    } else if login {
+        Finding::bad(name, format!("not loaded by {}", file.display()), format!("add to it: {line}"))
+    } else {
+        Finding::good(name, "not set up, and not your login shell")
+    })
+}
+
+/// The library that lets bash suggest while one types, where nemoterm.bash looks for it.
+fn bash_builtin() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("NEMOTERM_BASH_BUILTIN") {
+        return Some(PathBuf::from(named)).filter(|path| path.is_file());
+    }
+    let program = env::current_exe().ok()?;
+    let beside = program.parent()?;
+    let dirs = [beside.to_path_buf(), beside.join("../lib/nemoterm")];
+    let names = ["libnemoterm_bash.so", "libnemoterm_bash.dylib"];
+    dirs.iter().flat_map(|dir| names.map(|name| dir.join(name))).find(|path| path.is_file())
+}

@@ -1,0 +1,409 @@
+//! A line that failed, put right where it is a slip of the fingers.
+//!
+//! Nothing is tried and nothing is looked up: the exit status, the line, the commands on the PATH and the words of the
+//! history have to make it certain, or there is no correction. What may be wrong is the name of a command, where the
+//! shell did not find it, and the subcommand after it, where the command has failed. Rights are never added.
+
+mod names;
+
+use std::collections::HashMap;
+
+use crate::clean::is_displayable;
+use crate::history::Index;
+use crate::redact::holds_secret;
+use crate::safety;
+use crate::words::{Token, tokens};
+
+use names::{ANSWERING, BUILTINS, subcommands};
+
+/// Shorter words have too many neighbours, but for two letters that changed places.
+const MIN_LETTERS: usize = 3;
+
+/// From this length on, two slips in a word are believed.
+const LONG: usize = 8;
+
+/// How much more a correction has to weigh than the next one.
+const CLEARLY: f32 = 3.0;
+
+/// The weight of a word nobody has used yet, next to one for each use.
+const UNUSED: f32 = 0.1;
+
+/// The exit status of a command the shell did not find.
+const NOT_FOUND: i32 = 127;
+
+/// The line as it was most likely meant; nothing where that is not certain. `commands` are those on the PATH, sorted.
+pub fn correct(line: &str, status: i32, commands: &[String], index: &Index) -> Option<String> {
+    // From 128 on a signal has ended it.
+    let failed = (1..128).contains(&status);
+    if !failed || commands.is_empty() || !is_displayable(line) || holds_secret(line) {
+        return None;
+    }
+    let words = tokens(line);
+    let known = Known { commands, index, line };
+    let (word, right) = known.name(&words, status).or_else(|| known.subcommand(&words))?;
+    let corrected = format!("{}{right}{}", &line[..word.start], &line[word.end()..]);
+    safety::is_harmless(&corrected).then_some(corrected)
+}
+
+/// What is known of the words a line can have.
+struct Known<'a> {
+    commands: &'a [String],
+    index: &'a Index,
+    /// The line that failed, which teaches nothing.
+    line: &'a str,
+}
+
+/// A word that a wrong one may stand for.
+struct Choice<'a> {
+    word: &'a str,
+    uses: u32,
+}
+
+impl<'a> Known<'a> {
+    /// The command that does not exist, where there is exactly one, and what it has to be.
+    fn name<'w>(&self, words: &[Token<'w>], status: i32) -> Option<(Token<'w>, String)> {
+        let mut unknown = names_of_commands(words).filter(|word| !self.is_command(word.raw));
+        let word = unknown.next()?;
+        // `sudo` and its like don't say that it was the command they did not find, and need not be asked.
+        let is_wrapped =
+            words.first().is_some_and(|first| first.start != word.start && is_wrapper(first.raw));
+        if unknown.next().is_some() || (status != NOT_FOUND && !is_wrapped) {
+            return None;
+        }
+        if let Some(parent) = parent_without_blank(word.raw) {
+            return Some((word, format!("cd {parent}")));
+        }
+        if !is_name(word.raw) {
+            return None;
+        }
+        let mut uses: HashMap<&str, u32> = HashMap::new();
+        for found in self.index.lines().filter(|found| found.line != self.line) {
+            for name in names_of_commands(&tokens(found.line)) {
+                *uses.entry(name.raw).or_default() += found.uses;
+            }
+        }
+        let wrong = uses.get(word.raw).copied().unwrap_or(0);
+        let names = self.commands.iter().map(String::as_str).chain(BUILTINS.iter().copied());
+        let choices = names.map(|name| Choice { word: name, uses: uses.get(name).copied().unwrap_or(0) });
+        let right = choose(word.raw, choices)?;
+        // A name that was used again and again may be a function, in which something else was not found.
+        (wrong < 2 || wrong <= uses.get(right).copied().unwrap_or(0) / 5).then(|| (word, right.to_owned()))
+    }
+
+    /// The subcommand that is wrong, and what it has to be.
+    fn subcommand<'w>(&self, words: &[Token<'w>]) -> Option<(Token<'w>, String)> {
+        // Of several commands nobody knows which one has failed.
+        if words.iter().any(Token::starts_command) {
+            return None;
+        }
+        let skipped = words.iter().take_while(|word| is_wrapper(word.raw)).count();
+        let [command, word, ..] = words[skipped..] else { return None };
+        let is_wrong_place = command.operator || word.operator || !is_name(word.raw);
+        if is_wrong_place || ANSWERING.contains(&command.raw) || !self.is_command(command.raw) {
+            return None;
+        }
+        let mut uses: HashMap<&str, u32> = HashMap::new();
+        for found in self.index.lines().filter(|found| found.line != self.line) {
+            // Cutting every line of a long history would take its time.
+            if !found.line.contains(command.raw) {
+                continue;
+            }
+            let words = tokens(found.line);
+            let skipped = words.iter().take_while(|word| is_wrapper(word.raw)).count();
+            if let [first, second, ..] = words[skipped..]
+                && first.raw == command.raw
+                && !second.operator
+            {
+                *uses.entry(second.raw).or_default() += found.uses;
+            }
+        }
+        let listed = subcommands(command.raw);
+        if uses.contains_key(word.raw) || listed.contains(&word.raw) {
+            return None;
+        }
+        // A word that is on no list has to be a habit: most second words are files and hosts.
+        let habits = uses.iter().filter(|(name, uses)| **uses > 1 && !listed.contains(name) && is_name(name));
+        let choices = habits.map(|(name, uses)| Choice { word: name, uses: *uses });
+        let listed =
+            listed.iter().map(|name| Choice { word: name, uses: uses.get(name).copied().unwrap_or(0) });
+        choose(word.raw, choices.chain(listed)).map(|right| (word, right.to_owned()))
+    }
+
+    /// Whether a word may name a command. What is no plain name is believed.
+    fn is_command(&self, word: &str) -> bool {
+        let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+'));
+        let exists = || self.commands.binary_search_by(|name| name.as_str().cmp(word)).is_ok();
+        parent_without_blank(word).is_none() && (!is_plain || exists() || BUILTINS.contains(&word))
+    }
+}
+
+/// The words of a line at which a command begins. One after `sudo` and its like counts, they themselves do too.
+fn names_of_commands<'w>(words: &[Token<'w>]) -> impl Iterator<Item = Token<'w>> {
+    let mut begins = true;
+    let names: Vec<Token<'w>> = words
+        .iter()
+        .filter(|word| {
+            let is_name = begins && !word.operator && !is_assignment(word.raw);
+            begins = word.starts_command()
+                || (begins && !word.operator && (is_wrapper(word.raw) || is_assignment(word.raw)));
+            is_name
+        })
+        .copied()
+        .collect();
+    names.into_iter()
+}
+
+/// The directory of `cd..` and `cd../..`.
+fn parent_without_blank(word: &str) -> Option<&str> {
+    word.strip_prefix("cd").filter(|rest| rest.starts_with(".."))
+}
+
+fn is_wrapper(word: &str) -> bool {
+    matches!(word, "sudo" | "doas" | "time" | "nohup")
+}
+
+fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+/// Whether it is a word as commands and subcommands are called. One with a digit in it names a host or a version as
+/// well, where the neighbour is another one.
+fn is_name(word: &str) -> bool {
+    word.len() > 1
+        && word.starts_with(|c: char| c.is_ascii_alphabetic())
+        && word.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '-' | '_'))
+}
+
+/// The word that is meant by a wrong one, where one choice clearly outweighs the others.
+fn choose<'a>(wrong: &str, choices: impl Iterator<Item = Choice<'a>>) -> Option<&'a str> {
+    let mut best: Vec<(usize, f32, &str)> = choices
+        .filter(|choice| choice.word != wrong && !choice.word.contains(|c: char| c.is_ascii_digit()))
+        .filter_map(|choice| {
+            let slip = Slip::between(wrong, choice.word)?;
+            let is_certain = choice.uses > 0 || slip.is_certain(wrong);
+            is_certain.then(|| (slip.distance(), (choice.uses as f32 + UNUSED) * slip.weight(), choice.word))
+        })
+        .collect();
+    best.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    best.dedup_by(|a, b| a.2 == b.2);
+    match best.as_slice() {
+        [(_, _, word)] => Some(word),
+        [(distance, weight, word), (other, next, _), ..] if distance < other || *weight >= next * CLEARLY => {
+            Some(word)
+        }
+        _ => None,
+    }
+}
+
+/// How one word becomes another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slip {
+    /// Two letters beside each other have changed places.
+    Swapped,
+    /// A letter is missing or too many.
+    Length,
+    /// A letter is another one.
+    Other,
+    /// Two of these.
+    Twice,
+}
+
+impl Slip {
+    fn between(wrong: &str, right: &str) -> Option<Self> {
+        let (long, short) = (wrong.len().max(right.len()), wrong.len().min(right.len()));
+        if long - short > 2 {
+            return None;
+        }
+        let same_length = wrong.len() == right.len();
+        let slip = match strsim::osa_distance(wrong, right) {
+            1 if same_length && strsim::levenshtein(wrong, right) == 2 => Self::Swapped,
+            1 if same_length => Self::Other,
+            1 => Self::Length,
+            2 if short >= LONG => Self::Twice,
+            _ => return None,
+        };
+        // The first letter is seldom wrong, but where it has changed places.
+        let same_beginning = wrong.as_bytes().first() == right.as_bytes().first();
+        let is_long_enough = short >= MIN_LETTERS || slip == Self::Swapped;
+        (is_long_enough && (same_beginning || slip == Self::Swapped)).then_some(slip)
+    }
+
+    fn distance(self) -> usize {
+        if self == Self::Twice { 2 } else { 1 }
+    }
+
+    /// How often it happens, next to the others.
+    fn weight(self) -> f32 {
+        match self {
+            Self::Swapped => 4.0,
+            Self::Length => 2.0,
+            Self::Other | Self::Twice => 1.0,
+        }
+    }
+
+    /// Whether it is believed for a word nobody has used before.
+    fn is_certain(self, wrong: &str) -> bool {
+        match self {
+            Self::Swapped => wrong.len() > 2,
+            Self::Length => wrong.len() > 3,
+            Self::Other => wrong.len() > 4,
+            Self::Twice => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const COMMANDS: &[&str] = &[
+        "apt",
+        "cargo",
+        "cat",
+        "cut",
+        "dd",
+        "docker",
+        "docker-compose",
+        "find",
+        "gist",
+        "git",
+        "go",
+        "grep",
+        "ls",
+        "make",
+        "mv",
+        "npm",
+        "pip",
+        "python",
+        "python3",
+        "rm",
+        "sl-ice",
+        "ssh",
+        "sudo",
+        "systemctl",
+        "vim",
+        "wc",
+    ];
+
+    fn corrected(line: &str, status: i32, history: &[&str]) -> Option<String> {
+        let commands: Vec<String> = COMMANDS.iter().map(|&name| name.to_owned()).collect();
+        let mut index = Index::from_lines(history);
+        // The shell's client has it by then.
+        index.push(line);
+        correct(line, status, &commands, &index)
+    }
+
+    #[test]
+    fn slips_of_the_fingers_are_put_right() {
+        for (line, status, history, right) in [
+            // The name of the command, which the shell did not find.
+            ("gti status", 127, &[] as &[&str], "git status"),
+            ("gitt status", 127, &[], "git status"),
+            ("pyhton -m venv .env", 127, &[], "python -m venv .env"),
+            ("systmectl status ssh", 127, &[], "systemctl status ssh"),
+            ("sytsemclt status ssh", 127, &[], "systemctl status ssh"),
+            ("dokcer ps", 127, &[], "docker ps"),
+            ("grpe -r todo src", 127, &[], "grep -r todo src"),
+            ("sl", 127, &["ls"], "ls"),
+            ("cd..", 127, &[], "cd .."),
+            ("cd../.. && ls", 127, &[], "cd ../.. && ls"),
+            ("exprot A=1", 127, &[], "export A=1"),
+            ("cat notes | gerp x", 127, &[], "cat notes | grep x"),
+            ("LANG=C gti log", 127, &[], "LANG=C git log"),
+            ("sudo atp update", 1, &[], "sudo apt update"),
+            ("sduo apt update", 127, &[], "sudo apt update"),
+            // One that is always mistyped.
+            (
+                "gti diff",
+                127,
+                &[
+                    "gti status",
+                    "gti log",
+                    "git a",
+                    "git b",
+                    "git c",
+                    "git d",
+                    "git e",
+                    "git f",
+                    "git g",
+                    "git h",
+                    "git i",
+                    "git j",
+                ],
+                "git diff",
+            ),
+            // A subcommand.
+            ("git psuh", 1, &[], "git push"),
+            ("git psuh origin 'a b'", 1, &[], "git push origin 'a b'"),
+            ("git comit -m 'fix'", 1, &[], "git commit -m 'fix'"),
+            ("git chekcout main", 1, &[], "git checkout main"),
+            ("cargo biuld --release", 101, &[], "cargo build --release"),
+            ("docker psuh me/web", 1, &[], "docker push me/web"),
+            ("sudo systemctl retsart nginx", 1, &[], "sudo systemctl restart nginx"),
+            ("npm isntall", 1, &[], "npm install"),
+            // Words of the history.
+            ("make delpoy", 2, &["make deploy", "make deploy"], "make deploy"),
+            ("make tets", 2, &["make test", "make all", "make test"], "make test"),
+        ] {
+            assert_eq!(corrected(line, status, history).as_deref(), Some(right), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_certain_is_left_alone() {
+        for (line, status, history) in [
+            // It worked, or was ended by a signal.
+            ("gti status", 0, &[] as &[&str]),
+            ("gti status", 130, &[]),
+            // It exists, and failed for another reason.
+            ("git push", 1, &[]),
+            ("apt update", 100, &[]),
+            ("ls nowhere", 2, &[]),
+            ("mv a b", 1, &[]),
+            // Nothing is near, or too much.
+            ("frobnicate", 127, &[]),
+            ("cst x", 127, &[]),
+            ("xx", 127, &[]),
+            ("ct x", 127, &[]),
+            // Rights are never added.
+            ("systemctl restart nginx", 1, &["sudo systemctl restart nginx", "sudo systemctl restart nginx"]),
+            // The neighbour of a host, a file or a version is another one.
+            ("ssh web2", 255, &["ssh web1", "ssh web1"]),
+            ("ssh db2", 1, &["ssh db1", "ssh db1"]),
+            ("cat a.txt", 1, &["cat b.txt", "cat b.txt"]),
+            ("make tets", 2, &["make test"]),
+            // It answers no.
+            ("grep tset notes", 1, &["grep test notes", "grep test notes"]),
+            // A name of the user's own, which was there before.
+            ("git psh", 1, &["git psh"]),
+            ("dply x", 127, &["dply a", "dply b", "dply c"]),
+            // Dangerous if it were right.
+            ("mr -rf build", 127, &["rm x", "rm y", "rm z"]),
+            ("sduo rm -rf /", 127, &[]),
+            ("git psuh --force", 1, &[]),
+            ("git rest --hard", 1, &[]),
+            // Paths, two unknown names, several lines, secrets.
+            ("./gti x", 127, &[]),
+            ("gti | gerp", 127, &[]),
+            ("gti status\nls", 127, &[]),
+            ("gti clone https://me:hunter2secret@a.example/x", 127, &[]),
+            ("cd x && git psuh", 1, &[]),
+        ] {
+            assert_eq!(corrected(line, status, history), None, "{line}");
+        }
+        // Where the commands are not known, every name looks wrong.
+        assert_eq!(correct("gti status", 127, &[], &Index::default()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_looked_at(line in "[ gitpush|;&'\"=a-z日-]{0,30}", status in 0i32..260) {
+            if let Some(right) = corrected(&line, status, &["git push", "git push"]) {
+                prop_assert!(right != line && safety::is_harmless(&right));
+            }
+        }
+    }
+}
