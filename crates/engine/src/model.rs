@@ -150,6 +150,7 @@ impl Model {
         always_tensors: bool,
     ) -> Result<Self, LoadError> {
         let Parts { config, mut checkpoint, tokens, blend } = read(source)?;
+        let blend = blend.filter(|_| !options.network_only);
         let blend =
             blend.map(|(bytes, file)| Blend::read(&bytes, &file, &tokens, config.vocabulary)).transpose()?;
         if let Some(quantisation) = options.quantise {

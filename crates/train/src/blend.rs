@@ -270,9 +270,9 @@ mod tests {
             })
             .collect();
         let gates = fitted(&points);
-        let [short, _] = gate(&gates, &points[0]);
-        let [long, counted] = gate(&gates, &points[1]);
-        assert!(long > 0.7 && short < 0.1 && counted > 0.03, "{short} {long} {counted}");
+        let [short, counted] = gate(&gates, &points[0]);
+        let [long, _] = gate(&gates, &points[1]);
+        assert!(long > 0.7 && short < 0.1 && counted > 0.1, "{short} {long} {counted}");
         assert_eq!(gate(&gates, &points[2]), [0.0, 0.0], "nothing to say, no weight");
         assert!(loss(&points, |point| gate(&gates, point)) < loss(&points, |_| [0.0, 0.0]));
         assert!(gates.chunks(2).all(|pair| pair[0] + pair[1] < 1.0));

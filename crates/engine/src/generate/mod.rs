@@ -111,7 +111,7 @@ pub struct GeneratedToken {
     /// Whole characters that it added; for the token that completes a healed word, what follows the prompt.
     pub text: String,
     /// Natural logarithm of its probability; for healed tokens, among the tokens that agree
-    /// with what was typed.
+    /// with what was typed. Where words were looked for, that the first one is whole counts as part of its last token.
     pub logprob: f32,
 }
 

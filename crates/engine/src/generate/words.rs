@@ -33,6 +33,8 @@ struct Beam {
 struct Word {
     beam: Beam,
     next: (u32, f32),
+    /// Log-probability of its being whole.
+    whole: f32,
     /// Log-probability of the word and of its being whole.
     total: f32,
 }
@@ -93,7 +95,13 @@ impl Generator {
         words.truncate(wanted);
         let branch = |word: Word| {
             let mut chosen = word.beam.tokens;
-            chosen.push(word.next);
+            let mut next = word.next;
+            // That the word ends counts as part of it: what few words go on with is likely, but seldom a word.
+            if let Some(last) = chosen.last_mut() {
+                last.1 += word.whole;
+                next.1 -= word.whole;
+            }
+            chosen.push(next);
             Branch { depth: kept, chosen, base: 0.0, typed: typed.len() }
         };
         Ok(Some(words.into_iter().map(branch).collect()))
@@ -150,17 +158,19 @@ impl Generator {
             next.push(longer);
         }
         let Some(after) = after else { return };
-        let total = beam.total + whole.ln();
+        // Sums of rounded numbers may exceed 1.
+        let whole = whole.ln().min(0.0);
+        let total = beam.total + whole;
         // The same word may be made of other tokens.
         match words.iter_mut().find(|word| word.beam.added == beam.added) {
             Some(same) => {
                 let sum = math::log_sum_exp(&[same.total, total]);
                 if same.beam.total.total_cmp(&beam.total) == Ordering::Less {
-                    *same = Word { beam: beam.clone(), next: after, total };
+                    *same = Word { beam: beam.clone(), next: after, whole, total };
                 }
                 same.total = sum;
             }
-            None => words.push(Word { beam: beam.clone(), next: after, total }),
+            None => words.push(Word { beam: beam.clone(), next: after, whole, total }),
         }
     }
 
