@@ -199,7 +199,9 @@ fn what_a_server_does_not_take_is_left_out() {
     let place = Place::new(&server.url);
     for _ in 0..2 {
         assert_eq!(place.complete(&["git com"]).0["line"], "git commit x");
-        assert_eq!(place.complete(&["git  -q", "--cursor", "4"]).0["line"], "git commit x -q");
+        // In the middle of a line, what was written may be taken over as far as it is good there.
+        let filled = place.complete(&["git  -q", "--cursor", "4"]).0["line"].to_string();
+        assert!(filled.starts_with("\"git commit") && filled.ends_with("-q\""), "{filled}");
     }
     let forms: Vec<_> = server
         .asked()

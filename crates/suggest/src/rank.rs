@@ -18,16 +18,15 @@ use crate::redact::{MARKER, holds_secret};
 use crate::safety::{self, Verdict};
 
 /// How much likelier a model's suggestion has to be than a line of the history to take its place. The
-/// history is on the screen first, and what changes under the eyes has to be worth it; and the embedded model's estimates
-/// are too high by about a quarter.
-const CLEARLY: f32 = 1.6;
+/// history is on the screen first, and what changes under the eyes has to be worth it.
+const CLEARLY: f32 = 1.2;
 
 /// What a model's candidate without a log-probability is taken for (a remote server need not send any):
 /// about what a first word of the embedded model is worth, below a copy from the context.
 const UNKNOWN: f32 = 0.3;
 
-/// A suggestion that is less likely is nearly always wrong: on cut lines, of those just below this one in twenty is
-/// right, of those just above one in four.
+/// A suggestion that is less likely is mostly wrong: on cut lines, of those just below this one in eight is right, of those
+/// just above one in five.
 const WORTH_SHOWING: f32 = 0.2;
 
 /// The same where nothing is typed yet: what appears there was not even begun, and has to be right as a whole more often

@@ -17,6 +17,8 @@ pub(super) struct Lane<'a> {
     pub(super) chosen: Vec<(u32, f32)>,
     /// How many bytes of them were typed already.
     typed: usize,
+    /// Log-probability of tokens that add nothing to what was typed; the next one's holds it.
+    carried: f32,
     buffer: TextBuffer<'a>,
     pub(super) generation: Generation,
     pub(super) is_done: bool,
@@ -36,11 +38,12 @@ impl<'a> Lane<'a> {
             behind,
             chosen: branch.chosen.clone(),
             typed: branch.typed,
+            carried: branch.base,
             buffer: TextBuffer::new(request.stop, request.stop_at_newline),
             generation: Generation {
                 text: String::new(),
                 tokens: Vec::new(),
-                logprob: branch.base,
+                logprob: 0.0,
                 finish: Finish::Length,
             },
             is_done: request.max_tokens == 0,
@@ -82,7 +85,7 @@ impl<'a> Lane<'a> {
         let typed = self.typed.min(bytes.len());
         self.typed -= typed;
         if typed > 0 && typed == bytes.len() {
-            generation.logprob += logprob;
+            self.carried += logprob;
             return;
         }
         let text = self.buffer.push(&bytes[typed..]);
@@ -92,6 +95,7 @@ impl<'a> Lane<'a> {
             return;
         }
         generation.text.push_str(&text);
+        let logprob = logprob + std::mem::take(&mut self.carried);
         generation.logprob += logprob;
         generation.tokens.push(GeneratedToken { id: token, text, logprob });
         let index = generation.tokens.len();

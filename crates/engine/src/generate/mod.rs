@@ -110,8 +110,9 @@ pub struct GeneratedToken {
     pub id: u32,
     /// Whole characters that it added; for the token that completes a healed word, what follows the prompt.
     pub text: String,
-    /// Natural logarithm of its probability; for healed tokens, among the tokens that agree
-    /// with what was typed. Where words were looked for, that the first one is whole counts as part of its last token.
+    /// Natural logarithm of its probability; for healed tokens, among the tokens that agree with what was typed. Those that
+    /// add nothing to it count as part of the one that does; and where words were looked for, that the first one is whole
+    /// counts as part of its last token.
     pub logprob: f32,
 }
 
