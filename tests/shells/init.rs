@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::util::{find, home::Home, nemoterm};
+use crate::util::{copy_program, find, home::Home, nemoterm};
 
 #[test]
 fn the_programs_path_is_quoted_for_each_shell() {
@@ -10,7 +10,7 @@ fn the_programs_path_is_quoted_for_each_shell() {
     let dir = home.path().join(r#"it's a "dir" \n $HOME `x`"#);
     fs::create_dir(&dir).unwrap();
     let program = dir.join("nemoterm");
-    fs::copy(nemoterm(), &program).unwrap();
+    copy_program(nemoterm(), &program);
     let show = [
         ("zsh", "print -r -- $_nemoterm_program", ["-d", "-f", "-i", "-c"].as_slice()),
         ("bash", r#"printf '%s\n' "$__nemoterm_program""#, ["--noprofile", "--norc", "-i", "-c"].as_slice()),

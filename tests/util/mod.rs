@@ -30,6 +30,12 @@ pub fn nemoterm() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_nemoterm"))
 }
 
+/// Copies a program that is run afterwards. A process of its own writes it: what a thread here forks meanwhile would inherit
+/// a file that is open for writing, and such a program can't be run ("text file busy").
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").args([from, to]).status().unwrap().success());
+}
+
 /// The daemon's program, which another package builds beside ours.
 pub fn nemotermd() -> PathBuf {
     let daemon = nemoterm().with_file_name("nemotermd");

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal};
 use super::{look_for_builtin, start, start_program, wait_plain};
 use crate::shells::{ALT_RIGHT, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
-    eventually,
+    copy_program, eventually,
     fake::{Answer, Fake},
     home::Home,
     nemoterm,
@@ -239,7 +239,7 @@ fn where_install_sh_puts_it_the_builtin_is_found() {
     let (program, lib) = (home.path().join("bin/nemoterm"), home.path().join("lib/nemoterm"));
     fs::create_dir(program.parent().unwrap()).unwrap();
     fs::create_dir_all(&lib).unwrap();
-    fs::copy(nemoterm(), &program).unwrap();
+    copy_program(nemoterm(), &program);
     fs::copy(&builtin, lib.join(builtin.file_name().unwrap())).unwrap();
     let Some(terminal) = start_program(&home, &program, "", 24, 80) else { return };
     terminal.send("echo a");
