@@ -41,7 +41,7 @@ const DESCRIPTION_TOKENS: usize = 64;
 /// Models of fewer parameters than this look for the likeliest word, [`BEAMS`] beginnings at once: they are the ones that go
 /// wrong with a greedy choice, and the ones for which it costs a millisecond.
 const WORDS_UP_TO: usize = 500_000_000;
-const BEAMS: usize = 4;
+const BEAMS: usize = 3;
 
 /// A request, checked and made ready for a model.
 #[derive(Debug)]

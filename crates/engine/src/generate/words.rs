@@ -10,7 +10,9 @@ use crate::error::EngineError;
 use crate::kernels::math;
 
 /// Tokens beyond what was typed that are looked for; a word that is longer goes on greedily.
-const LONGEST: usize = 10;
+const LONGEST: usize = 8;
+/// A beginning that is so much less likely than the likeliest is given up: one in twelve.
+const GAP: f32 = 2.5;
 /// Tokens that are looked at after each beginning. What a blank or the end has behind these is not worth its time.
 const CANDIDATES: usize = 32;
 
@@ -82,6 +84,7 @@ impl Generator {
             next.truncate(beams);
             // A beginning only becomes less likely.
             let least = words.get(wanted - 1).map_or(f32::NEG_INFINITY, |word| word.total);
+            let least = next.first().map_or(least, |best| least.max(best.total - GAP));
             next.retain(|beam| beam.total > least);
             if next.is_empty() {
                 break;
