@@ -31,6 +31,8 @@ pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded, cases: Op
     }
     let load = || Model::load(&Source::Directory(directory.to_owned()), &LoadOptions::default());
     let model = load()?;
+    let vocabulary = model.info().vocabulary;
+    anyhow::ensure!(vocabulary <= 1 << 16, "counts are kept of 65536 tokens at most, not of {vocabulary}");
     let counts = count(&model, corpora, excluded)?;
     let (contexts, followers) = counts.sizes();
     let mut gates = fitted(&[]);

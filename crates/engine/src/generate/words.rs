@@ -77,7 +77,8 @@ impl Generator {
                 context.extend(beam.tokens.iter().map(|&(token, _)| token));
                 self.model.blend(&context, row, &mut self.evidence);
                 let is_last = beam.beyond == LONGEST || beam.tokens.len() == room;
-                self.extend(beam, row, &typed, is_last, &mut next, &mut words);
+                let most = if is_last { 0 } else { beams };
+                self.extend(beam, row, &typed, most, &mut next, &mut words);
             }
             words.sort_by(|a, b| b.total.total_cmp(&a.total));
             next.sort_by(|a, b| b.total.total_cmp(&a.total));
@@ -110,19 +111,20 @@ impl Generator {
         Ok(Some(words.into_iter().map(branch).collect()))
     }
 
-    /// Adds what may follow a beginning: longer ones to `next`, and itself to `words` where it may be whole, or where no more
-    /// is looked for.
+    /// Adds what may follow a beginning: the `most` likeliest longer ones to `next`, and itself to `words` where it may be whole,
+    /// or where no longer ones are looked for.
     fn extend(
         &self,
         beam: &Beam,
         row: &[f32],
         typed: &[u8],
-        is_last: bool,
+        most: usize,
         next: &mut Vec<Beam>,
         words: &mut Vec<Word>,
     ) {
         let vocabulary = self.model.tokens().vocabulary();
         let remaining = &typed[typed.len() - beam.untyped..];
+        let is_last = most == 0;
         if is_last && !remaining.is_empty() {
             return;
         }
@@ -140,6 +142,7 @@ impl Generator {
         // How likely the word is whole, and the likeliest token that shows it.
         let mut whole = 0.0;
         let mut after: Option<(u32, f32)> = None;
+        let mut longer_ones = 0;
         for index in largest(values, CANDIDATES) {
             let token = allowed.as_ref().map_or(index as u32, |ids| ids[index]);
             let logprob = values[index] - normaliser;
@@ -149,6 +152,11 @@ impl Generator {
             if is_end || is_last || (is_visible && is_blank) {
                 whole += logprob.exp();
                 after.get_or_insert((token, logprob));
+                continue;
+            }
+            // No more of one beginning can be among the likeliest of all; the others are not worth their memory.
+            longer_ones += 1;
+            if longer_ones > most {
                 continue;
             }
             let typed = bytes.len().min(remaining.len());
