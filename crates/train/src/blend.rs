@@ -56,7 +56,7 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
     let end = model.encode("</s>")?.last().copied().context("the vocabulary has no </s>")?;
     let mut counts = Counts::default();
     let mut lines: Vec<&str> = corpora.examples.iter().map(|example| example.command.as_str()).collect();
-    lines.extend(corpora.sessions.iter().flatten().map(String::as_str));
+    lines.extend(corpora.sessions.iter().flat_map(|session| &session.commands).map(String::as_str));
     // A line that many pages have is typed by more people, but not by that many more.
     lines.sort_unstable();
     lines.dedup();

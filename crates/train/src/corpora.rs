@@ -39,8 +39,16 @@ pub struct Spec {
 pub struct Corpora {
     pub examples: Vec<Example>,
     pub specs: Vec<Spec>,
-    /// Commands in the order they were run.
-    pub sessions: Vec<Vec<String>>,
+    pub sessions: Vec<Session>,
+}
+
+/// Commands of a document in the order they are run.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Session {
+    /// The collection of documents it is from.
+    pub source: String,
+    #[serde(rename = "cmds")]
+    pub commands: Vec<String>,
 }
 
 /// Commands and descriptions that no text may hold, by hash, because they are what completions are judged with.
@@ -76,11 +84,6 @@ fn blanks_collapsed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-#[derive(Deserialize)]
-struct Session {
-    cmds: Vec<String>,
-}
-
 impl Corpora {
     /// Reads every corpus of a directory.
     pub fn read(directory: &Path, excluded: &Excluded) -> Result<Self> {
@@ -105,10 +108,10 @@ impl Corpora {
                 }
             } else if name.ends_with(".jsonl.xz") {
                 for line in decompressed(&path)?.lines() {
-                    let session: Session =
+                    let mut session: Session =
                         serde_json::from_str(line).with_context(|| format!("{name}: no session"))?;
-                    let usable = |command: &String| !command.contains('\n') && !excluded.command(command);
-                    corpora.sessions.push(session.cmds.into_iter().filter(usable).collect());
+                    session.commands.retain(|line| !line.contains('\n') && !excluded.command(line));
+                    corpora.sessions.push(session);
                 }
             }
         }

@@ -14,7 +14,7 @@ use rand::distr::weighted::WeightedIndex;
 use rand::seq::IndexedRandom as _;
 use regex::Regex;
 
-use crate::corpora::{Corpora, Example, Excluded, Spec};
+use crate::corpora::{Corpora, Example, Excluded, Session, Spec};
 use crate::scene::Scene;
 
 /// Shares of the kinds of documents, by number; whatever their sum is.
@@ -48,10 +48,21 @@ pub struct Document {
 fn source_weight(source: &str) -> f64 {
     match source {
         "awscli" | "azure-cli" => 0.3,
+        "pages" => 0.7,
         "nl2bash" | "cheat" | "navi" => 1.5,
         "docker-cli-docs" | "py-docs" | "swcarpentry" => 2.5,
         _ => 1.0,
     }
+}
+
+/// How often the sessions of a source are shown: a source with many counts more than one with few, but not by as much,
+/// for it repeats itself.
+fn session_weights(sessions: &[Session]) -> impl Iterator<Item = f64> {
+    let mut counts: HashMap<&str, f64> = HashMap::new();
+    for session in sessions {
+        *counts.entry(&session.source).or_default() += 1.0;
+    }
+    sessions.iter().map(move |session| counts[session.source.as_str()].powf(-0.5))
 }
 
 /// How many of the single commands have real names for the placeholders of manuals. Few: what stands for a name is told
@@ -85,6 +96,8 @@ pub struct Documents {
     /// Examples of documents that hold several.
     by_doc: Vec<Vec<usize>>,
     workflows: Vec<Vec<Vec<String>>>,
+    /// Nothing where there are no sessions.
+    sessions: Option<WeightedIndex<f64>>,
     /// Options by the path of their command.
     options: Vec<Vec<usize>>,
     option_weights: WeightedIndex<f64>,
@@ -102,8 +115,8 @@ impl Documents {
             all.iter().copied().filter(|&i| !corpora.examples[i].description.is_empty()).collect();
         let mut docs: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
         for (i, example) in corpora.examples.iter().enumerate() {
-            // The sentences of nl2bash stand in no order.
-            if example.source != "nl2bash" {
+            // The sentences of nl2bash stand in no order; pages of documentation are among the sessions.
+            if !matches!(example.source.as_str(), "nl2bash" | "pages") {
                 docs.entry((&example.source, &example.doc)).or_default().push(i);
             }
         }
@@ -127,6 +140,7 @@ impl Documents {
         Ok(Self {
             examples: weights(&all)?,
             described_weights: weights(&described)?,
+            sessions: WeightedIndex::new(session_weights(&corpora.sessions)).ok(),
             option_weights: WeightedIndex::new(options.iter().map(weight))?,
             workflows: workflows(include_str!("../data/sessions.txt")),
             corpora,
@@ -187,8 +201,8 @@ impl Documents {
     fn session(&self, rng: &mut impl Rng) -> Document {
         let mut scene = Scene::default();
         let mut lines = match rng.random_range(0..10) {
-            0..4 => self.corpora.sessions.choose(rng).cloned().unwrap_or_default(),
-            4..7 => self.manual(&mut scene, rng),
+            0..6 => self.tutorial(rng),
+            6..8 => self.manual(&mut scene, rng),
             _ => {
                 let mut lines = Vec::new();
                 for _ in 0..rng.random_range(1..4) {
@@ -208,6 +222,11 @@ impl Documents {
             return described(&lines, &as_typed(&example.description, rng), &example.command);
         }
         Document { prompt: String::new(), answer: lines.join("\n") }
+    }
+
+    fn tutorial(&self, rng: &mut impl Rng) -> Vec<String> {
+        let session = self.sessions.as_ref().map(|weights| &self.corpora.sessions[weights.sample(rng)]);
+        session.map(|session| session.commands.clone()).unwrap_or_default()
     }
 
     /// Some examples of one page of a manual, in their order.
@@ -452,7 +471,10 @@ mod tests {
                 arguments: "<file>".to_owned(),
                 description: "Take the message from a file".to_owned(),
             }],
-            sessions: vec![vec!["ls".to_owned(), "pwd".to_owned()]],
+            sessions: vec![Session {
+                source: "lessons".to_owned(),
+                commands: vec!["ls".to_owned(), "pwd".to_owned()],
+            }],
         };
         Documents::new(corpora, Excluded::default(), &mix).unwrap()
     }
