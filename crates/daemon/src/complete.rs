@@ -230,7 +230,8 @@ impl Plan {
                 }
             }
             logprobs.push((suffix.clone(), confidence::logprob(text, suffix.len())));
-            candidates.push(Candidate::model(&self.buffer, suffix, part.logprob));
+            candidates
+                .push(Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref()));
         }
         candidates.retain(|candidate| {
             clean::is_displayable(&candidate.line)

@@ -37,6 +37,10 @@ const WORTH_SHOWING_UNBEGUN: f32 = 0.5;
 /// published sessions, none was right.
 const MODEL_WORTH_SHOWING_UNBEGUN: f32 = 0.8;
 
+/// What is left of the estimate of a line that was run just now. Whoever wants that one again calls it back with a key;
+/// what begins like it is mostly another form of it.
+const REPEATED: f32 = 0.6;
+
 /// Where a suggestion comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +84,15 @@ impl Candidate {
     pub fn model(buffer: &Buffer, suffix: impl Into<String>, logprob: Option<f32>) -> Self {
         let score = logprob.map_or(UNKNOWN, |logprob| logprob.exp().min(1.0));
         Self { logprob, ..Self::new(buffer, suffix, Source::Model, score) }
+    }
+
+    /// The candidate as it is to be ranked where `last` was the last command.
+    #[must_use]
+    pub fn following(mut self, last: Option<&str>) -> Self {
+        if last.is_some_and(|last| last.trim_end() == self.line.trim_end()) {
+            self.score *= REPEATED;
+        }
+        self
     }
 
     /// Whether it is likely enough to appear unasked, while someone types that line or before. What was asked for, by a
@@ -161,7 +174,8 @@ pub fn local(context: &Context, buffer: &Buffer, index: &Index, n: usize) -> Vec
             // The commands of the context were redacted before, and nobody wants to type that.
             && !candidate.suffix.contains(MARKER)
     });
-    rank(candidates, n)
+    let last = context.history.last().map(|entry| entry.line.as_str());
+    rank(candidates.into_iter().map(|candidate| candidate.following(last)).collect(), n)
 }
 
 #[cfg(test)]
@@ -185,6 +199,18 @@ mod tests {
     fn the_model_has_to_be_clearly_better() {
         assert_eq!(lines(candidates(0.5, "push", 0.55)), ["git status", "git push"]);
         assert_eq!(lines(candidates(0.5, "push", 0.9)), ["git push", "git status"]);
+    }
+
+    #[test]
+    fn the_last_command_is_seldom_typed_again() {
+        let buffer = Buffer::at_end("git log ");
+        let candidates = |last: Option<&str>| {
+            let of =
+                |suffix: &str, score| Candidate::new(&buffer, suffix, Source::History, score).following(last);
+            vec![of("-3", 0.5), of("-p", 0.4)]
+        };
+        assert_eq!(lines(candidates(None)), ["git log -3", "git log -p"]);
+        assert_eq!(lines(candidates(Some("git log -3"))), ["git log -p", "git log -3"]);
     }
 
     #[test]
