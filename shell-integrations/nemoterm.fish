@@ -154,11 +154,19 @@ end
 
 # --- what is shown --------------------------------------------------------------------------------------------
 
+# Writes to the terminal. A signal that comes just then ends the write before anything is written, and fish says so on the
+# screen instead of writing again.
+function _nemoterm_put
+    echo -n $argv[1] >/dev/tty; and return
+    echo -n $argv[1] >/dev/tty
+    commandline --function repaint
+end
+
 # Wipes the ghost. The cursor stands where it begins, or after what was typed over it.
 function _nemoterm_wipe
     set -q _nemoterm_ghost[1]; or return 0
     set -e _nemoterm_ghost
-    echo -n \e'[K' >/dev/tty
+    _nemoterm_put \e'[K'
 end
 
 function _nemoterm_forget
@@ -188,7 +196,7 @@ function _nemoterm_draw
     end
     set -g _nemoterm_ghost $argv[1]
     _nemoterm_arm
-    echo -n \e'[K'$look\e7(string join '' -- $text)\e'[0m' >/dev/tty
+    _nemoterm_put \e'[K'$look\e7(string join '' -- $text)\e'[0m'
 end
 
 # Sets `fitting` to the suggestions that continue the line as it is now, beginning with the one that is shown.
@@ -247,7 +255,9 @@ function _nemoterm_signalled --on-signal SIGURG
     set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
     if test -r $_nemoterm_fifo.reply
         set -l reply
+        # Another signal may end the first.
         read --null --list --delimiter \x1f reply <$_nemoterm_fifo.reply
+        or read --null --list --delimiter \x1f reply <$_nemoterm_fifo.reply
         if test "$reply[1]" = "$_nemoterm_sequence" -a "$reply" != "$_nemoterm_last"
             and not string match --quiet --regex '[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]' -- $reply[4..-1]
             set -g _nemoterm_last "$reply"

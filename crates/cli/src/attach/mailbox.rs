@@ -16,6 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// it draws itself for the key that led to the request.
 const DELAY: Duration = Duration::from_millis(2);
 
+/// How long the shell is left alone after a signal: another one that comes while it draws ends its write to the terminal,
+/// which fish does not begin again.
+const REST: Duration = Duration::from_millis(10);
+
 /// The file and who is told. Whoever made it removes the file: the last owner is a thread that never ends.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -34,6 +38,7 @@ impl Mailbox {
                 while wanted.try_recv().is_ok() {}
                 // Ignored by default, so a shell without a handler is safe. One that is gone is noticed elsewhere.
                 let _ = kill_process(shell, Signal::URG);
+                thread::sleep(REST);
             }
         });
         Self { path, signals }
