@@ -12,6 +12,9 @@ pub enum DeviceChoice {
     /// The best device this build can use here: CUDA, then Metal, then the CPU.
     #[default]
     Auto,
+    /// The accelerator this build is for, and the CPU only where it is for none. An accelerator that can't be used is an
+    /// error.
+    Accelerator,
     /// The processor.
     Cpu,
     /// The CUDA device with this ordinal.
@@ -24,6 +27,7 @@ impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => write!(f, "auto"),
+            Self::Accelerator => write!(f, "accelerator"),
             Self::Cpu => write!(f, "cpu"),
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
             Self::Metal => write!(f, "metal"),
@@ -42,6 +46,9 @@ impl DeviceChoice {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(ordinal) => Device::new_cuda(ordinal).map_err(|e| failed(e.to_string())),
             Self::Metal => Device::new_metal(0).map_err(|e| failed(e.to_string())),
+            Self::Accelerator if candle_core::utils::cuda_is_available() => Self::Cuda(0).open(),
+            Self::Accelerator if candle_core::utils::metal_is_available() => Self::Metal.open(),
+            Self::Accelerator => Ok(Device::Cpu),
             Self::Auto => {
                 if candle_core::utils::cuda_is_available()
                     && let Ok(device) = Device::new_cuda(0)

@@ -95,9 +95,26 @@ pub enum LoadError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// The model is too large for the part of a device's memory that it may take.
+    #[error("the model takes {} MB of the memory of device {device}, and {} MB are allowed", .needed / 1_000_000, .allowed / 1_000_000)]
+    DeviceMemory {
+        /// The device.
+        device: String,
+        /// Bytes of weights and caches.
+        needed: u64,
+        /// Bytes that may be taken.
+        allowed: u64,
+    },
     /// The tensor library refused.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl LoadError {
+    /// Whether the model may load well on another device.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::DeviceMemory { .. })
+    }
 }
 
 /// Why a loaded model could not answer.

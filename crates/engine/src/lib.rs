@@ -18,6 +18,7 @@ mod family;
 mod generate;
 mod kernels;
 mod model;
+mod progress;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -33,4 +34,5 @@ pub use generate::{
     Text, largest, log_sum_exp,
 };
 pub use model::{LoadOptions, Model, ModelInfo, Quantisation, Source};
+pub use progress::Progress;
 pub use tokenizer::FillIn;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 use crate::backend::host::Host;
 use crate::backend::tensors::Tensors;
@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::decoder::{Decoder, Network, Session};
 use crate::device::{self, DeviceChoice};
 use crate::error::{EngineError, LoadError};
+use crate::progress::Progress;
 use crate::tokenizer::{FillIn, Tokens, TokensConfig};
 use crate::weights::gguf::read_gguf;
 use crate::weights::{self, Bytes, Checkpoint, ElementType};
@@ -57,6 +58,12 @@ pub struct LoadOptions {
     pub quantise: Option<Quantisation>,
     /// Leave out counts and copies that belong to the model: the network alone.
     pub network_only: bool,
+    /// Bytes of an accelerator's memory that weights and caches may take; by default all there is.
+    pub device_memory: Option<u64>,
+    /// Caches that will be made, for the same reckoning; one at least.
+    pub caches: usize,
+    /// Told how far the loading is.
+    pub progress: Arc<Progress>,
 }
 
 /// Block formats that weights can be quantised to while loading.
@@ -134,13 +141,29 @@ impl Model {
     /// Loads a model.
     pub fn load(source: &Source, options: &LoadOptions) -> Result<Self, LoadError> {
         let device = options.device.open()?;
-        Self::load_on(source, options, device, false)
+        let on_device = !device.is_cpu();
+        Self::load_on(source, options, device, false).map_err(|error| match error {
+            // What the library refuses there is most likely a want of memory, or of the device itself.
+            LoadError::Tensor(error) if on_device => {
+                LoadError::Device { device: options.device.to_string(), reason: error.to_string() }
+            }
+            error => error,
+        })
     }
 
     /// Loads a model through the tensor library's CPU device rather than the host kernels.
     #[cfg(test)]
     pub(crate) fn load_through_tensors(source: &Source) -> Result<Self, LoadError> {
         Self::load_on(source, &LoadOptions::default(), Device::Cpu, true)
+    }
+
+    /// The same with options that say how.
+    #[cfg(test)]
+    pub(crate) fn load_through_tensors_with(
+        source: &Source,
+        options: &LoadOptions,
+    ) -> Result<Self, LoadError> {
+        Self::load_on(source, options, Device::Cpu, true)
     }
 
     fn load_on(
@@ -153,11 +176,16 @@ impl Model {
         let blend = blend.filter(|_| !options.network_only);
         let blend =
             blend.map(|(bytes, file)| Blend::read(&bytes, &file, &tokens, config.vocabulary)).transpose()?;
+        let parameters = checkpoint.tensors.values().map(weights::RawTensor::elements).sum();
+        checkpoint.progress = Arc::clone(&options.progress);
+        // Quantising goes over all of them once more.
+        options.progress.expect(parameters * if options.quantise.is_some() { 2 } else { 1 });
         if let Some(quantisation) = options.quantise {
             for tensor in checkpoint.tensors.values_mut() {
                 if let Some(quantised) = tensor.quantised(quantisation.element())? {
                     *tensor = quantised;
                 }
+                options.progress.advance(tensor.elements());
             }
         }
         let context = options.max_context.unwrap_or(DEFAULT_CONTEXT).clamp(1, config.context);
@@ -165,7 +193,7 @@ impl Model {
         let threads = options.threads.unwrap_or_else(|| default_threads(weight_bytes)).max(1);
         let info = ModelInfo {
             architecture: config.architecture.clone(),
-            parameters: checkpoint.tensors.values().map(weights::RawTensor::elements).sum(),
+            parameters,
             layers: config.layers,
             hidden: config.hidden,
             heads: (config.attention.heads, config.attention.kv_heads, config.attention.head_dim),
@@ -181,8 +209,14 @@ impl Model {
             Arc::new(Decoder::load(Host::new(threads)?, config, context, &checkpoint)?)
         } else {
             let dtype = device::working_type(&device);
+            let needed = device_bytes(&checkpoint, &config, context * options.caches.max(1), dtype);
+            if let Some(allowed) = options.device_memory.filter(|&allowed| needed > allowed) {
+                let device = device::device_name(&device).to_owned();
+                return Err(LoadError::DeviceMemory { device, needed, allowed });
+            }
             Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, &checkpoint)?)
         };
+        options.progress.finish();
         Ok(Self { info, tokens, network, blend })
     }
 
@@ -262,6 +296,18 @@ impl Model {
     }
 }
 
+/// Bytes that weights and caches of so many positions take on an accelerator.
+fn device_bytes(checkpoint: &Checkpoint, config: &Config, positions: usize, dtype: DType) -> u64 {
+    let number = dtype.size_in_bytes();
+    let weights = checkpoint.tensors.values().map(|tensor| {
+        if tensor.element.is_quantised() { tensor.bytes.len() } else { tensor.elements() * number }
+    });
+    // Keys and values. The sizes are claims of a file, so their product may be any number.
+    let sizes = [2, positions, config.layers, config.attention.kv_width(), number];
+    let caches = sizes.into_iter().fold(1_u64, |product, size| product.saturating_mul(size as u64));
+    caches.saturating_add(weights.sum::<usize>() as u64)
+}
+
 fn default_threads(weight_bytes: usize) -> usize {
     if weight_bytes < ONE_THREAD_BYTES {
         return 1;
@@ -298,7 +344,7 @@ pub(crate) fn read(source: &Source) -> Result<Parts, LoadError> {
             let config = Config::from_json(config, file)?;
             let tokens = Tokens::from_json(tokenizer, file, &TokensConfig::new(&config))?;
             let blend = blend.map(|bytes| (Bytes::from_static(bytes), file.to_owned()));
-            Ok(Parts { config, checkpoint: Checkpoint { file: file.to_owned(), tensors }, tokens, blend })
+            Ok(Parts { config, checkpoint: Checkpoint::new(file.to_owned(), tensors), tokens, blend })
         }
     }
 }
@@ -324,7 +370,7 @@ fn read_directory(path: &Path) -> Result<Parts, LoadError> {
         let file = single.display().to_string();
         let mut tensors = std::collections::HashMap::new();
         weights::read_safetensors(&Bytes::map(&single)?, &file, &mut tensors)?;
-        Checkpoint { file, tensors }
+        Checkpoint::new(file, tensors)
     } else if index.is_file() {
         weights::read_sharded(&index)?
     } else if pickle.is_file() {

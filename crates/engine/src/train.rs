@@ -232,7 +232,7 @@ fn initial(config: &Config, seed: u64) -> Checkpoint {
             insert(format!("{norm}.bias"), vec![hidden], vec![0.0; hidden]);
         }
     }
-    Checkpoint { file: "random weights".to_owned(), tensors }
+    Checkpoint::new("random weights".to_owned(), tensors)
 }
 
 #[cfg(test)]

@@ -5,3 +5,4 @@ mod fabricate;
 mod families;
 mod fixtures;
 mod hostile;
+mod loading;

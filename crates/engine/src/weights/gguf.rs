@@ -198,7 +198,7 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
             return Err(refused("appears twice".to_owned()));
         }
     }
-    Ok(Gguf { metadata, checkpoint: Checkpoint { file: file.to_owned(), tensors } })
+    Ok(Gguf { metadata, checkpoint: Checkpoint::new(file.to_owned(), tensors) })
 }
 
 /// A cursor that cannot leave the file.

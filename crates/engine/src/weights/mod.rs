@@ -19,6 +19,7 @@ use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
 use crate::error::LoadError;
+use crate::progress::Progress;
 pub(crate) use pickle::read_pickle;
 pub(crate) use safetensors::{read_safetensors, read_sharded};
 pub(crate) use types::ElementType;
@@ -133,9 +134,16 @@ pub(crate) struct Checkpoint {
     /// The file or directory, for messages.
     pub(crate) file: String,
     pub(crate) tensors: HashMap<String, RawTensor>,
+    /// Learns of every tensor that is taken.
+    pub(crate) progress: Arc<Progress>,
 }
 
 impl Checkpoint {
+    /// These tensors, of that file.
+    pub(crate) fn new(file: String, tensors: HashMap<String, RawTensor>) -> Self {
+        Self { file, tensors, progress: Arc::default() }
+    }
+
     /// The tensor `name`, which must have `shape`.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<RawTensor, LoadError> {
         let tensor = self
@@ -150,6 +158,7 @@ impl Checkpoint {
                 expected: shape.to_vec(),
             });
         }
+        self.progress.advance(tensor.elements());
         Ok(tensor.clone())
     }
 }

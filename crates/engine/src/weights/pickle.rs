@@ -28,7 +28,7 @@ pub(crate) fn read_pickle(path: &Path) -> Result<Checkpoint, LoadError> {
         let raw = to_raw(&tensor).map_err(|e| malformed(name, e.to_string()))?;
         tensors.insert(name.clone(), raw);
     }
-    Ok(Checkpoint { file, tensors })
+    Ok(Checkpoint::new(file, tensors))
 }
 
 fn to_raw(tensor: &Tensor) -> candle_core::Result<RawTensor> {

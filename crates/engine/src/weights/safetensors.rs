@@ -73,5 +73,5 @@ pub(crate) fn read_sharded(index: &Path) -> Result<Checkpoint, LoadError> {
         let path = index.with_file_name(shard);
         read_safetensors(&Bytes::map(&path)?, &path.display().to_string(), &mut tensors)?;
     }
-    Ok(Checkpoint { file, tensors })
+    Ok(Checkpoint::new(file, tensors))
 }
