@@ -449,10 +449,13 @@ function _nemoterm_accept
     set -l replaces $_nemoterm_replaces
     _nemoterm_forget
     if test $replaces = 1
+        set rest $line
         commandline --replace -- $line
     else
         commandline --insert -- $rest
     end
+    # To be counted.
+    _nemoterm_send 0 accept "$rest"
     _nemoterm_look
 end
 
@@ -463,7 +466,9 @@ function _nemoterm_accept_word
         return 0
     end
     # Blanks, then everything up to the next blank or slash, which belongs to it.
-    commandline --insert -- (string match --regex '^\s*[^\s/]*/?' -- $_nemoterm_ghost)
+    set -l word (string match --regex '^\s*[^\s/]*/?' -- $_nemoterm_ghost)
+    commandline --insert -- $word
+    _nemoterm_send 0 accept "$word"
     _nemoterm_look
     return 0
 end

@@ -431,6 +431,8 @@ _nemoterm_fall_through() {
 
 # Puts text into the line as typing it would, and never runs it.
 _nemoterm_take() {
+  # To be counted.
+  _nemoterm_send $_nemoterm_sequence accept "$1"
   if (( _nemoterm_replaces )); then
     BUFFER=$1
   else

@@ -1,6 +1,11 @@
 //! Settings: the file, the variables, and the daemon that takes them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+};
 
 use crate::util::{
     eventually,
@@ -76,7 +81,7 @@ fn values_and_origins_are_shown() {
     let rows: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["model", "nemoterm-mini", "default"]);
     assert_eq!(rows[2], ["threads", "2", &format!("{path},"), "line", "2"]);
-    assert_eq!(rows[3], ["idle_minutes", "7", "NEMOTERM_IDLE_MINUTES"]);
+    assert_eq!(rows[5], ["idle_minutes", "7", "NEMOTERM_IDLE_MINUTES"]);
     let json: serde_json::Value = serde_json::from_str(&place.config(&["show", "--json"])).unwrap();
     assert_eq!(
         json[2],
@@ -208,10 +213,53 @@ fn a_running_daemon_takes_what_it_can() {
     place.config(&["unset", "model"]);
     assert_eq!(status()["model"]["name"], "nemoterm-mini");
     assert!(place.says(&["set", "idle_minutes", "0"]).contains("the running daemon has taken it"));
-    assert!(place.says(&["set", "http", "127.0.0.1:0"]).contains("nemoterm daemon restart"));
+    assert!(place.says(&["set", "unload_minutes", "30"]).contains("the running daemon has taken it"));
+    assert!(place.says(&["set", "gpu_memory", "0"]).contains("the running daemon has taken it"));
     assert_eq!(status()["pid"], pid, "it is still the same");
-    assert_eq!(place.run(&["daemon", "restart"], &[]).code, Some(0));
-    eventually("HTTP to be served", || status()["http"].is_string());
+}
+
+#[test]
+fn http_comes_and_goes_while_the_daemon_runs() {
+    let place = Place::new();
+    assert_eq!(place.run(&["daemon", "start"], &[]).code, Some(0));
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&place.run(&["daemon", "status", "--json"], &[]).stdout).unwrap()
+    };
+    let pid = status()["pid"].clone();
+    assert!(place.says(&["set", "http", "127.0.0.1:0"]).contains("HTTP is served on http://127.0.0.1:"));
+    let served = status()["http"].as_str().unwrap().to_owned();
+    let answers = |address: &str| {
+        let mut stream = TcpStream::connect(address).ok()?;
+        write!(stream, "GET /v1/models HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.lines().next().map(str::to_owned)
+    };
+    assert_eq!(answers(&served).as_deref(), Some("HTTP/1.1 200 OK"));
+    assert_eq!(status()["http"], served.as_str(), "it stays while nothing changes");
+    // Another address is another server, and what was open ends.
+    let mut open = TcpStream::connect(&served).unwrap();
+    let token = place.sandbox.home().join("token");
+    fs::write(&token, "s3cret\n").unwrap();
+    assert!(place.says(&["set", "http_token_file", token.to_str().unwrap()]).contains("HTTP is served on"));
+    let guarded = status()["http"].as_str().unwrap().to_owned();
+    assert_eq!(answers(&guarded).as_deref(), Some("HTTP/1.1 401 Unauthorized"));
+    open.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    let _ = open.read_to_end(&mut rest);
+    assert_eq!(rest, b"");
+    // A port that is taken is told, and shells are served all the same.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let told = place.says(&["set", "http", &address]);
+    assert!(told.contains(&format!("note: {address} can't be listened on")), "{told}");
+    assert_eq!(place.run(&["complete", "find . -name"], &[]).code, Some(0));
+    drop(taken);
+    eventually("it to be tried again", || status()["http"] == address.as_str());
+    assert!(place.says(&["unset", "http"]).contains("HTTP is not served"));
+    assert!(TcpStream::connect(&address).is_err());
+    assert_eq!(status()["pid"], pid, "it is still the same");
 }
 
 #[test]

@@ -243,7 +243,8 @@ fn an_older_daemon_is_replaced() {
         let (mut stream, _) = listener.accept().unwrap();
         let hello = frame::read::<Request>(&mut stream).unwrap();
         assert!(matches!(hello, Some(Request::Hello(_))));
-        let welcome = Welcome { protocol: VERSION, version: "0.0.1".to_owned(), pid: std::process::id() };
+        let version = "0.0.1".to_owned();
+        let welcome = Welcome { protocol: VERSION, version, pid: std::process::id(), stats: None };
         frame::write(&mut stream, &Reply::Welcome(welcome)).unwrap();
         let stop = frame::read::<Request>(&mut stream).unwrap();
         drop(listener);

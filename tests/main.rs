@@ -7,9 +7,12 @@
 mod cli;
 mod config;
 mod daemon;
+mod history;
+mod life;
 mod models;
 mod openai;
 mod remote;
 mod service;
 mod shells;
+mod stats;
 mod util;

@@ -136,6 +136,28 @@ fn a_systemctl_that_fails_changes_no_file() {
     assert!(place.units().iter().all(|unit| unit.exists()));
 }
 
+#[test]
+fn looking_whether_it_runs_does_not_start_it() {
+    let place = Place::new("exit 0");
+    assert_eq!(place.daemon(&["install"]).code, Some(0));
+    let listener = bind(&place.sandbox);
+    listener.set_nonblocking(true).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = place.sandbox.command(crate::util::nemoterm());
+        command.env("XDG_CONFIG_HOME", place.sandbox.home().join("config"));
+        printed(command.args(args).output().unwrap())
+    };
+    let status = run(&["daemon", "status"]);
+    assert_eq!(status.code, Some(3));
+    assert!(status.stderr.contains("the first shell that asks starts it"), "{}", status.stderr);
+    assert_eq!(run(&["daemon", "status", "--json"]).stdout, "{\"running\":false}\n");
+    assert_eq!(run(&["daemon", "stop"]).code, Some(0));
+    assert_eq!(run(&["config", "set", "threads", "1"]).code, Some(0));
+    assert_eq!(run(&["model", "use", "nemoterm-mini"]).code, Some(0));
+    assert_eq!(run(&["stats"]).code, Some(0));
+    assert!(listener.accept().is_err(), "nobody has connected");
+}
+
 /// Binds the socket as systemd does.
 fn bind(sandbox: &Sandbox) -> UnixListener {
     let path = sandbox.runtime().join("daemon.sock");

@@ -2,26 +2,26 @@
 
 mod attach;
 mod bash;
-mod bash_ghost;
+pub mod bash_ghost;
 mod fill_in;
-mod fish;
+pub mod fish;
 mod fish_ghost;
 mod hotkey;
 mod init;
 mod next_command;
 mod real;
-mod zsh;
+pub mod zsh;
 
 use crate::util::{
     fake::{Answer, Fake},
     home::Home,
 };
 
-const RIGHT: &str = "\x1b[C";
+pub const RIGHT: &str = "\x1b[C";
 const LEFT: &str = "\x1b[D";
 const ALT_RIGHT: &str = "\x1b[1;3C";
 const BACKSPACE: &str = "\x7f";
-const CTRL_SPACE: &str = "\0";
+pub const CTRL_SPACE: &str = "\0";
 
 /// Suffixes that would do something to a terminal, or hide something.
 const HOSTILE: &[&str] = &[

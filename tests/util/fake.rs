@@ -45,6 +45,7 @@ pub struct Fake {
     socket: PathBuf,
     requests: Arc<Mutex<Vec<Complete>>>,
     answered: Arc<AtomicUsize>,
+    others: Arc<AtomicUsize>,
     streams: Arc<Mutex<Vec<UnixStream>>>,
     ended: Arc<AtomicBool>,
 }
@@ -59,10 +60,12 @@ impl Fake {
             socket: runtime.socket(),
             requests: Arc::default(),
             answered: Arc::default(),
+            others: Arc::default(),
             streams: Arc::default(),
             ended: Arc::default(),
         };
         let (requests, answered) = (Arc::clone(&fake.requests), Arc::clone(&fake.answered));
+        let others = Arc::clone(&fake.others);
         let (streams, ended) = (Arc::clone(&fake.streams), Arc::clone(&fake.ended));
         let answer = Arc::new(answer);
         thread::spawn(move || {
@@ -73,8 +76,8 @@ impl Fake {
                 }
                 streams.lock().unwrap().push(stream.try_clone().unwrap());
                 let (requests, answered) = (Arc::clone(&requests), Arc::clone(&answered));
-                let answer = Arc::clone(&answer);
-                thread::spawn(move || serve(stream, &requests, &answered, &*answer));
+                let (answer, others) = (Arc::clone(&answer), Arc::clone(&others));
+                thread::spawn(move || serve(stream, &requests, &answered, &others, &*answer));
             }
         });
         fake
@@ -88,6 +91,11 @@ impl Fake {
     /// How many requests it has answered with suffixes.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
+    }
+
+    /// How many requests it got that it does not know.
+    pub fn others(&self) -> usize {
+        self.others.load(Ordering::SeqCst)
     }
 
     /// Waits until a line was asked about.
@@ -117,13 +125,14 @@ fn serve(
     mut stream: UnixStream,
     requests: &Mutex<Vec<Complete>>,
     answered: &Arc<AtomicUsize>,
+    others: &AtomicUsize,
     answer: &dyn Fn(&Complete) -> Answer,
 ) {
     while let Ok(Some(request)) = frame::read::<Request>(&mut stream) {
         match request {
             Request::Hello(_) => {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
-                let welcome = Welcome { protocol: VERSION, version, pid: std::process::id() };
+                let welcome = Welcome { protocol: VERSION, version, pid: std::process::id(), stats: None };
                 frame::write(&mut stream, &Reply::Welcome(welcome)).unwrap();
             }
             Request::Complete(request) => {
@@ -152,7 +161,10 @@ fn serve(
                     }
                 }
             }
-            _ => {}
+            Request::Cancel => {}
+            _ => {
+                others.fetch_add(1, Ordering::SeqCst);
+            }
         }
     }
 }

@@ -98,6 +98,14 @@ impl Client {
         self.send(&format!("0{SEPARATOR}event{SEPARATOR}{status}{SEPARATOR}{cwd}{SEPARATOR}{line}\0"))
     }
 
+    /// Tells that this of a suggestion was taken, to be counted.
+    ///
+    /// # Errors
+    /// Where there is no client any more.
+    pub fn accepted(&self, text: &str) -> Result<(), Ended> {
+        self.send(&format!("0{SEPARATOR}accept{SEPARATOR}{text}\0"))
+    }
+
     fn send(&self, record: &str) -> Result<(), Ended> {
         if record.len() > MAX_REQUEST {
             return Ok(());

@@ -349,6 +349,10 @@ impl Ghost {
         }
         self.erase(readline);
         let edit = if word { self.session.accept_word() } else { self.session.accept() };
+        if let (Some(Edit::Insert(text) | Edit::Replace(text)), Some(client)) = (&edit, &self.client) {
+            // One that has ended is noticed when it is asked next.
+            let _ = client.accepted(text);
+        }
         match edit {
             Some(Edit::Insert(text)) => readline.insert(&text),
             Some(Edit::Replace(text)) => readline.replace(&text),

@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | SEQ `type` CURSOR LINE | complete the line, as it is being typed |
 //! | SEQ `ask` CURSOR LINE | complete it because the user asked: more alternatives, more patience |
+//! | SEQ `accept` TEXT | this of the suggestion was taken; not answered |
 //! | SEQ `event` STATUS CWD LINE | a prompt appears: where, and what was run before with which exit status |
 //! | SEQ `nudge` | signal me: fish wants to draw, and can't where it is |
 //!
@@ -41,6 +42,7 @@ mod daemon;
 mod mailbox;
 mod pipe;
 mod session;
+pub mod tally;
 
 use std::{
     env,
@@ -128,6 +130,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Err(error) => break Err(error),
         }
     };
+    session.end();
     if let Some(file) = mailbox {
         // It may never have been written.
         let _ = std::fs::remove_file(file);

@@ -2,18 +2,18 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
 use nemoterm_protocol::{
-    ErrorReply, RemoteState, RemoteStatus, Reply, Request, State, Status,
+    ErrorReply, Loading, RemoteState, RemoteStatus, Reply, Request, State, Status,
     client::{Client, ClientError},
     runtime::Runtime,
 };
 
 use crate::{
-    daemon_process::{connect_or_start_with, explain, is_locked, stop},
+    daemon_process::{connect_or_start_with, explain, stop},
     failure::Failure,
     service,
 };
@@ -91,9 +91,19 @@ pub fn locate() -> Result<Runtime, Failure> {
 fn start(runtime: &Runtime, args: &StartArgs) -> anyhow::Result<()> {
     let client = connect_or_start_with(runtime, args.http.as_deref())?;
     let deadline = Instant::now() + Duration::from_secs(600);
+    let shows = io::stderr().is_terminal();
     loop {
         let status = ask_status(&client)?;
+        if shows && let Some(loading) = &status.loading {
+            eprint!("\r\x1b[Kloading {}", describe_loading(loading));
+        } else if shows {
+            eprint!("\r\x1b[K");
+        }
         match status.state {
+            State::Ready if status.resting => {
+                eprintln!("running (pid {}); its model comes back at the next key", status.pid);
+                return check_http(args, status.http, status.http_error);
+            }
             State::Ready => {
                 let model = status.model.map(|model| model.name).unwrap_or_default();
                 eprintln!("running (pid {}) with model {model}", status.pid);
@@ -142,10 +152,10 @@ fn check_http(
 
 /// Ends the daemon, whether it answers or not; false where none runs.
 pub fn end(runtime: &Runtime) -> anyhow::Result<bool> {
-    match Client::connect(runtime, ANSWER) {
+    match connect(runtime) {
         Ok(client) => stop(runtime, &client).map(|()| true),
         Err(ClientError::NotRunning) => Ok(false),
-        Err(ClientError::Unresponsive) if is_locked(runtime) => {
+        Err(ClientError::Unresponsive) if runtime.is_locked() => {
             // It is ours (it holds the lock in our directory) and deaf: the lock file names its process.
             let text = fs::read_to_string(runtime.lock())?;
             let pid = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw).ok_or_else(|| {
@@ -153,7 +163,7 @@ pub fn end(runtime: &Runtime) -> anyhow::Result<bool> {
             })?;
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
             let deadline = Instant::now() + Duration::from_secs(5);
-            while is_locked(runtime) && Instant::now() < deadline {
+            while runtime.is_locked() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Ok(true)
@@ -170,9 +180,21 @@ fn ask_status(client: &Client) -> anyhow::Result<Status> {
     }
 }
 
+/// Connects to a daemon that runs. A service manager that listens for one starts it when somebody connects, so where one
+/// is installed the lock is looked at first.
+///
+/// # Errors
+/// Every [`ClientError`].
+pub fn connect(runtime: &Runtime) -> Result<Client, ClientError> {
+    if service::is_installed() && !runtime.is_locked() {
+        return Err(ClientError::NotRunning);
+    }
+    Client::connect(runtime, ANSWER)
+}
+
 /// The daemon's state, where one runs.
 pub fn current(runtime: &Runtime) -> anyhow::Result<Option<Status>> {
-    match Client::connect(runtime, ANSWER) {
+    match connect(runtime) {
         Ok(client) => ask_status(&client).map(Some),
         Err(ClientError::NotRunning) => Ok(None),
         Err(error) => Err(explain(error).into()),
@@ -198,7 +220,12 @@ fn status(runtime: &Runtime, json: bool) -> anyhow::Result<()> {
     match status {
         Some(_) => Ok(()),
         None => {
-            Err(Failure::new("the daemon is not running", "nemoterm daemon start").code(NOT_RUNNING).into())
+            let hint = if service::is_installed() {
+                "the first shell that asks starts it; nemoterm daemon start does so now"
+            } else {
+                "nemoterm daemon start"
+            };
+            Err(Failure::new("the daemon is not running", hint).code(NOT_RUNNING).into())
         }
     }
 }
@@ -212,6 +239,9 @@ fn describe(status: &Status) -> String {
     };
     let state = match &status.state {
         State::Loading => "loading the model".to_owned(),
+        State::Ready if status.resting => {
+            "resting: the model was let go of, and comes back at the next key".to_owned()
+        }
         State::Ready => "ready".to_owned(),
         State::Failed { error, hint } => format!("no model: {error} ({hint})"),
     };
@@ -235,6 +265,19 @@ fn describe(status: &Status) -> String {
         row("device", model.device.clone());
         row("context", format!("{} tokens", model.context));
     }
+    if let Some(why) = &status.instead {
+        row(
+            "",
+            format!(
+                "in place of the one that is set: {} ({})",
+                why.message,
+                why.hint.as_deref().unwrap_or("")
+            ),
+        );
+    }
+    if let Some(loading) = &status.loading {
+        row("loading", describe_loading(loading));
+    }
     row("release", status.version.clone());
     row("pid", status.pid.to_string());
     row("uptime", format!("{} s", status.uptime_s));
@@ -254,6 +297,11 @@ fn describe(status: &Status) -> String {
         row("log", log.clone());
     }
     text
+}
+
+/// Which model is being loaded, and how far that is.
+fn describe_loading(loading: &Loading) -> String {
+    format!("{}, {:.0} % after {} s", loading.model, 100.0 * loading.share, loading.seconds)
 }
 
 /// How a remote server is, and who answers in its place.

@@ -169,7 +169,7 @@ pub fn stop(runtime: &Runtime, client: &Client) -> anyhow::Result<()> {
         Err(error) => return Err(explain(error).into()),
     }
     let deadline = Instant::now() + Duration::from_secs(5);
-    while is_locked(runtime) {
+    while runtime.is_locked() {
         if Instant::now() > deadline {
             let pid = client.welcome().pid;
             return Err(Failure::new("the daemon does not end", format!("kill {pid}")).into());
@@ -177,12 +177,6 @@ pub fn stop(runtime: &Runtime, client: &Client) -> anyhow::Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// Whether some daemon holds the lock, be it reachable or not.
-pub fn is_locked(runtime: &Runtime) -> bool {
-    let Ok(file) = std::fs::File::open(runtime.lock()) else { return false };
-    matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 /// What a failed conversation means to a person.
@@ -238,7 +232,9 @@ mod tests {
 
     #[test]
     fn only_an_older_daemon_is_replaced() {
-        let of = |version: &str, protocol| skew(&Welcome { protocol, version: version.to_owned(), pid: 1 });
+        let of = |version: &str, protocol| {
+            skew(&Welcome { protocol, version: version.to_owned(), pid: 1, stats: None })
+        };
         assert_eq!(of(env!("CARGO_PKG_VERSION"), VERSION), Skew::None);
         assert_eq!(of("0.0.9", VERSION), Skew::DaemonOlder);
         assert_eq!(of("0.1.0-rc.1", VERSION), Skew::DaemonOlder);

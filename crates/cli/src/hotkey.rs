@@ -23,7 +23,7 @@ use std::{
 };
 
 use nemoterm_protocol::{
-    Candidate, Complete, Context, HistoryLine, Reply, Request,
+    Candidate, Complete, Context, HistoryLine, Reply, Request, Source,
     client::{Client, ClientError},
     runtime::Runtime,
 };
@@ -35,7 +35,7 @@ use nemoterm_suggest::{
     redact::{MARKER, redact},
 };
 
-use crate::{context, daemon_process};
+use crate::{attach::tally::Tally, context, daemon_process};
 use keys::{Action, Key};
 use layout::Line;
 use tty::Tty;
@@ -103,7 +103,7 @@ fn ask(args: &Args) -> Option<Outcome> {
     }
     if !buffer.after().is_empty() {
         // Nothing can be drawn there, so the best one is put there at once.
-        let text = suggest(args, &buffer, runtime.as_ref()).into_iter().next()?;
+        let text = suggest(args, &buffer, runtime.as_ref()).texts.into_iter().next()?;
         return matches!(buffer.kind(), Kind::Command).then(|| Outcome { text, ..Outcome::default() });
     }
     let mut tty = Tty::open(args.shell == "bash").ok()?;
@@ -120,15 +120,42 @@ fn on_screen(args: &Args, buffer: &Buffer, runtime: Option<&Runtime>, tty: &mut 
     };
     // Before anything that takes time: bash has wiped the line to make room.
     tty.draw(&line.text()).ok()?;
-    let suggestions = suggest(args, buffer, runtime);
-    let outcome = choose(tty, &mut line, buffer, &suggestions);
+    let tally = Tally::new(&args.shell);
+    let is_command = matches!(buffer.kind(), Kind::Command);
+    tally.asked(0, if is_command { 0 } else { buffer.line().chars().count() });
+    let found = suggest(args, buffer, runtime);
+    if let Some(source) = found.source {
+        tally.answered(0, source);
+    }
+    let outcome = choose(tty, &mut line, buffer, &found.texts);
     // Also when we were told to end: the shell draws the line again where this one began.
     tty.draw(&line.wipe()).ok()?;
-    outcome.ok()
+    let outcome = outcome.ok()?;
+    if !outcome.text.is_empty() {
+        tally.accepted(&outcome.text);
+    }
+    if let Some(client) = found.client.filter(|client| client.welcome().stats == Some(true))
+        && let Some(stats) = tally.take(true)
+    {
+        // What is not counted is not missed.
+        let _ = client.send(&Request::Count(Box::new(stats)));
+    }
+    Some(outcome)
 }
 
-/// The suggestions, best first.
-fn suggest(args: &Args, buffer: &Buffer, runtime: Option<&Runtime>) -> Vec<String> {
+/// Suggestions.
+#[derive(Default)]
+struct Found {
+    /// Best first.
+    texts: Vec<String>,
+    /// Where the best one comes from.
+    source: Option<Source>,
+    /// Who else was asked.
+    client: Option<Client>,
+}
+
+/// What the history, the context and the daemon suggest.
+fn suggest(args: &Args, buffer: &Buffer, runtime: Option<&Runtime>) -> Found {
     let shell = Shell::from_name(&args.shell);
     let file = args.histfile.clone().or_else(|| context::default_history_file(shell));
     let mut lines = file.and_then(|file| context::read_history(shell, &file).ok()).unwrap_or_default();
@@ -146,13 +173,16 @@ fn suggest(args: &Args, buffer: &Buffer, runtime: Option<&Runtime>) -> Vec<Strin
         .collect();
     let index = Index::from_lines(&lines);
     let candidates = context::candidates(&context, buffer, &index);
-    let own: Vec<String> = candidates.iter().map(|candidate| candidate.suffix.clone()).collect();
+    let own: Vec<_> =
+        candidates.iter().map(|candidate| (candidate.suffix.clone(), candidate.source)).collect();
     let asked = runtime.and_then(|runtime| ask_daemon(runtime, buffer, context, candidates));
-    let mut found: Vec<String> = Vec::new();
-    for text in asked.into_iter().flatten().chain(own) {
+    let (asked, client) = asked.map_or_else(Default::default, |(asked, client)| (asked, Some(client)));
+    let mut found = Found { client, ..Found::default() };
+    for (text, source) in asked.into_iter().chain(own) {
         // The daemon has looked already, and a daemon may be wrong.
-        if is_displayable(&text) && !text.trim().is_empty() && !found.contains(&text) {
-            found.push(text);
+        if is_displayable(&text) && !text.trim().is_empty() && !found.texts.contains(&text) {
+            found.source.get_or_insert(source);
+            found.texts.push(text);
         }
     }
     found
@@ -164,7 +194,7 @@ fn ask_daemon(
     buffer: &Buffer,
     context: Context,
     candidates: Vec<Candidate>,
-) -> Option<Vec<String>> {
+) -> Option<(Vec<(String, Source)>, Client)> {
     let setting = env::var("NEMOTERM_TIMEOUT_MS").ok().and_then(|text| text.parse().ok());
     let patience = setting.map_or(PATIENCE, Duration::from_millis);
     let deadline = Instant::now() + patience;
@@ -197,7 +227,8 @@ fn ask_daemon(
     client.send(&Request::Complete(Box::new(request))).ok()?;
     match client.receive(Some(deadline)).ok()? {
         Reply::Completion(completion) => {
-            Some(completion.alternatives.into_iter().map(|found| found.suffix).collect())
+            let found = completion.alternatives.into_iter().map(|found| (found.suffix, found.source));
+            Some((found.collect(), client))
         }
         _ => None,
     }

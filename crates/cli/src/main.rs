@@ -14,6 +14,7 @@ mod failure;
 mod hotkey;
 mod init;
 mod service;
+mod stats;
 mod switch;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -51,6 +52,8 @@ enum Command {
     Off,
     /// Check the installation and say what to mend
     Doctor(doctor::Args),
+    /// Tell what suggestions were good for, as counted on this machine
+    Stats(stats::Args),
     /// List, choose and describe models
     #[command(disable_help_flag = true)]
     Model(HandedOver),
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::On => switch::on(),
         Command::Off => switch::off(),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Model(args) => args.run("model"),
         Command::Bench(args) => args.run("bench"),
         Command::Eval(args) => args.run("eval"),

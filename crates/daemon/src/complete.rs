@@ -336,7 +336,8 @@ async fn by_model(
     daemon: &Daemon,
     end: impl Fn(Instant) -> Option<Instant>,
 ) -> Result<Completion, NoModel> {
-    match daemon.wait_for_model(Duration::from_millis(request.wait_ms)).await {
+    daemon.keeper.wake();
+    match daemon.keeper.wait(Duration::from_millis(request.wait_ms)).await {
         State::Ready => {}
         State::Loading => return Err(NoModel::Loading),
         State::Failed { error, hint } => return Err(NoModel::Failed(Failure::new(error, hint))),
@@ -349,7 +350,9 @@ async fn by_model(
     match receiver.await {
         Ok(Ok(generated)) => {
             daemon.count_completion();
-            Ok(plan.reply(&generated.written, generated.model, generated.queue, arrived))
+            let mut completion = plan.reply(&generated.written, generated.model, generated.queue, arrived);
+            completion.instead = daemon.keeper.instead().map(|why| Box::new(why.reply(None)));
+            Ok(completion)
         }
         Ok(Err(failure)) => Err(NoModel::Failed(failure)),
         Err(_) => Err(NoModel::Failed(Failure::new("the daemon is ending", "try again"))),

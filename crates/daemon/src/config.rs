@@ -30,6 +30,12 @@ pub struct Config {
     pub quantize: Option<Quantize>,
     /// Threads the model runs on. As many as the engine sees fit where nothing is set.
     pub threads: Option<usize>,
+    /// MiB of a graphics card's memory that the model may take; 0 keeps off it. All there is where nothing is set.
+    pub gpu_memory: Option<u64>,
+    /// The model is let go of after so many minutes in which nobody asked; 0 is never.
+    pub unload_minutes: Option<u64>,
+    /// Whether it is not counted what was suggested and taken.
+    pub no_stats: bool,
     /// The daemon ends after so many minutes without a client; 0 is never.
     pub idle_minutes: Option<u64>,
     /// Address and port of the HTTP server, such as `127.0.0.1:8000`. There is none where nothing is set.
@@ -75,6 +81,11 @@ impl Config {
     /// allowed are named.
     pub fn load() -> Result<Self, Failure> {
         Settings::load().map(|settings| settings.config)
+    }
+
+    /// How long the model stays while nobody asks; zero is for ever.
+    pub fn unload_time(&self) -> Duration {
+        Duration::from_secs(60 * self.unload_minutes.unwrap_or(0))
     }
 
     /// How long the daemon stays without a client; zero is for ever.
@@ -295,7 +306,10 @@ mod tests {
             "model /c.toml, line 3",
             "quantize default",
             "threads NEMOTERM_THREADS",
+            "gpu_memory default",
+            "unload_minutes default",
             "idle_minutes default",
+            "stats default",
             "http default",
             "http_token_file default",
             "backend default",

@@ -57,8 +57,12 @@ async fn listen(
     let Some(Request::Hello(_)) = report(greeting, &replies).await? else {
         return Ok(());
     };
-    let welcome =
-        Welcome { protocol: VERSION, version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
+    let welcome = Welcome {
+        protocol: VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        stats: Some(daemon.counts.is_on()),
+    };
     say(&replies, Reply::Welcome(welcome)).await;
     while let Some(request) = report(read(stream).await, &replies).await? {
         match request {
@@ -81,13 +85,29 @@ async fn listen(
                     old.abort();
                 }
             }
-            Request::Status => say(&replies, Reply::Status(daemon.status())).await,
+            Request::Status => {
+                // Whoever asks has perhaps just changed the configuration.
+                daemon.follow().await;
+                say(&replies, Reply::Status(daemon.status())).await;
+            }
             Request::UseModel { model } => {
-                let reply = match daemon.use_model(&model).await {
+                let texts = daemon.http.is_on();
+                let reply = match daemon.keeper.use_model(&model, texts).await {
                     Ok(()) => Reply::Status(daemon.status()),
                     Err(failure) => Reply::Error(failure.reply(None)),
                 };
                 say(&replies, reply).await;
+            }
+            Request::Count(counted) => daemon.counts.add(&counted),
+            Request::Stats { reset } => {
+                if reset {
+                    daemon.counts.reset();
+                }
+                say(&replies, Reply::Stats(Box::new(daemon.counts.stats()))).await;
+            }
+            Request::Unload => {
+                daemon.keeper.rest().await;
+                say(&replies, Reply::Status(daemon.status())).await;
             }
             Request::Stop => {
                 say(&replies, Reply::Stopping).await;

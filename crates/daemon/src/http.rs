@@ -11,6 +11,7 @@ mod fill_in;
 mod guard;
 mod infill;
 pub mod job;
+pub mod link;
 pub mod metrics;
 mod parameters;
 pub mod prompt;
@@ -34,11 +35,13 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
 
 use crate::{config::Config, failure::Failure, serve::Daemon};
 use guard::Policy;
+pub use service::now;
 
 /// Connections that are served at a time; more wait to be taken.
 const MAX_CONNECTIONS: usize = 128;
@@ -161,12 +164,15 @@ impl Server {
     pub async fn serve(self, daemon: Arc<Daemon>) {
         let router = service::router(daemon, self.policy);
         let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        // They end with the server.
+        let mut connections = JoinSet::new();
         // The semaphore is never closed.
         while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
+            while connections.try_join_next().is_some() {}
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let router = router.clone();
-                    tokio::spawn(async move {
+                    connections.spawn(async move {
                         talk(stream, router).await;
                         drop(permit);
                     });

@@ -12,11 +12,13 @@ mod config;
 mod connection;
 mod failure;
 mod http;
+mod keeper;
 mod log;
 mod models;
 mod scheduler;
 mod serve;
 mod socket;
+mod stats;
 mod worker;
 
 use std::process::ExitCode;

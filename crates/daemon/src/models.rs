@@ -1,12 +1,15 @@
 //! Which models there are: the embedded one, and those a person names.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Quantisation, Source};
+use nemoterm_engine::{DeviceChoice, LoadError, LoadOptions, Model, Progress, Quantisation, Source};
 use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
 
-use crate::{config::Config, failure::Failure};
+use crate::{cmd::loading::watch, config::Config, failure::Failure};
 
 /// Name of the model that is part of this program.
 pub const EMBEDDED: &str = "nemoterm-mini";
@@ -129,22 +132,108 @@ pub fn absolute(name: &str) -> String {
     path.canonicalize().map_or_else(|_| name.to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
-/// Loads a model.
+/// Why a model was not loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unloaded {
+    pub failure: Failure,
+    /// What is wrong with the accelerator, where it is at fault.
+    pub device: Option<Fault>,
+}
+
+/// What is wrong with an accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Whether it may have passed when it is looked at again.
+    pub passes: bool,
+}
+
+impl Unloaded {
+    /// The accelerator is full or lost.
+    pub fn of_device(failure: Failure) -> Self {
+        Self { failure, device: Some(Fault { passes: true }) }
+    }
+
+    /// It is not the accelerator.
+    pub fn other(failure: Failure) -> Self {
+        Self { failure, device: None }
+    }
+}
+
+impl From<Failure> for Unloaded {
+    fn from(failure: Failure) -> Self {
+        Self::other(failure)
+    }
+}
+
+/// Loads a model on the best device there is.
 ///
 /// # Errors
 /// Where the name is unknown or the files are no model; the message names the file.
 pub fn load(name: &str, config: &Config) -> Result<(String, Model), Failure> {
+    load_on(name, config, DeviceChoice::Auto, 1, &Arc::default()).map_err(|unloaded| unloaded.failure)
+}
+
+/// Loads a model on the processor, to see whether it is one, and shows how far that is. It must not take the accelerator's
+/// memory from the daemon.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(name: &str, config: &Config) -> Result<(String, Model), Failure> {
+    let progress = Arc::<Progress>::default();
+    let share = || Some(progress.share());
+    let load = || load_on(name, config, DeviceChoice::Cpu, 1, &progress);
+    watch("looking at it", share, load).map_err(|unloaded| unloaded.failure)
+}
+
+/// Loads a model on that device, in as much of its memory as the configuration allows, with so many caches to come.
+///
+/// # Errors
+/// As [`load`], and where the device can't be used.
+pub fn load_on(
+    name: &str,
+    config: &Config,
+    device: DeviceChoice,
+    caches: usize,
+    progress: &Arc<Progress>,
+) -> Result<(String, Model), Unloaded> {
     let choice = resolve(name)?;
     let options = LoadOptions {
-        device: DeviceChoice::Auto,
+        device: if config.gpu_memory == Some(0) { DeviceChoice::Cpu } else { device },
         threads: config.threads,
         quantise: config.quantize.map(Quantize::engine),
+        device_memory: config.gpu_memory.map(|mib| mib << 20),
+        caches,
+        progress: Arc::clone(progress),
         ..LoadOptions::default()
     };
     let model = Model::load(&choice.source, &options).map_err(|error| {
-        Failure::new(error.to_string(), "nemoterm model list names models that work here")
+        let limited = matches!(error, LoadError::DeviceMemory { .. });
+        let hint = if limited {
+            "nemoterm config set gpu_memory MIB allows more; a quantised or a smaller model takes less"
+        } else if error.is_of_device() {
+            "nvidia-smi tells what else runs there"
+        } else {
+            "nemoterm model list names models that work here"
+        };
+        let device = error.is_of_device().then_some(Fault { passes: !limited });
+        Unloaded { failure: Failure::new(error.to_string(), hint), device }
     })?;
     Ok((choice.name, model))
+}
+
+/// Whether the processor writes with a model of that name as fast as one types.
+pub fn is_small(name: &str) -> bool {
+    const SMALL: u64 = 256 << 20;
+    let size = |path: &Path| path.metadata().map_or(0, |file| file.len());
+    match resolve(name).map(|choice| choice.source) {
+        Ok(Source::Memory { .. }) => true,
+        Ok(Source::Gguf(file)) => size(&file) <= SMALL,
+        Ok(Source::Directory(dir)) => {
+            let files = dir.read_dir().into_iter().flatten().flatten();
+            files.map(|entry| size(&entry.path())).sum::<u64>() <= SMALL
+        }
+        Err(_) => false,
+    }
 }
 
 /// What a loaded model is, for people and programs.

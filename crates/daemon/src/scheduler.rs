@@ -60,6 +60,8 @@ pub enum Task {
     Write,
     /// Use this model from now on.
     Install { name: String, generator: Box<Generator>, installed: oneshot::Sender<()> },
+    /// Let go of the model.
+    Release { released: oneshot::Sender<()> },
     /// End.
     Quit,
 }
@@ -76,6 +78,7 @@ struct State {
     waiting: VecDeque<(ClientId, Job)>,
     texts: VecDeque<Text>,
     install: Option<(String, Box<Generator>, oneshot::Sender<()>)>,
+    release: Option<oneshot::Sender<()>>,
     quit: bool,
 }
 
@@ -109,12 +112,21 @@ impl Scheduler {
         receiver
     }
 
+    /// Has the worker let go of its model once nothing is left to do; the receiver is told.
+    pub fn release(&self) -> oneshot::Receiver<()> {
+        let (released, receiver) = oneshot::channel();
+        self.lock().release = Some(released);
+        self.changed.notify_one();
+        receiver
+    }
+
     /// Ends the worker. What waits is dropped, and with it the clients' senders.
     pub fn quit(&self) {
         let mut state = self.lock();
         state.quit = true;
         state.waiting.clear();
         state.texts.clear();
+        state.release = None;
         self.changed.notify_one();
     }
 
@@ -140,6 +152,9 @@ impl Scheduler {
             }
             if writing > 0 {
                 return Task::Write;
+            }
+            if let Some(released) = state.release.take() {
+                return Task::Release { released };
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -227,6 +242,20 @@ mod tests {
         assert!(scheduler.submit_texts((1..MAX_TEXTS).map(text).collect()));
         assert!(!scheduler.submit_texts(vec![text(0), text(1)]));
         assert!(scheduler.submit_texts(vec![text(0)]));
+    }
+
+    #[test]
+    fn the_model_goes_only_when_nothing_is_left_to_do() {
+        let scheduler = Scheduler::default();
+        let mut told = scheduler.release();
+        let (stroke, _reply) = job("ls");
+        scheduler.submit(1, stroke);
+        assert!(matches!(scheduler.next(1), Task::Generate(_)));
+        assert!(matches!(scheduler.next(1), Task::Write));
+        let Task::Release { released } = scheduler.next(0) else { panic!("not let go") };
+        assert!(told.try_recv().is_err());
+        released.send(()).unwrap();
+        assert_eq!(told.try_recv(), Ok(()));
     }
 
     #[test]

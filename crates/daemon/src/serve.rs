@@ -7,12 +7,11 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read as _, Seek as _, Write as _},
-    net::SocketAddr,
     os::unix::net::UnixListener,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -21,25 +20,28 @@ use std::{
 use anyhow::Context as _;
 use interprocess::local_socket::{tokio::Listener, traits::tokio::Listener as _};
 use nemoterm_engine::Generator;
-use nemoterm_protocol::{ModelStatus, State, Status, runtime::Runtime};
+use nemoterm_protocol::{State, Status, runtime::Runtime, stats::Stats};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, watch},
 };
 
 use crate::{
-    backend::remote::Link, config::Config, connection, failure::Failure, http, http::writer::MAX_WRITING,
-    log, models, scheduler::Scheduler, socket::Socket, worker,
+    backend::remote,
+    config::Config,
+    connection,
+    failure::Failure,
+    http,
+    keeper::{FromFiles, Keeper},
+    log, models,
+    scheduler::Scheduler,
+    socket::Socket,
+    stats::Counts,
+    worker,
 };
 
 /// Connections that are served at a time; more than this many shells means that something is broken.
 const MAX_CONNECTIONS: usize = 256;
-
-/// Shells that may alternate without losing what the cache holds of their prompts.
-const CACHE_SLOTS: usize = 4;
-
-/// After so many panics the model is not loaded again.
-const MAX_LOSSES: u32 = 3;
 
 /// How long the lock is tried for: a daemon that was killed has it until the system is done with it, and a client that
 /// looks whether it is taken has it for a moment.
@@ -64,21 +66,19 @@ pub struct Args {
 /// What the tasks of the daemon share.
 pub struct Daemon {
     pub scheduler: Arc<Scheduler>,
+    /// The model, and what becomes of it.
+    pub keeper: Keeper,
     /// The server that completes in place of the model, where one is set.
-    pub remote: Link,
-    state: watch::Sender<State>,
-    model: Mutex<Option<ModelStatus>>,
+    pub remote: remote::Link,
+    /// What shells have counted.
+    pub counts: Counts,
+    /// The server for programs, where one is wanted.
+    pub http: http::link::Link,
     connections: watch::Sender<usize>,
     completions: AtomicU64,
     cancelled: AtomicU64,
-    losses: AtomicU32,
     started: Instant,
     log: Option<PathBuf>,
-    /// The name of the model that was last installed or asked for, as it was given.
-    name: Mutex<String>,
-    /// Where the HTTP server listens, or why it does not; nothing where none was asked for.
-    http: Option<Result<SocketAddr, Failure>>,
-    reload: Notify,
     stop: Notify,
 }
 
@@ -111,32 +111,20 @@ fn serve(args: &Args, log: Option<PathBuf>, passed: Option<UnixListener>) -> any
     let name =
         args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let http = args.http.as_ref().or(config.http.as_ref()).map(|address| {
-        let _context = tokio.enter();
-        // Shells are served in any case.
-        http::Settings::new(address, &config).and_then(http::Settings::bind).inspect_err(|failure| {
-            tracing::error!(hint = failure.hint, "no HTTP server: {failure}");
-        })
-    });
-    // Programs come and go without holding a connection, so there is no telling when the last one has gone.
-    let idle = http.is_some().then_some(Duration::ZERO);
+    let scheduler = Arc::new(Scheduler::default());
     let daemon = Arc::new(Daemon {
-        scheduler: Arc::new(Scheduler::default()),
-        remote: Link::default(),
-        state: watch::Sender::new(State::Loading),
-        model: Mutex::new(None),
+        keeper: Keeper::new(Arc::clone(&scheduler), FromFiles, name),
+        scheduler,
+        remote: remote::Link::default(),
+        counts: Counts::read(Stats::file()),
+        http: http::link::Link::new(args.http.clone()),
         connections: watch::Sender::new(0),
         completions: AtomicU64::new(0),
         cancelled: AtomicU64::new(0),
-        losses: AtomicU32::new(0),
         started: Instant::now(),
         log,
-        name: Mutex::new(name),
-        http: http.as_ref().map(|http| http.as_ref().map(http::Server::address).map_err(Clone::clone)),
-        reload: Notify::new(),
         stop: Notify::new(),
     });
-    daemon.remote.follow(&config);
     let bound = {
         let _context = tokio.enter();
         match passed {
@@ -155,16 +143,19 @@ fn serve(args: &Args, log: Option<PathBuf>, passed: Option<UnixListener>) -> any
         move || worker::run(&Arc::clone(&daemon.scheduler), &Watcher(daemon))
     })?;
     let socket = tokio.block_on(async {
-        daemon.reload.notify_one();
-        if let Some(Ok(server)) = http {
-            tracing::info!(address = %server.address(), "listening for HTTP");
-            tokio::spawn(server.serve(Arc::clone(&daemon)));
-        }
-        accept(listener, socket, Arc::clone(&daemon), idle).await
+        // Also with a configuration that can't be used: what was asked for on the command line is.
+        daemon.remote.follow(&config);
+        daemon.counts.turn(!config.no_stats);
+        daemon.http.follow(&config, &daemon).await;
+        daemon.keeper.reload.notify_one();
+        let counting = Arc::clone(&daemon);
+        tokio::spawn(async move { counting.counts.write_later().await });
+        accept(listener, socket, Arc::clone(&daemon)).await
     })?;
     // The tasks go first, and with them the receivers of what the worker still does.
     tokio.shutdown_background();
     daemon.scheduler.quit();
+    daemon.counts.write();
     socket.remove();
     if worker.join().is_err() {
         tracing::error!("the model's thread had panicked");
@@ -248,28 +239,24 @@ fn holder(file: &mut File) -> anyhow::Result<Option<rustix::process::Pid>> {
     Ok(text.trim().parse().ok().and_then(rustix::process::Pid::from_raw))
 }
 
-/// Takes connections until the daemon is told to stop, or nobody has been there for the idle time: the one that is given,
-/// else the configured one. Returns the socket.
-async fn accept(
-    mut listener: Listener,
-    mut socket: Socket,
-    daemon: Arc<Daemon>,
-    given_idle: Option<Duration>,
-) -> anyhow::Result<Socket> {
+/// Takes connections until the daemon is told to stop, or nobody has been there for the configured idle time. Returns the
+/// socket.
+async fn accept(mut listener: Listener, mut socket: Socket, daemon: Arc<Daemon>) -> anyhow::Result<Socket> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut connections = daemon.connections.subscribe();
     let mut next_client = 0;
-    let mut idle = Duration::ZERO;
+    let (mut idle, mut unload) = (Duration::ZERO, Duration::ZERO);
     loop {
-        // Read again whenever a client has come or gone, so that a change counts at once. A file that is wrong
-        // changes nothing.
-        if let Ok(config) = Config::load() {
-            daemon.remote.follow(&config);
-            idle = config.idle_time();
+        // Read again whenever a client has come or gone, so that a change counts at once.
+        if let Some(config) = daemon.follow().await {
+            (idle, unload) = (config.idle_time(), config.unload_time());
         }
-        idle = given_idle.unwrap_or(idle);
+        if daemon.http.is_on() {
+            // Programs come and go without holding a connection, so there is no telling when the last one has gone.
+            idle = Duration::ZERO;
+        }
         let nobody_for_long = async {
             if idle.is_zero() || *connections.borrow_and_update() > 0 {
                 // The count changes when a client comes or goes; then it is looked at again.
@@ -299,10 +286,11 @@ async fn accept(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            () = daemon.reload.notified() => {
+            () = daemon.keeper.reload.notified() => {
                 let daemon = Arc::clone(&daemon);
-                tokio::spawn(async move { daemon.load_again().await });
+                tokio::spawn(async move { daemon.keeper.load_again(daemon.http.is_on()).await });
             }
+            () = daemon.keeper.until_idle(unload) => daemon.keeper.rest().await,
             () = daemon.stop.notified() => {
                 // The farewell is in the client's writer.
                 tokio::task::yield_now().await;
@@ -334,20 +322,13 @@ impl Daemon {
         self.stop.notify_one();
     }
 
-    /// The state of the model, after at most `patience` if it is being loaded.
-    pub async fn wait_for_model(&self, patience: Duration) -> State {
-        let mut state = self.state.subscribe();
-        let settled = state.wait_for(|state| *state != State::Loading);
-        if !patience.is_zero() {
-            // Whether it settled or the time ran out is read off the state itself.
-            let _ = tokio::time::timeout(patience, settled).await;
-        }
-        self.state.borrow().clone()
-    }
-
-    /// The name of the model that was last installed or asked for, as it was given.
-    pub fn model_name(&self) -> String {
-        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Takes the configuration as it is now, and gives it. A file that is wrong changes nothing.
+    pub async fn follow(self: &Arc<Self>) -> Option<Config> {
+        let config = Config::load().ok()?;
+        self.remote.follow(&config);
+        self.counts.turn(!config.no_stats);
+        self.http.follow(&config, self).await;
+        Some(config)
     }
 
     pub fn count_completion(&self) {
@@ -355,91 +336,51 @@ impl Daemon {
     }
 
     pub fn status(&self) -> Status {
-        Status {
+        let http = self.http.state();
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            state: self.state.borrow().clone(),
-            model: self.model.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            state: State::Loading,
+            model: None,
             uptime_s: self.started.elapsed().as_secs(),
             connections: *self.connections.borrow(),
             completions: self.completions.load(Ordering::Relaxed),
             cancelled: self.cancelled.load(Ordering::Relaxed),
             rss_mib: rss_mib(),
             log: self.log.as_ref().map(|path| path.display().to_string()),
-            http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
-            http_error: match &self.http {
-                Some(Err(failure)) => Some(Box::new(failure.clone().reply(None))),
+            http: http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
+            http_error: match http {
+                Some(Err(failure)) => Some(Box::new(failure.reply(None))),
                 _ => None,
             },
             remote: self.remote.status().map(Box::new),
-        }
-    }
-
-    /// Loads a model and answers with it from then on. Until it is there, the present one answers.
-    ///
-    /// # Errors
-    /// Where it can't be loaded; then the present one stays.
-    pub async fn use_model(&self, name: &str) -> Result<(), Failure> {
-        let (loaded, receiver) = oneshot::channel();
-        // How it is to be loaded may have been written since we started.
-        let config = Config::load()?;
-        let given = name.to_owned();
-        let load = move || {
-            let started = Instant::now();
-            let model = models::load(&given, &config);
-            tracing::info!(
-                given,
-                ok = model.is_ok(),
-                seconds = started.elapsed().as_secs_f64(),
-                "loaded a model"
-            );
-            let _ = loaded.send(model);
+            loading: None,
+            resting: false,
+            instead: None,
         };
-        let lost = || Failure::new("loading the model failed", "nemoterm daemon logs tells more");
-        thread::Builder::new().name("loader".to_owned()).spawn(load).map_err(|_| lost())?;
-        let (short, model) = receiver.await.map_err(|_| lost())??;
-        let texts = if matches!(self.http, Some(Ok(_))) { MAX_WRITING } else { 0 };
-        let generator = Generator::with_texts(model, CACHE_SLOTS, texts)
-            .map(Box::new)
-            .map_err(|error| Failure::new(error.to_string(), "nemoterm model use takes another model"))?;
-        self.scheduler.install(short, generator).await.map_err(|_| lost())?;
-        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
-        Ok(())
-    }
-
-    /// Loads the model that was last asked for, with nobody waiting for the answer.
-    async fn load_again(&self) {
-        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Err(failure) = self.use_model(&name).await {
-            tracing::error!("{failure}");
-            self.state.send_replace(State::Failed { error: failure.message, hint: failure.hint });
-        }
+        self.keeper.describe(&mut status);
+        status
     }
 }
 
-/// What the worker reports goes into the daemon's state.
+/// What the worker reports goes to the keeper, and is counted.
 struct Watcher(Arc<Daemon>);
 
 impl worker::Observer for Watcher {
     fn installed(&self, name: &str, generator: &Generator) {
-        let status = models::status(name, generator.model());
-        *self.0.model.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-        self.0.state.send_replace(State::Ready);
+        self.0.keeper.installed(name, generator);
     }
 
     fn lost(&self) {
-        let losses = self.0.losses.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::error!(losses, "the model panicked");
-        *self.0.model.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if losses < MAX_LOSSES {
-            self.0.state.send_replace(State::Loading);
-            self.0.reload.notify_one();
-        } else {
-            self.0.state.send_replace(State::Failed {
-                error: "the model failed again and again".to_owned(),
-                hint: "nemoterm daemon logs tells more; nemoterm model use takes another model".to_owned(),
-            });
-        }
+        self.0.keeper.lost();
+    }
+
+    fn device_failed(&self, failure: Failure) {
+        self.0.keeper.device_failed(failure);
+    }
+
+    fn released(&self) {
+        self.0.keeper.released();
     }
 
     fn cancelled(&self) {

@@ -7,13 +7,13 @@ use std::{
     time::Instant,
 };
 
-use nemoterm_engine::Generator;
+use nemoterm_engine::{EngineError, Generator};
 
 use crate::{
     complete,
     failure::Failure,
     http::{error::ApiError, writer::Writer},
-    scheduler::{Answer, Generated, Job, Scheduler, Task},
+    scheduler::{Generated, Job, Scheduler, Task},
 };
 
 /// What the worker tells the rest of the daemon.
@@ -22,6 +22,10 @@ pub trait Observer: Send + 'static {
     fn installed(&self, name: &str, generator: &Generator);
     /// The model panicked and is gone.
     fn lost(&self);
+    /// The accelerator failed under the model, which is gone with it.
+    fn device_failed(&self, failure: Failure);
+    /// The model was let go of.
+    fn released(&self);
     /// A job was given up because nobody waits for it.
     fn cancelled(&self);
 }
@@ -46,9 +50,15 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                     continue;
                 };
                 match catch_unwind(AssertUnwindSafe(|| generate(generator, name, &job))) {
+                    Ok(Err(Failed { failure, of_device: true })) => {
+                        model = None;
+                        writer.fail(&failure.clone().into());
+                        observer.device_failed(failure.clone());
+                        let _ = job.reply.send(Err(failure));
+                    }
                     Ok(_) if job.reply.is_closed() => observer.cancelled(),
                     // The receiver may have gone away just now.
-                    Ok(answer) => drop(job.reply.send(answer)),
+                    Ok(answer) => drop(job.reply.send(answer.map_err(|failed| failed.failure))),
                     Err(_) => {
                         // What the panic left in the cache is unknown, so the generator goes with it.
                         model = None;
@@ -57,6 +67,12 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                         let _ = job.reply.send(Err(gone()));
                     }
                 }
+            }
+            Task::Release { released } => {
+                model = None;
+                observer.released();
+                // Whoever asked may be gone.
+                let _ = released.send(());
             }
             Task::Begin(text) => writer.begin(text),
             Task::Write => {
@@ -79,7 +95,14 @@ fn gone() -> Failure {
     Failure::new("the model failed on this line", "nemoterm daemon logs tells more")
 }
 
-fn generate(generator: &mut Generator, name: &str, job: &Job) -> Answer {
+/// Why there is no text.
+struct Failed {
+    failure: Failure,
+    /// Whether it is the accelerator that failed.
+    of_device: bool,
+}
+
+fn generate(generator: &mut Generator, name: &str, job: &Job) -> Result<Generated, Failed> {
     let queue = job.arrived.elapsed();
     let mut on_token = |_: &nemoterm_engine::Step<'_>| {
         let late = job.deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -89,7 +112,10 @@ fn generate(generator: &mut Generator, name: &str, job: &Job) -> Answer {
         Ok(output) => Ok(Generated { written: output.into(), model: name.to_owned(), queue }),
         Err(error) => {
             tracing::warn!(%error, "generation failed");
-            Err(Failure::new(error.to_string(), "nemoterm daemon logs tells more"))
+            let of_device =
+                matches!(error, EngineError::Tensor(_)) && generator.model().info().device != "cpu";
+            let failure = Failure::new(error.to_string(), "nemoterm daemon logs tells more");
+            Err(Failed { failure, of_device })
         }
     }
 }

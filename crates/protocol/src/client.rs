@@ -98,7 +98,7 @@ impl Client {
             return Err(ClientError::Foreign(uid));
         }
         stream.set_send_timeout(Some(timeout))?;
-        let greeting = Welcome { protocol: 0, version: String::new(), pid: 0 };
+        let greeting = Welcome { protocol: 0, version: String::new(), pid: 0, stats: None };
         let mut client = Self { stream: Arc::new(stream), welcome: greeting };
         client.send(&Request::Hello(Hello::new()))?;
         match client.receive(Some(deadline))? {

@@ -12,6 +12,9 @@
 //! concern a completion carry its `id`, chosen by the client. `status` and `stop` are understood in every version: their
 //! meaning never changes, whatever [`VERSION`] says.
 //!
+//! What came later than the first release is said only to who has told that it knows it: a [`Request::Count`] and a
+//! [`Request::Stats`] only where [`Welcome::stats`] is there.
+//!
 //! A connection is one shell. Its newest [`Complete`] replaces the one before: a replaced request
 //! is never answered. A client that hangs up cancels what it asked for.
 //!
@@ -30,6 +33,7 @@ pub mod frame;
 mod message;
 pub mod outline;
 pub mod runtime;
+pub mod stats;
 
 pub use frame::MAX_FRAME;
 pub use message::*;

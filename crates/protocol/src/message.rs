@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stats::Stats;
+
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -22,6 +24,16 @@ pub enum Request {
         /// A preset name, a directory or a GGUF file, as `nemoterm model use` takes it.
         model: String,
     },
+    /// Let go of the model until somebody asks for a completion. Answered by [`Reply::Status`].
+    Unload,
+    /// What a shell has counted since it told so last. Not answered; only sent where [`Welcome::stats`] says that it is
+    /// wanted.
+    Count(Box<Stats>),
+    /// What was counted on this machine. Answered by [`Reply::Stats`].
+    Stats {
+        /// Forget it.
+        reset: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -39,6 +51,8 @@ pub enum Reply {
     },
     /// How the daemon is.
     Status(Status),
+    /// What was counted.
+    Stats(Box<Stats>),
     /// The daemon ends now.
     Stopping,
     /// Something went wrong.
@@ -76,6 +90,9 @@ pub struct Welcome {
     pub version: String,
     /// Process id of the daemon.
     pub pid: u32,
+    /// Whether it counts what was suggested and taken; nothing where it does not know how to.
+    #[serde(default)]
+    pub stats: Option<bool>,
 }
 
 /// A line to complete.
@@ -178,7 +195,7 @@ pub struct Completion {
     pub model: String,
     /// Where the time went.
     pub timing: Timing,
-    /// Why the remote server did not answer, where one is set and [`Completion::model`] is the model of the daemon.
+    /// Why [`Completion::model`] is not what was set: the remote server did not answer, or the accelerator can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Box<ErrorReply>>,
 }
@@ -259,6 +276,26 @@ pub struct Status {
     /// The remote server, where one is set to complete. The model of the daemon answers where it does not.
     #[serde(default)]
     pub remote: Option<Box<RemoteStatus>>,
+    /// The model that is being loaded. Where there is one in [`Status::model`] as well, that one answers meanwhile.
+    #[serde(default)]
+    pub loading: Option<Box<Loading>>,
+    /// The model was let go of, as nobody asked for long; the next request brings it back.
+    #[serde(default)]
+    pub resting: bool,
+    /// Why another model answers than the one that was set, or the same one on the processor.
+    #[serde(default)]
+    pub instead: Option<Box<ErrorReply>>,
+}
+
+/// A model that is being loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loading {
+    /// Its name, as it was asked for.
+    pub model: String,
+    /// The part of its weights that are where they are used, from 0 to 1.
+    pub share: f32,
+    /// Seconds since its loading began.
+    pub seconds: u64,
 }
 
 /// A server elsewhere that completes.

@@ -134,6 +134,12 @@ impl Runtime {
         self.dir.join("daemon.lock")
     }
 
+    /// Whether some daemon holds the lock, be it reachable or not.
+    pub fn is_locked(&self) -> bool {
+        let Ok(file) = fs::File::open(self.lock()) else { return false };
+        matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+    }
+
     /// The file whose presence turns suggestions off everywhere.
     pub fn off_switch(&self) -> PathBuf {
         self.dir.join("off")

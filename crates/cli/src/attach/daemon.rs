@@ -26,7 +26,7 @@ use nemoterm_suggest::{
     redact::{MARKER, redact},
 };
 
-use super::{pipe::Replies, session::Place};
+use super::{pipe::Replies, session::Place, tally::Tally};
 use crate::{
     context::{self, Commands},
     daemon_process,
@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_millis(150);
 
 /// The same when the user has asked, where it is longer.
 const PATIENCE_WHEN_ASKED: Duration = Duration::from_secs(2);
+
+/// How long the end of the shell's client may wait for the last of it.
+const END: Duration = Duration::from_millis(200);
 
 /// How many answers in a row may be missing before the daemon is left alone.
 const MAX_TIMEOUTS: u32 = 3;
@@ -76,6 +79,8 @@ enum Event {
     Received(u64, Box<Result<Reply, ClientError>>),
     /// The attempt to start a daemon is over.
     Started(Option<Client>),
+    /// The shell has gone. Whoever waits for what is left to be done hears of it by the end of the channel.
+    End(mpsc::Sender<()>),
 }
 
 /// The commands on the PATH, empty until they were looked at.
@@ -92,6 +97,7 @@ impl Daemon {
     pub fn spawn(
         runtime: Option<Runtime>,
         replies: Replies,
+        tally: Tally,
         place: Arc<Mutex<Place>>,
         commands: SharedCommands,
     ) -> Self {
@@ -99,6 +105,7 @@ impl Daemon {
         let mut talk = Talk {
             runtime,
             replies,
+            tally,
             place,
             events: events.clone(),
             conversation: None,
@@ -123,6 +130,14 @@ impl Daemon {
         let _ = self.events.send(Event::Complete(Box::new(question)));
     }
 
+    /// Does what is left to be done, and waits a moment for it.
+    pub fn end(&self) {
+        let (done, ended) = mpsc::channel();
+        let _ = self.events.send(Event::End(done));
+        // It ends with an error in any case: nothing is ever sent.
+        let _ = ended.recv_timeout(END);
+    }
+
     /// Looks at the shell's directory afresh.
     pub fn look(&self, cwd: PathBuf) {
         let _ = self.events.send(Event::Look(cwd));
@@ -133,6 +148,7 @@ impl Daemon {
 struct Talk {
     runtime: Option<Runtime>,
     replies: Replies,
+    tally: Tally,
     place: Arc<Mutex<Place>>,
     events: mpsc::Sender<Event>,
     /// The open conversation, and its number.
@@ -185,6 +201,10 @@ impl Talk {
                             }
                             Event::Received(conversation, reply) => self.received(conversation, *reply),
                             Event::Started(client) => self.has_started(client),
+                            Event::End(_waits) => {
+                                self.tell_counts(true);
+                                return;
+                            }
                         }
                     }
                     if let Some(question) = newest {
@@ -205,6 +225,7 @@ impl Talk {
         {
             self.hang_up();
         }
+        self.tell_counts(false);
         if self.looked.is_none_or(|looked| looked.elapsed() > COMMANDS) {
             self.looked = Some(Instant::now());
             let commands = Arc::clone(&self.commands);
@@ -215,6 +236,19 @@ impl Talk {
         }
         let seen = Place { names: context::names(&cwd), branch: context::branch(&cwd), cwd };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// Tells the daemon what was counted, where it wants to know; `now` even where it has heard so lately.
+    fn tell_counts(&mut self, now: bool) {
+        let Some((client, _)) = &self.conversation else { return };
+        if client.welcome().stats != Some(true) {
+            return;
+        }
+        if let Some(stats) = self.tally.take(now)
+            && client.send(&Request::Count(Box::new(stats))).is_err()
+        {
+            self.hang_up();
+        }
     }
 
     fn ask(&mut self, question: Box<Question>) {
@@ -348,7 +382,7 @@ impl Talk {
             Reply::Completion(completion) => Some(completion.id),
             Reply::Loading { id } => Some(*id),
             Reply::Error(error) => error.id,
-            Reply::Welcome(_) | Reply::Status(_) | Reply::Stopping => None,
+            Reply::Welcome(_) | Reply::Status(_) | Reply::Stats(_) | Reply::Stopping => None,
         };
         let Some(waiting) = self.waiting.take_if(|waiting| id.is_some() && waiting.id == id) else { return };
         if let Reply::Completion(completion) = reply {

@@ -21,7 +21,7 @@ use rustix::{
     process::Pid,
 };
 
-use super::mailbox::Mailbox;
+use super::{mailbox::Mailbox, tally::Tally};
 
 /// How the names of our files in the runtime directory begin. Our process id follows.
 const PREFIX: &str = "attach.";
@@ -46,6 +46,11 @@ pub enum Request {
         asked: bool,
         /// The line and the cursor.
         buffer: Buffer,
+    },
+    /// The user has taken this of a suggestion.
+    Accept {
+        /// What was taken.
+        text: String,
     },
     /// Nothing but a signal is wanted, see [`super`].
     Nudge,
@@ -74,6 +79,10 @@ impl Request {
                     asked: kind == "ask",
                     buffer: Buffer::at_char(line, cursor),
                 })
+            }
+            "accept" => {
+                let text = fields.next()?.to_owned();
+                fields.next().is_none().then_some(Self::Accept { text })
             }
             "nudge" => Some(Self::Nudge),
             "event" => {
@@ -280,6 +289,7 @@ fn has_ended(pid: Pid) -> bool {
 #[derive(Debug, Clone)]
 pub struct Replies {
     output: Arc<Mutex<Output>>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -291,7 +301,12 @@ enum Output {
 impl Replies {
     /// Leaves replies in a file and signals the shell, for one that can't read a pipe while it waits for keys.
     pub fn with_mailbox(mailbox: Mailbox) -> Self {
-        Self { output: Arc::new(Mutex::new(Output::Mailbox(mailbox))) }
+        Self { output: Arc::new(Mutex::new(Output::Mailbox(mailbox))), tally: Tally::default() }
+    }
+
+    /// The same, and counts there what is told.
+    pub fn counting(self, tally: Tally) -> Self {
+        Self { tally, ..self }
     }
 
     /// Signals the shell, where that is how it is answered.
@@ -308,7 +323,8 @@ impl Replies {
     pub fn new(output: BorrowedFd<'_>) -> io::Result<Self> {
         let output = output.try_clone_to_owned()?;
         fcntl_setfl(&output, fcntl_getfl(&output)? | OFlags::NONBLOCK)?;
-        Ok(Self { output: Arc::new(Mutex::new(Output::Pipe(File::from(output)))) })
+        let output = Arc::new(Mutex::new(Output::Pipe(File::from(output))));
+        Ok(Self { output, tally: Tally::default() })
     }
 
     /// Says that requests are read, and where.
@@ -319,6 +335,7 @@ impl Replies {
 
     /// Answers a request. Alternatives that do not fit the record are left out.
     pub fn send(&self, seq: u64, replaces: bool, source: Source, texts: &[String]) {
+        let from = source;
         let verb = if replaces { "replace" } else { "add" };
         let source = match source {
             Source::Model => "model",
@@ -336,6 +353,7 @@ impl Replies {
         }
         if record.len() > before {
             record.push('\0');
+            self.tally.answered(seq, from);
             self.write(&record);
         }
     }
@@ -386,6 +404,7 @@ mod tests {
             parsed("9\x1fevent\x1f130\x1f/tmp\x1fsleep 9"),
             Some(Request::Prompt { cwd: "/tmp".into(), ran: Some(("sleep 9".to_owned(), 130)) })
         );
+        assert_eq!(parsed("9\x1faccept\x1f -la"), Some(Request::Accept { text: " -la".to_owned() }));
         assert_eq!(parsed("9\x1fevent\x1f0\x1f/\x1f"), Some(Request::Prompt { cwd: "/".into(), ran: None }));
     }
 

@@ -20,6 +20,7 @@ use nemoterm_suggest::{
 use super::{
     daemon::{Daemon, Question, SharedCommands},
     pipe::{Replies, Request},
+    tally::Tally,
 };
 use crate::context;
 
@@ -51,6 +52,7 @@ pub struct Session {
     runtime: Option<Runtime>,
     replies: Replies,
     daemon: Daemon,
+    tally: Tally,
 }
 
 /// The estimate for a line that was put right, which is done only where it is as good as certain.
@@ -65,10 +67,17 @@ impl Session {
         runtime: Option<Runtime>,
         replies: Replies,
     ) -> Self {
+        let tally = Tally::new(shell);
+        let replies = replies.counting(tally.clone());
         let place = Arc::new(Mutex::new(Place::default()));
         let commands = SharedCommands::default();
-        let daemon =
-            Daemon::spawn(runtime.clone(), replies.clone(), Arc::clone(&place), Arc::clone(&commands));
+        let daemon = Daemon::spawn(
+            runtime.clone(),
+            replies.clone(),
+            tally.clone(),
+            Arc::clone(&place),
+            Arc::clone(&commands),
+        );
         daemon.look(cwd.clone());
         let kind = Shell::from_name(shell);
         let history = history.or_else(|| context::default_history_file(kind));
@@ -88,6 +97,7 @@ impl Session {
             runtime,
             replies,
             daemon,
+            tally,
         }
     }
 
@@ -98,6 +108,7 @@ impl Session {
             match request {
                 Request::Complete { seq, asked, buffer } => newest = Some((seq, asked, buffer)),
                 Request::Nudge => self.replies.nudge(),
+                Request::Accept { text } => self.tally.accepted(&text),
                 Request::Prompt { cwd, ran } => {
                     newest = None;
                     self.prompt(cwd, ran);
@@ -109,6 +120,11 @@ impl Session {
         {
             self.complete(seq, asked, buffer);
         }
+    }
+
+    /// The shell has gone: what was counted is told.
+    pub fn end(&self) {
+        self.daemon.end();
     }
 
     fn is_off(&self) -> bool {
@@ -136,6 +152,13 @@ impl Session {
     }
 
     fn complete(&self, seq: u64, asked: bool, buffer: Buffer) {
+        if buffer.after().is_empty() {
+            let described = match buffer.kind() {
+                Kind::Description(_) => buffer.line().chars().count(),
+                Kind::Command => 0,
+            };
+            self.tally.asked(seq, described);
+        }
         let mut context = Context {
             shell: self.shell.clone(),
             cwd: self.cwd.to_str().map(str::to_owned),

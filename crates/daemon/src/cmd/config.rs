@@ -1,20 +1,21 @@
 //! `nemoterm config`: what is set, why, and how to change it.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command as Process,
     time::Duration,
 };
 
 use nemoterm_protocol::{
-    Complete, Reply, Request, State,
+    Complete, Reply, Request, State, Status,
     client::{Client, ClientError},
     runtime::Runtime,
 };
 use serde::Serialize;
 
+use super::loading;
 use crate::{
     backend::Own,
     complete::Plan,
@@ -140,12 +141,12 @@ fn set(key: Key, given: &str) -> anyhow::Result<()> {
 fn check(key: Key, config: &Config) -> anyhow::Result<()> {
     match key {
         // It is loaded once here, so that a model that does not work changes nothing.
-        Key::Model | Key::Quantize => drop(models::load(model(config), config)?),
+        Key::Model | Key::Quantize => drop(models::check(model(config), config)?),
         Key::Http | Key::HttpTokenFile => {
             let address = config.http.as_deref().unwrap_or("127.0.0.1:0");
             http::Settings::new(address, config)?;
         }
-        Key::Threads | Key::IdleMinutes => {}
+        Key::Threads | Key::GpuMemory | Key::UnloadMinutes | Key::IdleMinutes | Key::Stats => {}
         Key::Backend
         | Key::RemoteUrl
         | Key::RemoteModel
@@ -238,39 +239,62 @@ fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
         }
         !hidden
     });
+    let wants_network = changed.contains(&Key::Http) && after.config.http.is_some()
+        || changed.contains(&Key::Backend) && after.config.backend == BackendName::Openai;
+    if wants_network && is_sandboxed(path) {
+        eprintln!("its service gets a network when it is installed again: nemoterm daemon install");
+    }
     let Some(client) = running()? else { return Ok(()) };
-    let failed = matches!(status(&client)?, State::Failed { .. });
-    if failed || changed.iter().any(|key| matches!(key, Key::Model | Key::Quantize | Key::Threads)) {
+    let failed = matches!(status(&client)?.state, State::Failed { .. });
+    if failed
+        || changed.iter().any(|key| matches!(key, Key::Model | Key::Quantize | Key::Threads | Key::GpuMemory))
+    {
         load(&client, model(&Settings::load()?.config))?;
         eprintln!("the running daemon has taken it");
-    } else if changed.iter().any(|key| *key == Key::IdleMinutes || key.is_remote()) {
+    } else if changed.iter().any(|key| key.is_followed()) {
         // It looks into the file whenever a client comes or goes, and we are one.
         eprintln!("the running daemon has taken it");
     }
-    if changed.contains(&Key::Backend) && after.config.backend == BackendName::Openai && service(path) {
-        eprintln!("its service gets a network when it is installed again: nemoterm daemon install");
-    }
-    // One that began with a file that was wrong serves no HTTP either.
-    let unserved = failed && after.config.http.is_some();
-    if unserved || changed.iter().any(|key| matches!(key, Key::Http | Key::HttpTokenFile)) {
-        if service(path) {
-            eprintln!("the daemon takes it when its service is installed again: nemoterm daemon install");
-        } else {
-            eprintln!("the running daemon takes it at its next start: nemoterm daemon restart");
+    if changed.iter().any(|key| matches!(key, Key::Http | Key::HttpTokenFile)) {
+        match status(&client)? {
+            Status { http: Some(address), .. } => eprintln!("HTTP is served on http://{address}/v1"),
+            Status { http_error: Some(error), .. } => {
+                eprintln!("note: {} ({})", error.message, error.hint.unwrap_or_default());
+            }
+            _ => eprintln!("HTTP is not served"),
         }
     }
     Ok(())
 }
 
-/// Whether the daemon is a service, which may have been installed without a network.
+/// The file of the daemon's service, where it may be one; `path` is that of the configuration.
+fn unit(path: &Path) -> Option<PathBuf> {
+    Some(path.ancestors().nth(2)?.join("systemd/user/nemoterm.service"))
+}
+
+/// Whether the daemon is a service.
 fn service(path: &Path) -> bool {
-    path.ancestors().nth(2).is_some_and(|dir| dir.join("systemd/user/nemoterm.service").exists())
+    unit(path).is_some_and(|unit| unit.exists())
+}
+
+/// Whether it is one that was installed without a network.
+fn is_sandboxed(path: &Path) -> bool {
+    let text = unit(path).and_then(|unit| fs::read_to_string(unit).ok());
+    text.is_some_and(|text| !text.contains("AF_INET"))
 }
 
 /// A conversation with the running daemon; nothing where none runs.
 pub fn running() -> anyhow::Result<Option<Client>> {
     let located = Runtime::locate().map_err(Into::into);
-    match located.and_then(|runtime| Client::connect(&runtime, Duration::from_secs(1))) {
+    // A service manager that listens would start one for us.
+    let is_service = config::path().is_some_and(|path| service(&path));
+    let connect = |runtime: Runtime| {
+        if is_service && !runtime.is_locked() {
+            return Err(ClientError::NotRunning);
+        }
+        Client::connect(&runtime, Duration::from_secs(1))
+    };
+    match located.and_then(connect) {
         Ok(client) => Ok(Some(client)),
         Err(ClientError::NotRunning) => Ok(None),
         Err(error) => Err(Failure::new(error.to_string(), "nemoterm daemon restart").into()),
@@ -279,16 +303,22 @@ pub fn running() -> anyhow::Result<Option<Client>> {
 
 /// Has the daemon load a model, as the configuration says now; it answers with its present one until it is there.
 pub fn load(client: &Client, model: &str) -> anyhow::Result<()> {
-    match client.ask(&Request::UseModel { model: model.to_owned() }, LOAD)? {
+    // The conversation is busy with the answer, so how far it is comes over another one.
+    let share = || match running().ok()??.ask(&Request::Status, Duration::from_secs(1)) {
+        Ok(Reply::Status(status)) => status.loading.map(|loading| loading.share),
+        _ => None,
+    };
+    let ask = || client.ask(&Request::UseModel { model: model.to_owned() }, LOAD);
+    match loading::watch("the daemon loads it", share, ask)? {
         Reply::Status(_) => Ok(()),
         Reply::Error(error) => Err(Failure::new(error.message, error.hint.unwrap_or_default()).into()),
         other => anyhow::bail!("the daemon answered {other:?}"),
     }
 }
 
-fn status(client: &Client) -> anyhow::Result<State> {
+fn status(client: &Client) -> anyhow::Result<Status> {
     match client.ask(&Request::Status, Duration::from_secs(1))? {
-        Reply::Status(status) => Ok(status.state),
+        Reply::Status(status) => Ok(status),
         other => anyhow::bail!("the daemon answered {other:?}"),
     }
 }

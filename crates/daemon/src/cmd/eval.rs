@@ -1,9 +1,12 @@
-//! `nemoterm eval`: completes every case of a file, as the daemon would, and scores the answers.
+//! `nemoterm eval`: completes every case of a file, or of one's own history, as the daemon would, and scores the answers.
+
+mod history;
 
 use std::{
     fs,
     io::{self, BufRead as _, Write as _},
     path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
 
@@ -15,7 +18,14 @@ use nemoterm_suggest::{
     score::{Aggregate, Case, Prediction, report},
 };
 
-use crate::{backend::Own, complete::Plan, config::Config, failure::Failure, models};
+use super::loading::watch;
+use crate::{
+    backend::Own,
+    complete::Plan,
+    config::{BackendName, Config},
+    failure::Failure,
+    models,
+};
 
 /// Suggestions of its own a client sends along.
 const LOCAL: usize = 8;
@@ -23,7 +33,13 @@ const LOCAL: usize = 8;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Cases, one JSON object a line
-    file: PathBuf,
+    #[arg(required_unless_present = "history")]
+    file: Option<PathBuf>,
+    /// Score on your own last commands: each is cut somewhere and completed with what you ran before it. They stay here.
+    #[arg(long, conflicts_with = "file")]
+    history: bool,
+    #[command(flatten)]
+    own: history::OwnArgs,
     /// A name from nemoterm model list, a directory or a .gguf file [default: what is in use, a remote server too]
     #[arg(long)]
     model: Option<String>,
@@ -42,17 +58,21 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let cases = read_cases(&args.file)?;
+    let scenes = match &args.file {
+        Some(file) => Scenes::Cases(read_cases(file)?),
+        None => Scenes::History(history::History::read(&args.own)?),
+    };
     let mut config = Config::load()?;
     config.quantize = args.quantize.or(config.quantize);
-    // A model that is named is the one to be scored; and no other answers where a server does not.
-    let remote = if args.model.is_none() { Own::remote(&config)? } else { None };
+    // A model that is named is the one to be scored; and no other answers where a server does not. One's own history is not
+    // sent anywhere.
+    let remote = if args.model.is_none() && !args.history { Own::remote(&config)? } else { None };
+    if args.history && args.model.is_none() && config.backend == BackendName::Openai {
+        eprintln!("note: the model here is scored, and not the server; your commands stay on this machine");
+    }
     let name = args.model.as_ref().or(config.model.as_ref()).map_or(models::EMBEDDED, String::as_str);
     let mut own = remote.map_or_else(|| Own::model(name, &config), Ok)?;
-    let mut predictions = Vec::with_capacity(cases.len());
-    for case in &cases {
-        predictions.push(predict(&mut own, &Complete { unasked: args.unasked, ..request(case) }, case)?);
-    }
+    let (cases, predictions) = scenes.predict(&mut own, args.unasked)?;
     if let Some(path) = &args.predictions {
         let mut file = io::BufWriter::new(fs::File::create(path).map_err(|error| {
             Failure::new(format!("{} can't be written: {error}", path.display()), "check --predictions")
@@ -80,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ("recover", &report.recover),
         ("generic", &report.generic),
     ];
-    for (group, values) in groups {
+    for (group, values) in groups.into_iter().filter(|(_, values)| !values.0.is_empty()) {
         writeln!(out, "by {group}")?;
         for (value, scores) in &values.0 {
             writeln!(out, "{}", row(&format!("  {value}"), scores))?;
@@ -119,6 +139,44 @@ fn read_cases(path: &PathBuf) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// What is completed.
+enum Scenes {
+    Cases(Vec<Case>),
+    History(history::History),
+}
+
+impl Scenes {
+    /// Completes them all, and shows how far that is.
+    fn predict(self, own: &mut Own, unasked: bool) -> anyhow::Result<(Vec<Case>, Vec<Prediction>)> {
+        let done = AtomicUsize::new(0);
+        let all = match &self {
+            Self::Cases(cases) => cases.len(),
+            Self::History(history) => history.len(),
+        };
+        let share = || Some(done.load(Ordering::Relaxed) as f32 / all.max(1) as f32);
+        let mut one = |case: &Case, replay: &Replay| {
+            done.fetch_add(1, Ordering::Relaxed);
+            predict(own, &Complete { unasked, ..request(replay) }, case)
+        };
+        watch("completing", share, || match self {
+            Self::Cases(cases) => {
+                let predictions = cases.iter().map(|case| one(case, &Replay::new(case)));
+                let predictions = predictions.collect::<anyhow::Result<_>>()?;
+                Ok((cases, predictions))
+            }
+            Self::History(history) => {
+                let (mut cases, mut predictions) = (Vec::new(), Vec::new());
+                history.replay(|case, replay| {
+                    predictions.push(one(&case, replay)?);
+                    cases.push(case);
+                    Ok(())
+                })?;
+                Ok((cases, predictions))
+            }
+        })
+    }
+}
+
 fn predict(own: &mut Own, request: &Complete, case: &Case) -> anyhow::Result<Prediction> {
     let started = Instant::now();
     let plan = Plan::new(request)?;
@@ -133,8 +191,7 @@ fn predict(own: &mut Own, request: &Complete, case: &Case) -> anyhow::Result<Pre
 }
 
 /// What a client would send at that moment.
-fn request(case: &Case) -> Complete {
-    let replay = Replay::new(case);
+fn request(replay: &Replay) -> Complete {
     let local = rank::local(&replay.context, &replay.buffer, &replay.index, LOCAL);
     let candidate = |found: rank::Candidate| Candidate {
         suffix: found.suffix,
@@ -157,8 +214,8 @@ fn request(case: &Case) -> Complete {
         candidates: local.into_iter().map(candidate).collect(),
         context: Context {
             shell: shell.to_owned(),
-            cwd: replay.context.cwd,
-            history: replay.context.history.into_iter().map(line).collect(),
+            cwd: replay.context.cwd.clone(),
+            history: replay.context.history.iter().cloned().map(line).collect(),
             ..Context::default()
         },
         alternatives: 1,

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod describe;
 pub mod eval;
+pub mod loading;
 pub mod model;
 pub mod once;
 pub mod pull;

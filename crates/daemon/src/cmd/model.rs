@@ -1,9 +1,13 @@
 //! `nemoterm model`: which models there are, which one is used, what a model is.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model};
 use nemoterm_hub::{Cache, PRESETS};
+use nemoterm_protocol::{Reply, Request};
 use serde::Serialize;
 
 use super::{config as in_daemon, pull};
@@ -12,6 +16,9 @@ use crate::{
     failure::Failure,
     models::{self, EMBEDDED, EMBEDDED_DESCRIPTION, Quantize},
 };
+
+/// A model that writes ends its text first.
+const UNLOAD: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -37,6 +44,8 @@ pub enum Command {
         #[arg(long)]
         quantize: Option<Quantize>,
     },
+    /// Have the daemon let go of its model until the next key, to free its memory
+    Unload,
     /// Describe a model
     Info {
         /// A name from the list, a directory or a .gguf file [default: the one in use]
@@ -70,6 +79,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Recommend { json } => pull::recommend(*json),
         Command::Remove { model } => remove(model),
         Command::Use { model, quantize } => take(model, *quantize),
+        Command::Unload => unload(),
         Command::Info { model, json } => info(model.as_deref(), *json),
         Command::Logits { model, tokens, json } => logits(model, tokens, *json),
     }
@@ -152,7 +162,7 @@ pub(super) fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()>
     let name = models::absolute(name);
     let mut config = Config::load()?;
     config.quantize = quantize;
-    let (short, model) = models::load(&name, &config)?;
+    let (short, model) = models::check(&name, &config)?;
     drop(model);
     let chosen = (name != EMBEDDED).then(|| Key::Model.read(&name));
     let quantize = quantize.map(|quantize| Key::Quantize.read(quantize.name()));
@@ -168,6 +178,23 @@ pub(super) fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()>
         eprintln!("the running daemon has switched to it");
     }
     Ok(())
+}
+
+fn unload() -> anyhow::Result<()> {
+    let none = || Failure::new("the daemon is not running", "there is no model to let go of");
+    let client = in_daemon::running()?.ok_or_else(none)?;
+    match client.ask(&Request::Unload, UNLOAD)? {
+        Reply::Status(status) => {
+            let memory = status.rss_mib.map(|mib| format!("; {mib:.0} MiB are left")).unwrap_or_default();
+            eprintln!("the daemon has let go of its model until the next key{memory}");
+            Ok(())
+        }
+        // One that does not know the request.
+        _ => {
+            Err(Failure::new("the running daemon can't let go of its model", "nemoterm daemon restart")
+                .into())
+        }
+    }
 }
 
 fn info(name: Option<&str>, json: bool) -> anyhow::Result<()> {

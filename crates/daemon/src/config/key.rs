@@ -13,6 +13,9 @@ use crate::{
 /// More threads than any machine has that a model of ours would run on.
 const MAX_THREADS: u64 = 1024;
 
+/// A TiB, in MiB.
+const MAX_GPU_MEMORY: u64 = 1 << 20;
+
 /// A year.
 const MAX_IDLE_MINUTES: u64 = 525_600;
 
@@ -25,7 +28,10 @@ pub enum Key {
     Model,
     Quantize,
     Threads,
+    GpuMemory,
+    UnloadMinutes,
     IdleMinutes,
+    Stats,
     Http,
     HttpTokenFile,
     Backend,
@@ -64,11 +70,14 @@ struct About {
 }
 
 impl Key {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Model,
         Self::Quantize,
         Self::Threads,
+        Self::GpuMemory,
+        Self::UnloadMinutes,
         Self::IdleMinutes,
+        Self::Stats,
         Self::Http,
         Self::HttpTokenFile,
         Self::Backend,
@@ -104,6 +113,30 @@ impl Key {
                 allowed: "a whole number from 1 to 1024",
                 otherwise: "(as many as suit the model)",
                 example: "4",
+            },
+            Self::GpuMemory => About {
+                name: "gpu_memory",
+                variable: "NEMOTERM_GPU_MEMORY",
+                purpose: "MiB of the graphics card's memory the model may take; 0 keeps off it",
+                allowed: "a whole number from 0 to 1048576",
+                otherwise: "(all there is)",
+                example: "6000",
+            },
+            Self::UnloadMinutes => About {
+                name: "unload_minutes",
+                variable: "NEMOTERM_UNLOAD_MINUTES",
+                purpose: "minutes without a request after which the model is let go of, until the next key; 0 is never",
+                allowed: "a whole number from 0 to 525600",
+                otherwise: "0",
+                example: "30",
+            },
+            Self::Stats => About {
+                name: "stats",
+                variable: "NEMOTERM_STATS",
+                purpose: "whether it is counted, on this machine only, what was suggested and taken",
+                allowed: "on or off",
+                otherwise: "on",
+                example: "off",
             },
             Self::IdleMinutes => About {
                 name: "idle_minutes",
@@ -218,6 +251,11 @@ impl Key {
         self == Self::Backend || self.name().starts_with("remote_")
     }
 
+    /// Whether the daemon looks at it whenever a client comes or goes.
+    pub fn is_followed(self) -> bool {
+        matches!(self, Self::UnloadMinutes | Self::IdleMinutes | Self::Stats) || self.is_remote()
+    }
+
     /// The key of that name.
     ///
     /// # Errors
@@ -230,7 +268,11 @@ impl Key {
     /// A value from a command line or a variable. Whether it is allowed is for [`Config::put`] to say.
     pub fn read(self, text: &str) -> Value {
         let number = match self {
-            Self::Threads | Self::IdleMinutes | Self::RemoteWaitMs => text.trim().parse().ok(),
+            Self::Threads
+            | Self::GpuMemory
+            | Self::UnloadMinutes
+            | Self::IdleMinutes
+            | Self::RemoteWaitMs => text.trim().parse().ok(),
             _ => None,
         };
         number.map_or_else(|| Value::Text(text.to_owned()), Value::Number)
@@ -264,6 +306,15 @@ impl Config {
                 Err(_) => return false,
             },
             (Key::Threads, &Value::Number(number @ 1..=MAX_THREADS)) => self.threads = Some(number as usize),
+            (Key::GpuMemory, &Value::Number(number @ 0..=MAX_GPU_MEMORY)) => self.gpu_memory = Some(number),
+            (Key::UnloadMinutes, &Value::Number(number @ 0..=MAX_IDLE_MINUTES)) => {
+                self.unload_minutes = Some(number);
+            }
+            (Key::Stats, Value::Text(text)) => match text.as_str() {
+                "on" => self.no_stats = false,
+                "off" => self.no_stats = true,
+                _ => return false,
+            },
             (Key::IdleMinutes, &Value::Number(number @ 0..=MAX_IDLE_MINUTES)) => {
                 self.idle_minutes = Some(number);
             }
@@ -333,6 +384,9 @@ mod tests {
             (Key::Threads, "1025"),
             (Key::IdleMinutes, "525601"),
             (Key::IdleMinutes, "an hour"),
+            (Key::GpuMemory, "6 GB"),
+            (Key::UnloadMinutes, "-1"),
+            (Key::Stats, "no"),
             (Key::Http, "8000"),
             (Key::Http, "localhost"),
             (Key::HttpTokenFile, " "),

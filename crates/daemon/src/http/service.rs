@@ -60,8 +60,9 @@ impl Api {
     /// # Errors
     /// Where it takes too long, or there will be none.
     pub async fn model(&self) -> Result<ModelStatus, ApiError> {
-        let state = self.daemon.wait_for_model(LOADING).await;
-        match (state, self.daemon.status().model) {
+        self.daemon.keeper.wake();
+        let state = self.daemon.keeper.wait(LOADING).await;
+        match (state, self.daemon.keeper.model()) {
             (ModelState::Ready, Some(model)) => Ok(model),
             (ModelState::Failed { error, hint }, _) => Err(ApiError::unavailable(format!("{error}; {hint}"))),
             _ => Err(ApiError::unavailable("the model is being loaded")),
@@ -73,7 +74,7 @@ impl Api {
     /// # Errors
     /// Where it has one that can't be used.
     pub async fn template(&self) -> Result<Option<Arc<Template>>, ApiError> {
-        let name = self.daemon.model_name();
+        let name = self.daemon.keeper.name();
         let mut known = self.template.lock().await;
         if let Some(known) = known.as_ref().filter(|known| known.model == name) {
             return Ok(known.template.clone());
@@ -154,7 +155,7 @@ fn described(model: &ModelStatus, api: &Api) -> Value {
 }
 
 async fn health(State(api): State<Api>) -> Response {
-    let (status, state) = match api.daemon.wait_for_model(Duration::ZERO).await {
+    let (status, state) = match api.daemon.keeper.wait(Duration::ZERO).await {
         ModelState::Ready => (StatusCode::OK, "ok"),
         ModelState::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading model"),
         ModelState::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "no model"),
