@@ -1,12 +1,18 @@
 #!/bin/sh
-# Builds nemoterm from this checkout, installs it for the current user and hooks it into the shells.
+# Installs nemoterm for the current user and hooks it into the shells: a release where one fits this machine, else what is
+# built from the checkout this file lies in.
 #
-#   ./install.sh                build, install, hook into zsh, bash and fish where they are installed
-#   ./install.sh --no-hooks     build and install only
+#   ./install.sh                install, hook into zsh, bash and fish where they are installed
+#   ./install.sh --build        the same, always built from the checkout
+#   ./install.sh --no-hooks     install only
 #   ./install.sh --uninstall    take everything back
 #
 # PREFIX (default ~/.local) is where bin/ and lib/nemoterm/ lie. Running it again changes nothing that is already right.
+# NEMOTERM_RELEASES is where a release's files lie; empty, there are none.
 set -eu
+
+# The release workflow writes here where its files lie.
+releases=${NEMOTERM_RELEASES-}
 
 prefix=${PREFIX:-$HOME/.local}
 bin=$prefix/bin
@@ -14,7 +20,9 @@ lib=$prefix/lib/nemoterm
 case $(uname -s) in Darwin) builtin=libnemoterm_bash.dylib ;; *) builtin=libnemoterm_bash.so ;; esac
 begin='# >>> nemoterm >>>'
 end='# <<< nemoterm <<<'
-here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# Nothing, where this is read from a pipe.
+here=
+if [ -f "$0" ]; then here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd); fi
 fish_hook=${XDG_CONFIG_HOME:-$HOME/.config}/fish/conf.d/nemoterm.fish
 # Where these shells look by themselves; zsh has no such place.
 fish_completions=${XDG_CONFIG_HOME:-$HOME/.config}/fish/completions/nemoterm.fish
@@ -125,20 +133,75 @@ place() {
     say "installed     $2"
 }
 
+fetch() {
+    if have curl; then
+        curl -fsSL --retry 2 --connect-timeout 10 -o "$2" "$1"
+    elif have wget; then
+        wget -q -O "$2" "$1"
+    else
+        return 1
+    fi
+}
+
+sha256() {
+    if have sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
+}
+
+# Fetches an archive of the release into $from, checks it and unpacks it there; fails where there is no such archive, and
+# ends everything where it is not what was published.
+unpack() {
+    wanted=$(awk -v name="$1" '$2 == name || $2 == "*" name { print $1 }' "$from/SHA256SUMS")
+    [ -n "$wanted" ] && fetch "$releases/$1" "$from/$1" || return 1
+    [ "$(sha256 "$from/$1")" = "$wanted" ] ||
+        fail "$releases/$1 is not what was published: its SHA-256 is another" 'run it again; or build: ./install.sh --build'
+    tar -xzf "$from/$1" -C "$from" || fail "$releases/$1 can't be unpacked" 'build instead: ./install.sh --build'
+    rm -f "$from/$1"
+}
+
+# Puts a release that fits into $from; fails where none does.
+release() {
+    [ -n "$releases" ] || return 1
+    target=$(uname -s | tr '[:upper:]' '[:lower:]' | sed 's/darwin/macos/')-$(uname -m | sed 's/arm64/aarch64/;s/amd64/x86_64/')
+    if ! fetch "$releases/SHA256SUMS" "$from/SHA256SUMS" 2>/dev/null; then
+        say "note          there is no release at $releases, or no network"
+        return 1
+    fi
+    if ! unpack "nemoterm-$target.tar.gz"; then
+        say "note          the release has nothing for $target"
+        return 1
+    fi
+    # A system library may be older than the one it was built with.
+    if ! "$from/nemoterm" --version >/dev/null 2>&1 || ! "$from/nemotermd" --version >/dev/null 2>&1; then
+        say 'note          the release does not run on this system'
+        return 1
+    fi
+    if have nvidia-smi && nvidia-smi >/dev/null 2>&1; then
+        unpack "nemoterm-cuda-$target.tar.gz" || say "note          the release has no CUDA daemon for $target"
+    fi
+}
+
+# Copies the programs from where they were unpacked or built.
+install_from() {
+    mkdir -p "$bin" "$lib"
+    place "$1/nemoterm" "$bin/nemoterm"
+    place "$1/nemotermd" "$bin/nemotermd"
+    # What shows suggestions in bash while one types. Without it bash shows them on a key.
+    if [ -f "$1/$builtin" ]; then place "$1/$builtin" "$lib/$builtin"; fi
+    # It does not start where there is no driver, so it is a program of its own.
+    if [ -f "$1/nemotermd-cuda" ]; then place "$1/nemotermd-cuda" "$bin/nemotermd-cuda"; fi
+    "$bin/nemoterm" man "$man"
+}
+
 build() {
+    [ -n "$here" ] && [ -f "$here/Cargo.toml" ] ||
+        fail 'there is no release for this machine, and no checkout to build from' 'clone the repository and run its install.sh'
+    prepare
     cd "$here"
     cargo build --release --locked --bin nemoterm
     cargo build --release --locked -p nemotermd
-    mkdir -p "$bin"
-    place target/release/nemoterm "$bin/nemoterm"
-    place target/release/nemotermd "$bin/nemotermd"
-    "$bin/nemoterm" man "$man"
-    # What shows suggestions in bash while one types. Without it bash shows them on a key.
     cargo build --release --locked -p nemoterm-bash
-    mkdir -p "$lib"
-    place "target/release/$builtin" "$lib/$builtin"
+    install_from target/release
     if have nvidia-smi && nvidia-smi >/dev/null 2>&1 && have nvcc; then
-        # The CUDA daemon is a program of its own: it does not start where there is no driver.
         cargo build --release --locked -p nemotermd --features cuda --target-dir target/cuda
         place target/cuda/release/nemotermd "$bin/nemotermd-cuda"
     elif have nvidia-smi; then
@@ -147,15 +210,18 @@ build() {
 }
 
 hooks=yes
-case ${1-} in
-    '') ;;
-    --no-hooks) hooks=no ;;
-    --uninstall) uninstall; exit 0 ;;
-    *) fail "what is $1?" 'known are --no-hooks and --uninstall' ;;
-esac
+for option in "$@"; do
+    case $option in
+        --no-hooks) hooks=no ;;
+        --build) releases= ;;
+        --uninstall) uninstall; exit 0 ;;
+        *) fail "what is $option?" 'known are --build, --no-hooks and --uninstall' ;;
+    esac
+done
 
-prepare
-build
+from=$(mktemp -d)
+trap 'rm -rf "$from"' EXIT
+if release; then install_from "$from"; else build; fi
 if [ $hooks = yes ]; then
     for shell in zsh bash; do
         if have $shell; then hook_file $shell "$(rc_file $shell)"; fi

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod daemon;
 mod history;
+mod install;
 mod life;
 mod models;
 mod openai;

@@ -1,6 +1,7 @@
 //! What the whole-program tests share: a home of their own, a terminal, daemons and servers that misbehave to order.
 
 pub mod fake;
+pub mod files;
 pub mod home;
 pub mod hub;
 pub mod openai;

@@ -13,6 +13,7 @@ cargo xtask shells   install the shells and tools the tests drive
 cargo xtask weights  fetch real weights that more tests can run on; with --all also Gemma 3, of 240 MB
 cargo xtask python   install the Python packages the tests drive; with --all also lm-eval, which is large
 cargo xtask test     all of the above that works here, then build and run every test
+cargo xtask pack NAME  put what cargo built for release into dist/NAME.tar.gz, for a release
 cargo xtask check    what CI runs: format, lints, docs, tests
 cargo xtask bench    measure key stroke to ghost text, and the engine";
 
@@ -63,6 +64,9 @@ fn main() -> ExitCode {
             }
             test()
         }),
+        "pack" => {
+            env::args().nth(2).context("pack wants the name of an archive").and_then(|name| pack(&name))
+        }
         "check" => check(),
         "bench" => bench(),
         _ => {
@@ -220,6 +224,36 @@ fn check() -> anyhow::Result<()> {
         .args(PROFILE)
         .env("RUSTDOCFLAGS", "-D warnings"))?;
     test()
+}
+
+/// What is shipped; the first names that an archive for CUDA holds, the others any other one.
+const SHIPPED_CUDA: [&str; 1] = ["nemotermd-cuda"];
+const SHIPPED: [&str; 4] = ["nemoterm", "nemotermd", "libnemoterm_bash.so", "libnemoterm_bash.dylib"];
+
+/// Makes an archive of a release: programs and licences side by side, as install.sh wants them.
+fn pack(name: &str) -> anyhow::Result<()> {
+    let built = root().join("target/release");
+    let staged = root().join("dist").join(name);
+    std::fs::create_dir_all(&staged)?;
+    let wanted = if name.starts_with("nemoterm-cuda") { &SHIPPED_CUDA[..] } else { &SHIPPED[..] };
+    let mut packed = Vec::new();
+    for program in wanted.iter().filter(|program| built.join(program).is_file()) {
+        std::fs::copy(built.join(program), staged.join(program))?;
+        packed.push((*program).to_owned());
+    }
+    let least = if wanted.len() == 1 { 1 } else { 3 };
+    if packed.len() < least {
+        bail!("{} lacks some of {}", built.display(), wanted.join(", "));
+    }
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE", "crates/bash/LICENSE-GPL"] {
+        let path = Path::new(licence);
+        let file = path.file_name().and_then(|name| name.to_str()).context("a licence has no name")?;
+        std::fs::copy(root().join(path), staged.join(file))?;
+        packed.push(file.to_owned());
+    }
+    let archive = root().join("dist").join(format!("{name}.tar.gz"));
+    run(Command::new("tar").arg("-czf").arg(archive).arg("-C").arg(&staged).args(packed))?;
+    Ok(std::fs::remove_dir_all(staged)?)
 }
 
 fn bench() -> anyhow::Result<()> {
