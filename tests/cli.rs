@@ -261,8 +261,22 @@ fn doctor_finds_what_is_there() {
     for check in ["program", "socket", "daemon", "model"] {
         assert_eq!(of(check)["ok"], true, "{findings}");
     }
+    for finding in findings.as_array().unwrap() {
+        let told = (finding["ok"] == false, finding["hint"].is_string(), finding["problem"].is_string());
+        assert!(told.0 == told.1 && told.0 == told.2, "what is wrong has something to do: {finding}");
+    }
+    assert!(!of("gpu")["found"].as_str().unwrap().is_empty());
     assert!(of("program")["found"].as_str().unwrap().contains("nemotermd"));
     assert!(of("key")["found"].as_str().unwrap().contains(" ms from a key"), "{findings}");
+
+    // What a daemon has not noticed yet is found, too.
+    let config = sandbox.home().join(".config/nemoterm/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, "\nthreads = 'two'\n").unwrap();
+    let findings = json(&sandbox.nemoterm(&["doctor", "--json"]));
+    let wrong = findings.as_array().unwrap().iter().find(|one| one["problem"] == "BAD_CONFIG").unwrap();
+    assert!(wrong["found"].as_str().unwrap().contains("line 2: threads can't be"), "{wrong}");
+    assert!(wrong["hint"].as_str().unwrap().contains("nemoterm config set threads"), "{wrong}");
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //!
 //! It reads the shells' files and runs none of them: they may start anything.
 
+mod gpu;
 mod here;
+mod problems;
 mod shells;
 
 use std::{
     fs,
     io::{self, Write as _},
     path::Path,
+    process::Command,
     time::Instant,
 };
 
@@ -19,7 +22,9 @@ use crate::{
     daemon,
     daemon_process::{self, Program},
     failure::Failure,
+    service,
 };
+use problems::Problem;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,22 +39,46 @@ struct Finding {
     check: &'static str,
     ok: bool,
     found: String,
+    /// The name of the problem, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
 impl Finding {
     fn good(check: &'static str, found: impl Into<String>) -> Self {
-        Self { check, ok: true, found: found.into(), hint: None }
+        Self { check, ok: true, found: found.into(), problem: None, hint: None }
     }
 
-    fn bad(check: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { check, ok: false, found: found.into(), hint: Some(hint.into()) }
+    /// A problem, and how it shows here.
+    fn bad(problem: &Problem, found: impl Into<String>) -> Self {
+        Self {
+            check: problem.check,
+            ok: false,
+            found: found.into(),
+            problem: Some(problem.name),
+            hint: Some(problem.fix.to_owned()),
+        }
+    }
+
+    /// The same with what to do here, which is better than what can be said in general.
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same, listed elsewhere.
+    fn check(self, check: &'static str) -> Self {
+        Self { check, ..self }
     }
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut findings = vec![program(), socket()];
+    let mut findings = vec![program()];
+    findings.extend(gpu::gpu());
+    findings.push(socket());
+    findings.extend(service());
+    findings.extend(config());
     findings.extend(switch());
     findings.extend(daemon_and_model());
     findings.extend(here::key_to_suggestion());
@@ -80,19 +109,46 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn program() -> Finding {
     match Program::find() {
         Ok(program) => Finding::good("program", format!("{} ({})", program.path.display(), program.reason)),
-        Err(error) => Finding::bad("program", error.to_string(), "run install.sh again"),
+        Err(error) => Finding::bad(&problems::NO_PROGRAM, error.to_string()),
     }
 }
 
 fn socket() -> Finding {
     match daemon::locate() {
         Ok(runtime) => Finding::good("socket", runtime.socket().display().to_string()),
-        Err(error) => Finding::bad(
-            "socket",
-            error.to_string(),
-            "set NEMOTERM_RUNTIME_DIR to a directory of your own with mode 0700",
-        ),
+        Err(error) => Finding::bad(&problems::UNSAFE_SOCKET, error.to_string()),
     }
+}
+
+/// Whether a service that is installed listens. Looked at before anything connects.
+fn service() -> Option<Finding> {
+    if !service::is_installed() {
+        return None;
+    }
+    let listens =
+        cfg!(target_os = "macos") || daemon::locate().is_ok_and(|runtime| runtime.socket().exists());
+    let found = "installed: a service manager starts the daemon";
+    Some(if listens {
+        Finding::good("service", found)
+    } else {
+        Finding::bad(&problems::NO_SOCKET, "installed, but its socket is not there")
+    })
+}
+
+/// Whether the configuration can be used. The daemon's program knows what is allowed.
+fn config() -> Option<Finding> {
+    let program = Program::find().ok()?;
+    let output = Command::new(&program.path).args(["config", "show"]).output().ok()?;
+    if output.status.success() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+    let finding = Finding::bad(&problems::BAD_CONFIG, line("nemoterm: ").unwrap_or("it can't be read"));
+    Some(match line("hint: ") {
+        Some(hint) => finding.hint(hint),
+        None => finding,
+    })
 }
 
 /// The daemon, its model, and how long a warm completion takes.
@@ -101,7 +157,7 @@ fn daemon_and_model() -> Vec<Finding> {
     let client = match daemon_process::connect_or_start(&runtime) {
         Ok(client) => client,
         Err(error) => {
-            return vec![Finding::bad("daemon", format!("{error:#}"), "nemoterm daemon logs may tell why")];
+            return vec![Finding::bad(&problems::NO_DAEMON, format!("{error:#}"))];
         }
     };
     let welcome = client.welcome();
@@ -114,20 +170,27 @@ fn daemon_and_model() -> Vec<Finding> {
         match &remote.state {
             RemoteState::Untried | RemoteState::Answering => Finding::good("remote", found),
             RemoteState::Failing { error, hint } | RemoteState::Paused { error, hint, .. } => {
-                Finding::bad("remote", error.clone(), hint.clone())
+                Finding::bad(&problems::REMOTE_FAILS, error.clone()).hint(hint.clone())
             }
         }
     }));
     findings.push(match current {
         Ok(Some(status)) => match (status.state, status.model) {
-            (State::Failed { error, hint }, _) => Finding::bad("model", error, hint),
-            (_, Some(model)) => Finding::good("model", format!("{} on {}", model.name, model.device)),
-            (_, None) => {
-                Finding::bad("model", "still loading", "nemoterm daemon status tells when it is there")
+            (State::Failed { error, hint }, _) => Finding::bad(&problems::MODEL_FAILED, error).hint(hint),
+            (_, Some(model)) => {
+                let found = format!("{} on {}", model.name, model.device);
+                match status.instead {
+                    Some(why) => Finding::bad(
+                        &problems::STANDS_IN,
+                        format!("{found} in place of the one that is set: {}", why.message),
+                    ),
+                    None => Finding::good("model", found),
+                }
             }
+            (_, None) => Finding::bad(&problems::MODEL_LOADING, "still loading"),
         },
-        Ok(None) => Finding::bad("model", "the daemon went away", "nemoterm daemon logs may tell why"),
-        Err(error) => Finding::bad("model", format!("{error:#}"), "nemoterm daemon restart"),
+        Ok(None) => Finding::bad(&problems::DAEMON_WENT, "the daemon went away"),
+        Err(error) => Finding::bad(&problems::DAEMON_WENT, format!("{error:#}")),
     });
     match timed {
         Ok(mut times) => {
@@ -141,12 +204,16 @@ fn daemon_and_model() -> Vec<Finding> {
                 let patience = (median / 0.6 / 50.0).ceil() * 50.0;
                 let hint =
                     format!("export NEMOTERM_TIMEOUT_MS={patience} lets a shell wait for it (150 without)");
-                if median < 90.0 { Finding::good("speed", found) } else { Finding::bad("speed", found, hint) }
+                if median < 90.0 {
+                    Finding::good("speed", found)
+                } else {
+                    Finding::bad(&problems::SLOW_SERVER, found).hint(hint)
+                }
             } else {
-                Finding::bad("speed", found, "a smaller model answers sooner: nemoterm model list")
+                Finding::bad(&problems::SLOW, found)
             });
         }
-        Err(error) => findings.push(Finding::bad("speed", format!("{error:#}"), "nemoterm daemon restart")),
+        Err(error) => findings.push(Finding::bad(&problems::NO_COMPLETION, format!("{error:#}"))),
     }
     findings
 }
@@ -154,24 +221,23 @@ fn daemon_and_model() -> Vec<Finding> {
 /// Whether the daemon that runs is of the programs that are installed.
 fn running(version: &str, pid: u32) -> Finding {
     let found = format!("release {version}, pid {pid}");
-    let hint = "nemoterm daemon restart";
     if version != env!("CARGO_PKG_VERSION") {
         let found = format!("{found}, and this program is of release {}", env!("CARGO_PKG_VERSION"));
-        return Finding::bad("daemon", found, hint);
+        return Finding::bad(&problems::OTHER_RELEASE, found);
     }
     // Where there is such a file, it tells of a program that was replaced since the daemon was started.
     let program = fs::read_link(Path::new("/proc").join(pid.to_string()).join("exe"));
     if program.is_ok_and(|program| program.to_string_lossy().ends_with(" (deleted)")) {
-        return Finding::bad("daemon", format!("{found}, of a program that was replaced since"), hint);
+        return Finding::bad(&problems::REPLACED, format!("{found}, of a program that was replaced since"));
     }
-    Finding::good("daemon", found)
+    Finding::good("daemon", format!("{found}, as this program is"))
 }
 
 /// Whether all shells are silenced.
 fn switch() -> Option<Finding> {
     let off = daemon::locate().ok()?.off_switch();
     let found = "suggestions are turned off in every shell";
-    off.exists().then(|| Finding::bad("switch", found, "nemoterm on brings them back"))
+    off.exists().then(|| Finding::bad(&problems::OFF, found))
 }
 
 fn time_completion(client: &Client, id: u64) -> anyhow::Result<f64> {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Finding, shells::SHELLS};
+use super::{Finding, problems, shells::SHELLS};
 use crate::context;
 
 /// Lines of which each begins otherwise, so that none is answered from what is known of the one before.
@@ -43,11 +43,10 @@ pub(super) fn client() -> Option<Finding> {
         Finding::good("this shell", format!("{shell}, pid {pid}, suggests as you type"))
     } else {
         Finding::bad(
-            "this shell",
+            &problems::NO_CLIENT,
             format!(
                 "{shell}, pid {pid}, has no client: it was started before nemoterm was set up, or is no interactive one, or suggests only at a key"
             ),
-            "start a new shell",
         )
     })
 }
@@ -65,25 +64,18 @@ pub(super) fn key_to_suggestion() -> Option<Finding> {
                 "{median:.1} ms from a key to its suggestion, but for drawing it (median of {} in {shell})",
                 times.len()
             );
-            if median < SOON {
-                Finding::good(check, found)
-            } else {
-                Finding::bad(check, found, "a smaller model answers sooner: nemoterm model list")
-            }
+            if median < SOON { Finding::good(check, found) } else { Finding::bad(&problems::SLOW_KEY, found) }
         }
         Ok(times) => Finding::bad(
-            check,
+            &problems::NO_SUGGESTIONS,
             format!(
                 "{} of {} keys got a suggestion within {} ms",
                 times.len(),
                 LINES.len(),
                 PATIENCE.as_millis()
             ),
-            "nemoterm daemon logs may tell why",
         ),
-        Err(error) => {
-            Finding::bad(check, format!("the shell's client can't be run: {error}"), "run install.sh again")
-        }
+        Err(error) => Finding::bad(&problems::NO_KEY, format!("the shell's client can't be run: {error}")),
     })
 }
 

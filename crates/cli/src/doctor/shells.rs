@@ -2,7 +2,10 @@
 
 use std::{env, fs, path::PathBuf};
 
-use super::Finding;
+use super::{
+    Finding,
+    problems::{self, Problem},
+};
 use crate::context;
 
 /// Those there is an integration for.
@@ -10,62 +13,43 @@ pub(super) const SHELLS: [&str; 3] = ["zsh", "bash", "fish"];
 
 /// A program that draws or reads keys in a shell, too.
 struct Neighbour {
+    /// The only shell it is for, if it is for one.
     shell: &'static str,
     /// What a line of the shell's files has in it where it is loaded.
     signs: &'static [&'static str],
-    found: &'static str,
-    /// What to do; nothing where both get along.
-    hint: Option<&'static str>,
+    is: Is,
+}
+
+enum Is {
+    /// Both get along.
+    Fine(&'static str),
+    InTheWay(&'static Problem),
 }
 
 const NEIGHBOURS: [Neighbour; 8] = [
     Neighbour {
         shell: "zsh",
         signs: &["zsh-autosuggestions", "autosuggestions.zsh"],
-        found: "zsh-autosuggestions draws the ghost text, and asks nemoterm first",
-        hint: None,
+        is: Is::Fine("zsh-autosuggestions draws the ghost text, and asks nemoterm first"),
     },
-    Neighbour {
-        shell: "zsh",
-        signs: &["zsh-autocomplete"],
-        found: "zsh-autocomplete is loaded, which lists completions below the line at every key",
-        hint: Some("load one of the two, or set NEMOTERM_MODE=hotkey"),
-    },
-    Neighbour {
-        shell: "zsh",
-        signs: &["zsh-vi-mode"],
-        found: "zsh-vi-mode is loaded, which binds keys anew at the first prompt",
-        hint: Some("put the line that loads nemoterm into its zvm_after_init function"),
-    },
-    Neighbour {
-        shell: "bash",
-        signs: &["ble.sh", "blesh"],
-        found: "ble.sh is loaded, which takes the place of readline: nemoterm keeps still in it",
-        hint: Some("load one of the two"),
-    },
-    Neighbour {
-        shell: "",
-        signs: &["inshellisense"],
-        found: "inshellisense is loaded, which draws suggestions of its own",
-        hint: Some("load one of the two, or set NEMOTERM_MODE=hotkey"),
-    },
+    Neighbour { shell: "zsh", signs: &["zsh-autocomplete"], is: Is::InTheWay(&problems::ZSH_AUTOCOMPLETE) },
+    Neighbour { shell: "zsh", signs: &["zsh-vi-mode"], is: Is::InTheWay(&problems::ZSH_VI_MODE) },
+    Neighbour { shell: "bash", signs: &["ble.sh", "blesh"], is: Is::InTheWay(&problems::BLE_SH) },
+    Neighbour { shell: "", signs: &["inshellisense"], is: Is::InTheWay(&problems::INSHELLISENSE) },
     Neighbour {
         shell: "",
         signs: &["amazon-q", "kiro-cli", ".fig/shell", "/fig/"],
-        found: "Amazon Q (Kiro, Fig) is loaded, which draws inline suggestions of its own",
-        hint: Some("turn these off: q inline disable"),
+        is: Is::InTheWay(&problems::AMAZON_Q),
     },
     Neighbour {
         shell: "fish",
         signs: &["NEMOTERM_MODE hotkey"],
-        found: "suggests only at the key; fish's own suggestions stay",
-        hint: None,
+        is: Is::Fine("suggests only at the key; fish's own suggestions stay"),
     },
     Neighbour {
         shell: "",
         signs: &["NEMOTERM_OFF=1", "NEMOTERM_OFF 1"],
-        found: "NEMOTERM_OFF is set: nothing is suggested",
-        hint: Some("take that line out"),
+        is: Is::InTheWay(&problems::OFF_IN_SHELL),
     },
 ];
 
@@ -82,9 +66,9 @@ pub(super) fn neighbours(shell: &'static str) -> Vec<Finding> {
     };
     let found = NEIGHBOURS.iter().filter(is_here).filter(is_loaded);
     found
-        .map(|neighbour| match neighbour.hint {
-            Some(hint) => Finding::bad(shell, neighbour.found, hint),
-            None => Finding::good(shell, neighbour.found),
+        .map(|neighbour| match neighbour.is {
+            Is::Fine(found) => Finding::good(shell, found),
+            Is::InTheWay(problem) => Finding::bad(problem, problem.what).check(shell),
         })
         .collect()
 }
@@ -139,14 +123,15 @@ pub(super) fn integration(name: &'static str) -> Option<Finding> {
     let login = context::login_shell() == name;
     Some(if hooked && name == "bash" && bash_builtin().is_none() {
         Finding::bad(
-            name,
+            &problems::NO_BUILTIN,
             format!("loaded by {}, without the builtin: it suggests only at a key", file.display()),
-            "run install.sh again, or set NEMOTERM_BASH_BUILTIN to libnemoterm_bash.so",
         )
     } else if hooked {
         Finding::good(name, format!("loaded by {}", file.display()))
     } else if login {
-        Finding::bad(name, format!("not loaded by {}", file.display()), format!("add to it: {line}"))
+        Finding::bad(&problems::NOT_HOOKED, format!("not loaded by {}", file.display()))
+            .check(name)
+            .hint(format!("add to it: {line}"))
     } else {
         Finding::good(name, "not set up, and not your login shell")
     })
