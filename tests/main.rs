@@ -12,6 +12,7 @@ mod install;
 mod life;
 mod models;
 mod openai;
+mod pictures;
 mod remote;
 mod service;
 mod shells;

@@ -5,6 +5,7 @@ pub mod files;
 pub mod home;
 pub mod hub;
 pub mod openai;
+pub mod picture;
 pub mod sandbox;
 pub mod served;
 pub mod terminal;

@@ -182,6 +182,11 @@ impl Terminal {
         Screen::of(self.state().parser.screen())
     }
 
+    /// A picture of the first so many rows, see [`super::picture`].
+    pub fn picture(&self, rows: u16) -> String {
+        super::picture::svg(self.state().parser.screen(), rows)
+    }
+
     /// Waits for a screen and returns it.
     pub fn wait(&self, what: &str, is_there: impl Fn(&Screen) -> bool) -> Screen {
         let state = self.wait_until(what, |state| is_there(&Screen::of(state.parser.screen())));

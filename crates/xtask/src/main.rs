@@ -14,6 +14,7 @@ cargo xtask weights  fetch real weights that more tests can run on; with --all a
 cargo xtask python   install the Python packages the tests drive; with --all also lm-eval, which is large
 cargo xtask test     all of the above that works here, then build and run every test
 cargo xtask pack NAME  put what cargo built for release into dist/NAME.tar.gz, for a release
+cargo xtask pictures make the pictures of the README, from a real terminal
 cargo xtask check    what CI runs: format, lints, docs, tests
 cargo xtask bench    measure key stroke to ghost text, and the engine";
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         "pack" => {
             env::args().nth(2).context("pack wants the name of an archive").and_then(|name| pack(&name))
         }
+        "pictures" => pictures(),
         "check" => check(),
         "bench" => bench(),
         _ => {
@@ -254,6 +256,15 @@ fn pack(name: &str) -> anyhow::Result<()> {
     let archive = root().join("dist").join(format!("{name}.tar.gz"));
     run(Command::new("tar").arg("-czf").arg(archive).arg("-C").arg(&staged).args(packed))?;
     Ok(std::fs::remove_dir_all(staged)?)
+}
+
+fn pictures() -> anyhow::Result<()> {
+    let dir = root().join("docs/pictures");
+    std::fs::create_dir_all(&dir)?;
+    cargo(&["build", "--workspace", "--bins", "--locked"])?;
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "--workspace", "--locked", "--test", "e2e"]).args(PROFILE);
+    run(command.args(["the_pictures_of_the_readme"]).env("NEMOTERM_PICTURES", dir))
 }
 
 fn bench() -> anyhow::Result<()> {
