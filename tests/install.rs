@@ -9,12 +9,15 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::util::{
-    copy_program, files, find,
-    hub::FakeHub,
-    nemoterm, nemotermd,
-    sandbox::{Printed, Sandbox, printed},
-    terminal::Terminal,
+use crate::{
+    shells::CTRL_SPACE,
+    util::{
+        copy_program, files, find,
+        hub::FakeHub,
+        nemoterm, nemotermd,
+        sandbox::{Printed, Sandbox, printed},
+        terminal::Terminal,
+    },
 };
 
 /// A home, and a place with a release of the programs under test.
@@ -193,11 +196,14 @@ fn from_nothing_to_ghost_text() {
     let pulled = run(&["model", "pull", name]);
     assert!(pulled.stderr.contains("is used from now on"), "{}", pulled.stderr);
 
+    // The model is there before anybody types.
+    run(&["daemon", "start"]);
     let mut command = place.command(zsh);
     command.args(["-d", "-i"]).env("NEMOTERM_TIMEOUT_MS", "20000");
     let terminal = Terminal::spawn(command);
     terminal.wait("the first prompt", |screen| screen.last_row() == ">" && screen.cursor.1 > 0);
-    terminal.send("find . -name");
+    // Asked for, as a model that knows little of shells is not sure of anything.
+    terminal.send(format!("find . -name{CTRL_SPACE}"));
     terminal.wait("a suggestion", |screen| !screen.ghost.is_empty());
     let status = run(&["daemon", "status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
