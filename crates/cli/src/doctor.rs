@@ -26,6 +26,9 @@ use crate::{
 };
 use problems::Problem;
 
+/// Name of the model that is part of the program.
+const EMBEDDED: &str = "nemoterm-mini";
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// As JSON
@@ -165,6 +168,9 @@ fn daemon_and_model() -> Vec<Finding> {
     let timed = (0..5).map(|id| time_completion(&client, id)).collect::<anyhow::Result<Vec<_>>>();
     let current = daemon::current(&runtime);
     let remote = current.as_ref().ok().and_then(|status| status.as_ref()?.remote.clone());
+    // There is no smaller one.
+    let model = current.as_ref().ok().and_then(|status| status.as_ref()?.model.as_ref());
+    let is_smallest = model.is_some_and(|model| model.name == EMBEDDED);
     findings.extend(remote.as_deref().map(|remote| {
         let found = format!("{} at {}: {}", remote.model, remote.url, daemon::describe_remote(remote));
         match &remote.state {
@@ -210,7 +216,12 @@ fn daemon_and_model() -> Vec<Finding> {
                     Finding::bad(&problems::SLOW_SERVER, found).hint(hint)
                 }
             } else {
-                Finding::bad(&problems::SLOW, found)
+                let finding = Finding::bad(&problems::SLOW, found);
+                if is_smallest {
+                    finding.hint("something else keeps the processor busy: top shows what")
+                } else {
+                    finding
+                }
             });
         }
         Err(error) => findings.push(Finding::bad(&problems::NO_COMPLETION, format!("{error:#}"))),

@@ -80,11 +80,19 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                     writer.fail(&gone().into());
                     continue;
                 };
-                let step = || writer.step(generator);
-                if catch_unwind(AssertUnwindSafe(step)).is_err() {
-                    model = None;
-                    writer.fail(&gone().into());
-                    observer.lost();
+                let step = || writer.step(generator).map_err(|error| Failed::new(&error, generator));
+                match catch_unwind(AssertUnwindSafe(step)) {
+                    Ok(Err(Failed { failure, of_device: true })) => {
+                        model = None;
+                        observer.device_failed(failure);
+                    }
+                    // The programs were told of others.
+                    Ok(_) => {}
+                    Err(_) => {
+                        model = None;
+                        writer.fail(&gone().into());
+                        observer.lost();
+                    }
                 }
             }
         }
@@ -102,6 +110,16 @@ struct Failed {
     of_device: bool,
 }
 
+impl Failed {
+    fn new(error: &EngineError, generator: &Generator) -> Self {
+        let on_device = generator.model().info().device != "cpu";
+        Self {
+            failure: Failure::new(error.to_string(), "nemoterm daemon logs tells more"),
+            of_device: on_device && matches!(error, EngineError::Tensor(_)),
+        }
+    }
+}
+
 fn generate(generator: &mut Generator, name: &str, job: &Job) -> Result<Generated, Failed> {
     let queue = job.arrived.elapsed();
     let mut on_token = |_: &nemoterm_engine::Step<'_>| {
@@ -112,10 +130,7 @@ fn generate(generator: &mut Generator, name: &str, job: &Job) -> Result<Generate
         Ok(output) => Ok(Generated { written: output.into(), model: name.to_owned(), queue }),
         Err(error) => {
             tracing::warn!(%error, "generation failed");
-            let of_device =
-                matches!(error, EngineError::Tensor(_)) && generator.model().info().device != "cpu";
-            let failure = Failure::new(error.to_string(), "nemoterm daemon logs tells more");
-            Err(Failed { failure, of_device })
+            Err(Failed::new(&error, generator))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The texts that are being written for programs, on the model's thread.
 
-use nemoterm_engine::{Generator, Text};
+use nemoterm_engine::{EngineError, Generator, Text};
 
 use super::{
     error::ApiError,
@@ -36,8 +36,12 @@ impl Writer {
         }
     }
 
-    /// One pass over the weights: each text gets its next token, or has some of its prompt read.
-    pub fn step(&mut self, generator: &mut Generator) {
+    /// One pass over the weights: each text gets its next token, or has some of its prompt read. Where that fails, all texts
+    /// are given up.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn step(&mut self, generator: &mut Generator) -> Result<(), EngineError> {
         for place in &mut self.sequences {
             if let Some(sequence) = place
                 && sequence.prepare(generator.model()) == Progress::Done
@@ -52,11 +56,14 @@ impl Writer {
             .filter_map(|(cache, sequence)| Some(Text { cache, tokens: sequence.as_ref()?.tokens() }))
             .collect();
         if texts.is_empty() {
-            return;
+            return Ok(());
         }
         let reached = match generator.forward_texts(&texts, PROMPT_TOKENS) {
             Ok(reached) => reached,
-            Err(error) => return self.fail(&refused(&error)),
+            Err(error) => {
+                self.fail(&refused(&error));
+                return Err(error);
+            }
         };
         let writing = self.sequences.iter_mut().filter(|sequence| sequence.is_some());
         for (place, reached) in writing.zip(reached) {
@@ -66,6 +73,7 @@ impl Writer {
                 *place = None;
             }
         }
+        Ok(())
     }
 
     /// Gives all texts up.
