@@ -2,12 +2,16 @@
 //!
 //! `nemoterm-train --corpora DIR --from DIR --out DIR` reads the corpora, makes documents of them without end,
 //! and changes the weights until its time is up. What it needs to go on is kept in `--work`.
+//!
+//! `nemoterm-train pages` makes a corpus of the documentation of repositories.
 
 mod batches;
 mod blend;
+mod cases;
 mod corpora;
 mod documents;
 mod optimiser;
+mod pages;
 mod plot;
 mod scene;
 
@@ -18,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use candle_core::DType;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use nemoterm_engine::DeviceChoice;
 use nemoterm_engine::train::Trainable;
@@ -33,7 +37,22 @@ use crate::optimiser::Optimiser;
 
 /// Train the embedded model: from corpora to weights
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: Option<TrainArgs>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a corpus of the documentation of repositories: what it tells to type, and what for
+    Pages(pages::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct TrainArgs {
     /// Directory of corpora (NAME.tsv.xz, NAME.jsonl.xz)
     #[arg(long)]
     corpora: PathBuf,
@@ -101,7 +120,17 @@ const WARM_UP: f64 = 0.02;
 
 fn main() -> Result<()> {
     one_thread_a_product();
-    let args = Args::parse();
+    match Args::parse() {
+        Args { command: Some(Command::Pages(args)), .. } => pages::write(&args),
+        Args { train: Some(args), .. } => run(&args),
+        Args { command: None, train: None } => Args::command()
+            .error(clap::error::ErrorKind::MissingRequiredArgument, "what to train with")
+            .exit(),
+    }
+}
+
+/// Trains, or shows what would be trained with.
+fn run(args: &TrainArgs) -> Result<()> {
     let excluded = args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read)?;
     let corpora = Corpora::read(&args.corpora, &excluded)?;
     println!(
@@ -120,7 +149,7 @@ fn main() -> Result<()> {
         }
         return Ok(());
     }
-    train(&args, &documents)?;
+    train(args, &documents)?;
     blend::write(&args.out, documents.corpora(), documents.excluded(), args.weigh.as_deref())
 }
 
@@ -132,7 +161,7 @@ fn one_thread_a_product() {
     unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
 }
 
-fn train(args: &Args, documents: &Documents) -> Result<()> {
+fn train(args: &TrainArgs, documents: &Documents) -> Result<()> {
     fs::create_dir_all(&args.work)?;
     let file = |name: &str| args.work.join(name);
     let (state, weights) = (file("optimiser.safetensors"), file("model.safetensors"));

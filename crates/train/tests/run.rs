@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests fail the test as the tests themselves do.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lzma_rust2::{XzOptions, XzWriter};
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
 
 fn compressed(path: PathBuf, text: &str) {
-    let mut bytes = Vec::new();
-    lzma_rs::xz_compress(&mut text.as_bytes(), &mut bytes).unwrap();
-    fs::write(path, bytes).unwrap();
+    let file = fs::File::create(path).unwrap();
+    let mut writer = XzWriter::new(file, XzOptions::default()).unwrap();
+    writer.write_all(text.as_bytes()).unwrap();
+    writer.finish().unwrap();
 }
 
 fn corpora(directory: &Path) {
