@@ -43,6 +43,9 @@ struct Args {
     command: Option<Command>,
     #[command(flatten)]
     train: Option<TrainArgs>,
+    // Not among the other arguments: what holds others can't be left out as a whole.
+    #[command(flatten)]
+    mix: Mix,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -101,8 +104,6 @@ struct TrainArgs {
     /// Print so many documents and end
     #[arg(long)]
     show: Option<usize>,
-    #[command(flatten)]
-    mix: Mix,
 }
 
 /// How far a run has come.
@@ -122,15 +123,15 @@ fn main() -> Result<()> {
     one_thread_a_product();
     match Args::parse() {
         Args { command: Some(Command::Pages(args)), .. } => pages::write(&args),
-        Args { train: Some(args), .. } => run(&args),
-        Args { command: None, train: None } => Args::command()
+        Args { train: Some(args), mix, .. } => run(&args, &mix),
+        Args { command: None, train: None, .. } => Args::command()
             .error(clap::error::ErrorKind::MissingRequiredArgument, "what to train with")
             .exit(),
     }
 }
 
 /// Trains, or shows what would be trained with.
-fn run(args: &TrainArgs) -> Result<()> {
+fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     let excluded = args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read)?;
     let corpora = Corpora::read(&args.corpora, &excluded)?;
     println!(
@@ -140,7 +141,7 @@ fn run(args: &TrainArgs) -> Result<()> {
         corpora.specs.len(),
         corpora.sessions.len()
     );
-    let documents = Documents::new(corpora, excluded, &args.mix)?;
+    let documents = Documents::new(corpora, excluded, mix)?;
     if let Some(count) = args.show {
         let mut rng = StdRng::seed_from_u64(args.seed);
         for _ in 0..count {

@@ -135,12 +135,14 @@ pub fn of_block(block: &Block, vocabulary: &Vocabulary) -> Vec<Command> {
 /// The command that a few words of code in a sentence are: with an argument, or they only name a program.
 pub fn of_words(text: &str, vocabulary: &Vocabulary) -> Option<String> {
     let pattern = PATTERNS.as_ref()?;
-    let (text, at_prompt) = without_prompt(text, pattern);
+    let (text, _) = without_prompt(text, pattern);
+    // Most code in sentences is no command: the rest is looked at only where it may be one.
+    program(text).filter(|name| vocabulary.knows(name))?;
     if pattern.here_document.is_match(text) || text.contains('\n') {
         return None;
     }
     let line = line(text, false, vocabulary)?;
-    (line.text.contains(' ') && (!at_prompt || !line.text.is_empty())).then_some(line.text)
+    line.text.contains(' ').then_some(line.text)
 }
 
 /// The programs that are called at the prompts of a block: commands, whatever is known of them elsewhere.
