@@ -390,8 +390,10 @@ fn is_prose(text: &str, pattern: &Patterns) -> bool {
     let plain = plain(text);
     let mut words = plain.split(' ');
     let first = words.next().unwrap_or_default();
+    let is_set = !matches!(first, "[" | "[[" | "test" | "expr")
+        && words.clone().any(|word| matches!(word, "=" | ":=" | "==" | "+=" | ">="));
     let is_told = first != "echo" && !plain.contains(" -") && words.clone().any(|word| PROSE.contains(&word));
-    is_told || pattern.sentence.is_match(&plain) || matches!(words.next(), Some("=" | ":=" | "==" | "+="))
+    is_told || pattern.sentence.is_match(&plain) || is_set
 }
 
 /// Which bytes stand in quotes, the quotes among them, or behind a backslash.
@@ -454,7 +456,8 @@ fn with_single_blanks(text: &str) -> String {
 
 /// The text with `name` for `<name>` and `{name}`, and nothing where other things stand in angle brackets.
 fn with_names(text: &str, pattern: &Patterns) -> Option<String> {
-    if pattern.key.is_match(text) {
+    // What stands for a program could be any.
+    if pattern.key.is_match(text) || program(text).is_some_and(|name| name.starts_with(['<', '{'])) {
         return None;
     }
     let is_quoted = quoted(text);
@@ -557,6 +560,7 @@ mod tests {
     fn placeholders_become_names() {
         assert_eq!(told("sh", "docker rm <container name>"), ["docker rm container_name"]);
         assert_eq!(told("sh", "git switch {branch} @{upstream}"), ["git switch branch @{upstream}"]);
+        assert!(told("console", "$ {program} run").is_empty());
         assert!(told("sh", "docker rm <this/that>\ngit ch<TAB>").is_empty());
         assert_eq!(told("sh", "cat <in >out"), ["cat <in >out"]);
         assert_eq!(told("sh", "docker ps --format '{{.ID}}'"), ["docker ps --format '{{.ID}}'"]);
@@ -576,6 +580,6 @@ mod tests {
         assert_eq!(of_words("$ ls -l").as_deref(), Some("ls -l"));
         assert_eq!(of_words("git"), None);
         assert_eq!(of_words("find the file"), None);
-        assert_eq!(of_words("make = 5"), None);
+        assert_eq!(of_words("make x = 5"), None);
     }
 }
