@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use indicatif::ProgressIterator as _;
 use nemoterm_engine::train::{BLEND, Counts, GATES};
 use nemoterm_engine::{LoadOptions, Model, Source};
-use serde::Deserialize;
 
+use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
 use crate::documents::{Document, described, line_after};
 
@@ -38,7 +38,7 @@ pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded, cases: Op
     let mut gates = fitted(&[]);
     counts.write(&gates, &path)?;
     if let Some(cases) = cases {
-        let points = points(&load()?, &read_cases(cases)?)?;
+        let points = points(&load()?, &documents(cases)?)?;
         let before = loss(&points, |_| [0.0, 0.0]);
         gates = fitted(&points);
         let after = loss(&points, |point| gate(&gates, point));
@@ -76,34 +76,13 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
     Ok(counts)
 }
 
-#[derive(Deserialize)]
-struct Case {
-    prefix: String,
-    expected: String,
-    #[serde(default)]
-    nl: Option<String>,
-    #[serde(default)]
-    context: CaseContext,
-}
-
-#[derive(Default, Deserialize)]
-struct CaseContext {
-    #[serde(default)]
-    history: Vec<String>,
-}
-
 /// The cases as documents.
-fn read_cases(path: &Path) -> Result<Vec<Document>> {
-    let text = fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let document = |line: &str| -> Result<Document> {
-        let case: Case = serde_json::from_str(line).with_context(|| format!("no case: {line}"))?;
-        let history = &case.context.history;
-        Ok(match case.nl {
-            Some(_) => described(history, case.prefix.trim_start_matches(['#', ' ']), &case.expected),
-            None => line_after(history, &format!("{}{}", case.prefix, case.expected)),
-        })
+fn documents(path: &Path) -> Result<Vec<Document>> {
+    let document = |case: &Case| match case.description() {
+        Some(description) => described(case.history(), description, &case.command()),
+        None => line_after(case.history(), &case.command()),
     };
-    text.lines().filter(|line| !line.trim().is_empty()).map(document).collect()
+    Ok(cases::read(path)?.iter().map(document).collect())
 }
 
 /// What the three sources said about a token that came.

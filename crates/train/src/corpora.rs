@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufReader, Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use lzma_rust2::{XzOptions, XzReader, XzWriter};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -120,12 +121,23 @@ impl Corpora {
     }
 }
 
+/// The text of an xz file.
 fn decompressed(path: &Path) -> Result<String> {
     let file = fs::File::open(path).with_context(|| format!("{} can't be opened", path.display()))?;
-    let mut bytes = Vec::new();
-    lzma_rs::xz_decompress(&mut BufReader::new(file), &mut bytes)
-        .map_err(|error| anyhow::anyhow!("{} can't be decompressed: {error:?}", path.display()))?;
-    Ok(String::from_utf8(bytes)?)
+    let mut text = String::new();
+    XzReader::new(BufReader::new(file), true)
+        .read_to_string(&mut text)
+        .with_context(|| format!("{} can't be decompressed", path.display()))?;
+    Ok(text)
+}
+
+/// Writes a text as an xz file.
+pub fn write_compressed(path: &Path, text: &str) -> Result<()> {
+    let file = fs::File::create(path).with_context(|| format!("{} can't be written", path.display()))?;
+    let mut writer = XzWriter::new(file, XzOptions::with_preset(6))?;
+    writer.write_all(text.as_bytes())?;
+    writer.finish()?;
+    Ok(())
 }
 
 fn example(line: &str, source: &str, excluded: &Excluded) -> Option<Example> {

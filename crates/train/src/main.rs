@@ -2,12 +2,16 @@
 //!
 //! `nemoterm-train --corpora DIR --from DIR --out DIR` reads the corpora, makes documents of them without end,
 //! and changes the weights until its time is up. What it needs to go on is kept in `--work`.
+//!
+//! `nemoterm-train pages` makes a corpus of the documentation of repositories.
 
 mod batches;
 mod blend;
+mod cases;
 mod corpora;
 mod documents;
 mod optimiser;
+mod pages;
 mod plot;
 mod scene;
 
@@ -18,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use candle_core::DType;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use nemoterm_engine::DeviceChoice;
 use nemoterm_engine::train::Trainable;
@@ -33,7 +37,25 @@ use crate::optimiser::Optimiser;
 
 /// Train the embedded model: from corpora to weights
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: Option<TrainArgs>,
+    // Not among the other arguments: what holds others can't be left out as a whole.
+    #[command(flatten)]
+    mix: Mix,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a corpus of the documentation of repositories: what it tells to type, and what for
+    Pages(pages::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct TrainArgs {
     /// Directory of corpora (NAME.tsv.xz, NAME.jsonl.xz)
     #[arg(long)]
     corpora: PathBuf,
@@ -82,8 +104,6 @@ struct Args {
     /// Print so many documents and end
     #[arg(long)]
     show: Option<usize>,
-    #[command(flatten)]
-    mix: Mix,
 }
 
 /// How far a run has come.
@@ -101,7 +121,17 @@ const WARM_UP: f64 = 0.02;
 
 fn main() -> Result<()> {
     one_thread_a_product();
-    let args = Args::parse();
+    match Args::parse() {
+        Args { command: Some(Command::Pages(args)), .. } => pages::write(&args),
+        Args { train: Some(args), mix, .. } => run(&args, &mix),
+        Args { command: None, train: None, .. } => Args::command()
+            .error(clap::error::ErrorKind::MissingRequiredArgument, "what to train with")
+            .exit(),
+    }
+}
+
+/// Trains, or shows what would be trained with.
+fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     let excluded = args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read)?;
     let corpora = Corpora::read(&args.corpora, &excluded)?;
     println!(
@@ -111,7 +141,7 @@ fn main() -> Result<()> {
         corpora.specs.len(),
         corpora.sessions.len()
     );
-    let documents = Documents::new(corpora, excluded, &args.mix)?;
+    let documents = Documents::new(corpora, excluded, mix)?;
     if let Some(count) = args.show {
         let mut rng = StdRng::seed_from_u64(args.seed);
         for _ in 0..count {
@@ -120,7 +150,7 @@ fn main() -> Result<()> {
         }
         return Ok(());
     }
-    train(&args, &documents)?;
+    train(args, &documents)?;
     blend::write(&args.out, documents.corpora(), documents.excluded(), args.weigh.as_deref())
 }
 
@@ -132,7 +162,7 @@ fn one_thread_a_product() {
     unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
 }
 
-fn train(args: &Args, documents: &Documents) -> Result<()> {
+fn train(args: &TrainArgs, documents: &Documents) -> Result<()> {
     fs::create_dir_all(&args.work)?;
     let file = |name: &str| args.work.join(name);
     let (state, weights) = (file("optimiser.safetensors"), file("model.safetensors"));

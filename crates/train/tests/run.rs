@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests fail the test as the tests themselves do.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lzma_rust2::{XzOptions, XzWriter};
 use nemoterm_engine::{DeviceChoice, LoadOptions, Model, Source};
 
 fn compressed(path: PathBuf, text: &str) {
-    let mut bytes = Vec::new();
-    lzma_rs::xz_compress(&mut text.as_bytes(), &mut bytes).unwrap();
-    fs::write(path, bytes).unwrap();
+    let file = fs::File::create(path).unwrap();
+    let mut writer = XzWriter::new(file, XzOptions::default()).unwrap();
+    writer.write_all(text.as_bytes()).unwrap();
+    writer.finish().unwrap();
 }
 
 fn corpora(directory: &Path) {
@@ -24,7 +27,10 @@ fn corpora(directory: &Path) {
         directory.join("spec-fig.tsv.xz"),
         "path\tkind\tnames\targs\tvalues\tdescription\ntar\toption\t-f,--file\t<file>\t\tUse this archive\n",
     );
-    compressed(directory.join("sessions.jsonl.xz"), "{\"cmds\": [\"mkdir a\", \"cd a\", \"ls\"]}\n");
+    compressed(
+        directory.join("sessions.jsonl.xz"),
+        "{\"source\": \"x\", \"cmds\": [\"mkdir a\", \"cd a\", \"ls\"]}\n",
+    );
 }
 
 fn train(home: &Path, minutes: &str) -> String {
@@ -88,4 +94,34 @@ fn a_directory_without_corpora_is_named() {
         .unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere can't be read"));
+}
+
+#[test]
+fn documentation_becomes_a_corpus_that_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    corpora(&home.path().join("corpora"));
+    let write = |name: &str, text: &str| {
+        let path = home.path().join("repositories").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("some+one/LICENSE", "The MIT License\n");
+    write("some+one/README.md", "```console\n$ tar -cf x.tar x\n$ tar -tf x.tar\n$ ls -l\n```\n");
+    write("some+other/README.md", "```console\n$ tar -xf y.tar\n```\n");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_nemoterm-train"))
+            .current_dir(home.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let pages = ["pages", "--repositories", "repositories", "--corpora", "corpora", "--out", "corpora"];
+    let told = run(&pages);
+    assert!(told.contains("| some/one | MIT | 3 | 0 | 1 |\n"), "{told}");
+    assert!(told.contains("| some/other | no licence file with an accepted licence |\n"), "{told}");
+    assert_eq!(run(&pages), told, "what was made before counts for nothing");
+    let told = run(&["--corpora", "corpora", "--from", "x", "--out", "out", "--show", "1"]);
+    assert!(told.starts_with("83 commands, 40 of them described; 1 options; 2 sessions"), "{told}");
 }
