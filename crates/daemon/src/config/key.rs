@@ -33,6 +33,7 @@ pub enum Key {
     RemoteModel,
     RemoteKeyFile,
     RemoteKeyEnv,
+    RemoteCaFile,
     RemoteWaitMs,
 }
 
@@ -64,7 +65,7 @@ struct About {
 }
 
 impl Key {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Model,
         Self::Quantize,
         Self::Threads,
@@ -76,6 +77,7 @@ impl Key {
         Self::RemoteModel,
         Self::RemoteKeyFile,
         Self::RemoteKeyEnv,
+        Self::RemoteCaFile,
         Self::RemoteWaitMs,
     ];
 
@@ -168,6 +170,14 @@ impl Key {
                 allowed: "the name of a variable",
                 otherwise: "(no key)",
                 example: "OPENAI_API_KEY",
+            },
+            Self::RemoteCaFile => About {
+                name: "remote_ca_file",
+                variable: "NEMOTERM_REMOTE_CA_FILE",
+                purpose: "a file with certificates that vouch for that server, in place of the system's, where the URL is https",
+                allowed: "the path of a file",
+                otherwise: "(the system's)",
+                example: "/etc/ssl/certs/company.pem",
             },
             Self::RemoteWaitMs => About {
                 name: "remote_wait_ms",
@@ -284,6 +294,9 @@ impl Config {
             }
             (Key::RemoteKeyEnv, Value::Text(text)) if is_variable(text) => {
                 self.remote.key_env = Some(text.clone());
+            }
+            (Key::RemoteCaFile, Value::Text(text)) if is_line(text) => {
+                self.remote.ca_file = Some(text.clone());
             }
             (Key::RemoteWaitMs, &Value::Number(number @ 10..=MAX_REMOTE_WAIT_MS)) => {
                 self.remote.wait_ms = Some(number);
