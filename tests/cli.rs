@@ -1,9 +1,12 @@
 //! The commands of the client, with the real daemon and the embedded model.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, os::unix::fs::PermissionsExt as _};
+use std::{
+    env, ffi::OsString, fs, os::unix::ffi::OsStringExt as _, os::unix::fs::PermissionsExt as _,
+    process::Command,
+};
 
 use crate::util::{
-    find,
+    find, nemoterm,
     sandbox::{Printed, Sandbox, printed},
 };
 
@@ -108,6 +111,35 @@ fn in_a_pipeline_a_seed_repeats_and_the_exit_code_tells() {
     assert_eq!(code(&["list files", "--seed", "one"]), Some(2));
     assert_eq!(sandbox.daemon_pid(), None);
     assert_eq!(fs::read_dir(sandbox.runtime()).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// The step of a workflow that the README shows, as a runner would run it.
+#[test]
+fn the_pipeline_of_the_readme_runs() {
+    let Some(bash) = find("bash") else { return };
+    if !Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: jq is not installed");
+        return;
+    }
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, step) = readme.split_once("  run: nemoterm ask --no-daemon").unwrap();
+    let step = format!("nemoterm ask --no-daemon{}", step.lines().next().unwrap());
+    let sandbox = Sandbox::new();
+    let summary = sandbox.home().join("summary");
+    let mut command = sandbox.command(bash);
+    let path = env::join_paths(
+        std::iter::once(nemoterm().parent().unwrap().to_owned())
+            .chain(env::split_paths(&env::var_os("PATH").unwrap())),
+    );
+    command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", &step]);
+    command
+        .env("PATH", path.unwrap())
+        .env("GITHUB_STEP_SUMMARY", &summary)
+        .env("TITLE", "list files by size");
+    let printed = printed(command.output().unwrap());
+    assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
+    assert!(!fs::read_to_string(summary).unwrap().trim().is_empty());
+    assert_eq!(sandbox.daemon_pid(), None);
 }
 
 #[test]
@@ -311,7 +343,7 @@ fn doctor_names_conflicts_and_asks_the_shell_it_runs_in() {
     // A bash that has no client, as it is none that somebody types in.
     let Some(bash) = find("bash") else { return };
     let mut command = sandbox.command(bash);
-    let nemoterm = crate::util::nemoterm();
+    let nemoterm = nemoterm();
     command.arg("-c").arg(format!("{} doctor --json; true", nemoterm.display()));
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

@@ -1,6 +1,7 @@
 //! A server elsewhere as what completes: another nemoterm, llama.cpp, and one that misbehaves to order.
 
 mod llama_cpp;
+mod tls;
 
 use std::{
     fs,
@@ -101,6 +102,7 @@ fn a_server_that_fails_is_told_and_replaced() {
         (Answer::Status(403, ""), "does not accept the key"),
         (Answer::Status(404, ""), "answers with status 404"),
         (Answer::Status(429, "Retry-After: 100\r\n"), "has too much to do"),
+        (Answer::Status(429, "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n"), "has too much to do"),
         (Answer::Status(500, ""), "answers with status 500"),
         (Answer::Status(503, ""), "answers with status 503"),
         (Answer::Status(302, "Location: /elsewhere\r\n"), "sends us elsewhere (status 302)"),
@@ -127,6 +129,9 @@ fn a_server_that_fails_is_told_and_replaced() {
         assert_eq!(status["state"]["name"], "ready");
         assert!(place.run(&["daemon", "status"]).stdout.contains("the model here answers meanwhile"));
         assert!(server.asked().iter().all(|asked| asked.path == "/v1/completions"), "{:?}", server.asked());
+        if matches!(answer, Answer::Status(429, _)) && !late {
+            assert!(state["again_s"].as_u64().unwrap() > 60, "as long as it asks for: {status}");
+        }
         if state["name"] == "paused" {
             let count = server.asked().len();
             place.complete(&["git com"]);
@@ -217,6 +222,49 @@ fn what_a_server_does_not_take_is_left_out() {
     assert_eq!((&body["stream"], &body["temperature"]), (&Value::Bool(true), &0.into()));
     assert_eq!(body["stop"], serde_json::json!(["\n"]));
     assert!(body["seed"].is_number() && body["max_tokens"].is_number(), "{body}");
+}
+
+/// All that is ever sent, in the words of OpenAI's API: vLLM, NIM and TensorRT-LLM know every one of them, and some servers
+/// refuse those they don't know. Greedy texts have no `n` and no `top_p`, which vLLM refuses beside a temperature of 0;
+/// `suffix`, which vLLM has never taken, is sent only where there is text after the cursor, and then left out for good;
+/// no `stream_options`, since the usage comes after the text has ended and would not be waited for.
+#[test]
+fn what_is_sent_is_what_servers_know() {
+    let server = Fake::start(Answer::Pieces(vec![" commit", " x"]));
+    let place = Place::new(&server.url);
+    place.complete(&["git com", "-n", "1"]);
+    place.complete(&["git  -q", "--cursor", "4"]);
+    let sampled = ["--seed", "5", "--temperature", "0.5", "-n", "2"];
+    assert_eq!(place.run(&[&["complete"], &sampled[..], &["git com"]].concat()).code, Some(0));
+    let mut seen = Vec::new();
+    for mut asked in server.asked() {
+        assert!(asked.head.starts_with("POST /v1/completions HTTP/1.1\r\n"), "{}", asked.head);
+        assert!(asked.head.contains("\r\ncontent-type: application/json\r\n"), "{}", asked.head);
+        let body = asked.body.as_object_mut().unwrap();
+        assert!(body.remove("prompt").unwrap().is_string());
+        let max_tokens = body.remove("max_tokens").unwrap().as_u64().unwrap();
+        assert!((1..=256).contains(&max_tokens), "{max_tokens}");
+        seen.push(asked.body);
+    }
+    let model = "the-model";
+    let greedy = serde_json::json!({
+        "model": model, "temperature": 0, "seed": 0, "stop": ["\n"], "stream": true, "logprobs": 20,
+    });
+    let filling = serde_json::json!({
+        "model": model, "temperature": 0, "seed": 0, "stop": ["\n"], "stream": true, "logprobs": 20,
+        "suffix": " -q",
+    });
+    let sampled = serde_json::json!({
+        "model": model, "temperature": 0.5, "top_p": 0.95, "seed": 5, "n": 2, "stop": ["\n"], "stream": true,
+        "logprobs": 20,
+    });
+    assert_eq!(seen[0], greedy);
+    assert!(seen.contains(&filling), "{seen:#?}");
+    let mut last = seen.pop().unwrap();
+    let top_p = last.as_object_mut().unwrap().insert("top_p".to_owned(), 0.95.into()).unwrap();
+    assert!(top_p.as_f64().is_some_and(|top_p| 0.0 < top_p && top_p <= 1.0), "{top_p}");
+    assert_eq!(last, sampled);
+    assert!(seen.iter().all(|body| [&greedy, &filling].contains(&body)), "{seen:#?}");
 }
 
 #[test]

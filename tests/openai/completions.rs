@@ -124,6 +124,10 @@ fn a_seed_repeats_and_no_seed_does_not() {
     assert_ne!(texts(Value::Null, 3), texts(Value::Null, 3));
     let looked_at = json!({ "prompt": "", "temperature": 1.5, "max_tokens": 24, "seed": 7, "logprobs": 1 });
     assert_eq!(server.complete(looked_at).text(0), three[0]);
+    // With next to no share to choose from, the likeliest is left.
+    let narrow = json!({ "prompt": "", "temperature": 1.5, "top_p": 0, "max_tokens": 24 });
+    let greedy = json!({ "prompt": "", "temperature": 0, "max_tokens": 24 });
+    assert_eq!(server.complete(narrow).text(0), server.complete(greedy).text(0));
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use super::server::Server;
-use crate::util::{eventually, sandbox::Sandbox};
+use crate::util::{DEADLINE, eventually, sandbox::Sandbox};
 
 const BODY: &str = r#"{"prompt": "ls", "max_tokens": 1}"#;
 
@@ -197,6 +198,24 @@ fn a_client_that_dawdles_is_given_up() {
     let mut answer = String::new();
     let _ = head.read_to_string(&mut answer);
     assert!(!answer.contains("200 OK"), "{answer}");
+}
+
+#[test]
+fn connections_are_limited_and_the_next_one_waits() {
+    let server = Server::start();
+    let mut held: Vec<_> = (0..128).map(|_| server.connect()).collect();
+    let mut next = server.connect();
+    let host = &server.address;
+    next.write_all(format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+        .unwrap();
+    next.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut answer = String::new();
+    assert!(next.read_to_string(&mut answer).is_err() && answer.is_empty(), "{answer}");
+    // The place of one that goes is the next one's.
+    held.pop();
+    next.set_read_timeout(Some(DEADLINE)).unwrap();
+    next.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[test]

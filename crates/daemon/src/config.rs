@@ -69,6 +69,8 @@ pub struct Remote {
     pub key_file: Option<String>,
     /// A variable of the environment that holds it, in place of a file.
     pub key_env: Option<String>,
+    /// A file with certificates that vouch for it, in place of the system's.
+    pub ca_file: Option<String>,
     /// How long an answer may take, in milliseconds.
     pub wait_ms: Option<u64>,
 }
@@ -317,6 +319,7 @@ mod tests {
             "remote_model default",
             "remote_key_file default",
             "remote_key_env default",
+            "remote_ca_file default",
             "remote_wait_ms default",
         ];
         assert_eq!(shown, expected);

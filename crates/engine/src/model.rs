@@ -242,6 +242,11 @@ impl Model {
         self.tokens.decode(tokens)
     }
 
+    /// Whether a token has a text of its own; control tokens have none.
+    pub fn has_text(&self, token: u32) -> bool {
+        !self.tokens.vocabulary().bytes(token).is_empty()
+    }
+
     /// The logits after each of `tokens`, which are taken as they are: one row of vocabulary size a position.
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
         self.check(tokens)?;

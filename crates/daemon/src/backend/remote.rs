@@ -2,29 +2,30 @@
 //!
 //! [`Remote::write`] is the whole way: not while the server is left alone ([`health`]), not with a secret in the line,
 //! then requests to `/completions` whose answers come as streams ([`stream`]), until the text continues what was typed ([`healing`]).
-//! Dropping the future drops the connection, and with it the server's work.
+//! Dropping the future drops the connection, and with it the server's work; a [`spare`] one takes its place.
 //!
 //! Nothing is sent anywhere but to the URL that is set: redirects are not followed, and no proxy of the environment is used.
 
 mod healing;
 mod health;
 mod link;
+mod spare;
 mod stream;
 
 use std::{
     collections::VecDeque,
     error::Error as _,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nemoterm_engine::{Finish, Sampling};
 use nemoterm_protocol::RemoteStatus;
 use reqwest::{
-    Client, Response, Url,
+    Certificate, Client, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     redirect,
 };
@@ -36,6 +37,7 @@ use crate::{config::Config, failure::Failure};
 use healing::{Continuation, Fork, Step};
 use health::{Health, Trouble};
 pub use link::Link;
+use spare::{Loan, Spare};
 use stream::{Event, Events};
 
 /// How long an answer may take, where nothing is set.
@@ -46,6 +48,9 @@ const MAX_ROUNDS: usize = 5;
 
 /// Connections are closed after this; servers close them after five seconds, and the one must not meet the other.
 const IDLE: Duration = Duration::from_secs(4);
+
+/// The same with TLS, where opening another one costs more than the two meeting once in a while.
+const IDLE_TLS: Duration = Duration::from_secs(50);
 
 /// What is left of an answer that has ended is read for so long, so that its connection can be used again.
 const REST: Duration = Duration::from_secs(1);
@@ -85,11 +90,13 @@ pub struct Settings {
     model: String,
     /// The header with the key, which no debug output shows.
     key: Option<HeaderValue>,
+    /// Certificates that vouch for it in place of the system's, in PEM.
+    authorities: Option<Vec<u8>>,
     wait: Duration,
 }
 
 impl Settings {
-    /// Those of the configuration, where a server is set; the key is read from its place.
+    /// Those of the configuration, where a server is set; the key and certificates are read from their places.
     ///
     /// # Errors
     /// Where that can't be done.
@@ -99,11 +106,28 @@ impl Settings {
         else {
             return None;
         };
-        let key = key(config);
+        if config.backend != crate::config::BackendName::Openai {
+            return None;
+        }
         let wait = remote.wait_ms.map_or(WAIT, Duration::from_millis);
-        let is_set = config.backend == crate::config::BackendName::Openai;
-        is_set.then(|| Ok(Self { url, model, key: key?, wait }))
+        Some(
+            key(config).and_then(|key| Ok(Self { url, model, key, authorities: authorities(config)?, wait })),
+        )
     }
+}
+
+fn authorities(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(path) = &config.remote.ca_file else { return Ok(None) };
+    let unreadable =
+        |error| Failure::new(format!("{path} can't be read: {error}"), "mend remote_ca_file in config.toml");
+    let pem = std::fs::read(path).map_err(unreadable)?;
+    if Certificate::from_pem_bundle(&pem).is_ok_and(|found| !found.is_empty()) {
+        return Ok(Some(pem));
+    }
+    Err(Failure::new(
+        format!("{path} holds no certificate"),
+        "remote_ca_file has to name a file with certificates in PEM, as in /etc/ssl/certs",
+    ))
 }
 
 fn key(config: &Config) -> Result<Option<HeaderValue>, Failure> {
@@ -164,6 +188,7 @@ pub struct Ask {
 pub struct Remote {
     settings: Settings,
     client: Client,
+    spare: Arc<Spare>,
     health: Mutex<Health>,
     /// Index of the richest of the [`FORMS`] that it is known to take, with text after the cursor and without.
     forms: [AtomicUsize; 2],
@@ -191,18 +216,33 @@ impl Remote {
     /// Makes what talks to a server. No connection is opened yet.
     ///
     /// # Errors
-    /// Where the system's certificates can't be used.
+    /// Where certificates can't be used.
     pub fn new(settings: Settings) -> Result<Self, Failure> {
-        let client = Client::builder()
+        let idle = if settings.url.scheme() == "https" { IDLE_TLS } else { IDLE };
+        let mut client = Client::builder();
+        if let Some(pem) = &settings.authorities {
+            let unusable =
+                |_| Failure::new("the certificates of remote_ca_file can't be used", "name another file");
+            client = client.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(unusable)?);
+        }
+        let client = client
             .user_agent(concat!("nemoterm/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .referer(false)
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(idle)
             .build()
             .map_err(|error| Failure::new(cause(&error), "check the certificates of this system"))?;
+        let spare = Spare::new(client.clone(), &settings.url, settings.key.clone());
         let (forms, proven) = Default::default();
-        Ok(Self { settings, client, health: Mutex::default(), forms, proven })
+        Ok(Self { settings, client, spare, health: Mutex::default(), forms, proven })
+    }
+
+    /// Opens a connection for who may ask soon.
+    pub fn expect(&self) {
+        if self.health().paused(Instant::now()).is_none() {
+            self.spare.open();
+        }
     }
 
     /// What it calls its model.
@@ -376,10 +416,10 @@ impl Remote {
                     refused.get_or_insert(trouble);
                 }
                 Err(trouble) => return Err(trouble),
-                Ok(response) => {
+                Ok((response, loan)) => {
                     known.store(index, Ordering::Relaxed);
                     proven.store(true, Ordering::Relaxed);
-                    return Ok(Answer::new(response));
+                    return Ok(Answer::new(response, loan));
                 }
             }
         }
@@ -413,7 +453,18 @@ impl Remote {
         body
     }
 
-    async fn send(&self, body: &Value) -> Result<Response, Trouble> {
+    async fn send(&self, body: &Value) -> Result<(Response, Loan), Trouble> {
+        let loan = self.spare.lend();
+        match self.sent(body).await {
+            Ok(response) => Ok((response, loan)),
+            Err(trouble) => {
+                loan.forget();
+                Err(trouble)
+            }
+        }
+    }
+
+    async fn sent(&self, body: &Value) -> Result<Response, Trouble> {
         let url = format!("{}/completions", self.settings.url.as_str().trim_end_matches('/'));
         let mut request =
             self.client.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string());
@@ -425,11 +476,9 @@ impl Remote {
         })?;
         let status = response.status();
         if !status.is_success() {
-            let wish = response
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            return Err(Trouble::Status(status.as_u16(), wish.map(Duration::from_secs)));
+            let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let wish = wish.and_then(|wish| health::wish(wish, SystemTime::now()));
+            return Err(Trouble::Status(status.as_u16(), wish));
         }
         let kind =
             response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -466,7 +515,7 @@ fn branches(prompt: &str, fork: &Fork, written: Option<&str>) -> Vec<(String, To
 
 /// An answer that comes.
 struct Answer {
-    response: Option<Response>,
+    response: Option<(Response, Loan)>,
     events: Events,
     ready: VecDeque<Event>,
     prompt_tokens: usize,
@@ -475,9 +524,9 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(response: Response) -> Self {
+    fn new(response: Response, loan: Loan) -> Self {
         Self {
-            response: Some(response),
+            response: Some((response, loan)),
             events: Events::default(),
             ready: VecDeque::new(),
             prompt_tokens: 0,
@@ -504,7 +553,7 @@ impl Answer {
                 }
                 return Ok(Some(event));
             }
-            let Some(response) = &mut self.response else { return Err(Trouble::Broken) };
+            let Some((response, _)) = &mut self.response else { return Err(Trouble::Broken) };
             match timeout_at(until.into(), response.chunk()).await {
                 Err(_) => return Ok(None),
                 Ok(Ok(Some(bytes))) => self.ready.extend(self.events.take(&bytes)?),
@@ -561,10 +610,15 @@ impl Answer {
 
     /// The text has ended, and so will the answer: its connection can be used again once it is read.
     fn read_rest(&mut self) {
-        let Some(mut response) = self.response.take() else { return };
-        tokio::spawn(tokio::time::timeout(
-            REST,
-            async move { while let Ok(Some(_)) = response.chunk().await {} },
-        ));
+        let Some((mut response, loan)) = self.response.take() else { return };
+        tokio::spawn(tokio::time::timeout(REST, async move {
+            loop {
+                match response.chunk().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return loan.give_back(),
+                    Err(_) => return loan.forget(),
+                }
+            }
+        }));
     }
 }

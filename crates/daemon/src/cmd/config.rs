@@ -116,7 +116,7 @@ fn set(key: Key, given: &str) -> anyhow::Result<()> {
     // What is a path must mean the same wherever the daemon runs.
     let given = match key {
         Key::Model => models::absolute(given),
-        Key::HttpTokenFile | Key::RemoteKeyFile => {
+        Key::HttpTokenFile | Key::RemoteKeyFile | Key::RemoteCaFile => {
             std::path::absolute(given).map_or(given.to_owned(), |path| path.display().to_string())
         }
         _ => given.to_owned(),
@@ -152,6 +152,7 @@ fn check(key: Key, config: &Config) -> anyhow::Result<()> {
         | Key::RemoteModel
         | Key::RemoteKeyFile
         | Key::RemoteKeyEnv
+        | Key::RemoteCaFile
         | Key::RemoteWaitMs => try_remote(config)?,
     }
     Ok(())

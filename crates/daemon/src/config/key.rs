@@ -39,6 +39,7 @@ pub enum Key {
     RemoteModel,
     RemoteKeyFile,
     RemoteKeyEnv,
+    RemoteCaFile,
     RemoteWaitMs,
 }
 
@@ -70,7 +71,7 @@ struct About {
 }
 
 impl Key {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Model,
         Self::Quantize,
         Self::Threads,
@@ -85,6 +86,7 @@ impl Key {
         Self::RemoteModel,
         Self::RemoteKeyFile,
         Self::RemoteKeyEnv,
+        Self::RemoteCaFile,
         Self::RemoteWaitMs,
     ];
 
@@ -201,6 +203,14 @@ impl Key {
                 allowed: "the name of a variable",
                 otherwise: "(no key)",
                 example: "OPENAI_API_KEY",
+            },
+            Self::RemoteCaFile => About {
+                name: "remote_ca_file",
+                variable: "NEMOTERM_REMOTE_CA_FILE",
+                purpose: "a file with certificates that vouch for that server, in place of the system's, where the URL is https",
+                allowed: "the path of a file",
+                otherwise: "(the system's)",
+                example: "/etc/ssl/certs/company.pem",
             },
             Self::RemoteWaitMs => About {
                 name: "remote_wait_ms",
@@ -335,6 +345,9 @@ impl Config {
             }
             (Key::RemoteKeyEnv, Value::Text(text)) if is_variable(text) => {
                 self.remote.key_env = Some(text.clone());
+            }
+            (Key::RemoteCaFile, Value::Text(text)) if is_line(text) => {
+                self.remote.ca_file = Some(text.clone());
             }
             (Key::RemoteWaitMs, &Value::Number(number @ 10..=MAX_REMOTE_WAIT_MS)) => {
                 self.remote.wait_ms = Some(number);

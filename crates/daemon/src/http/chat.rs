@@ -248,7 +248,7 @@ impl Chunks for Deltas {
             // Nothing to tell yet.
             Event::Piece(piece) if piece.text.is_empty() && !self.logprobs => Vec::new(),
             Event::Piece(piece) => {
-                let logprobs = self.logprobs.then(|| Logprobs::from(vec![piece.token]));
+                let logprobs = self.logprobs.then(|| Logprobs::from(piece.tokens));
                 vec![self.chunk(index, json!({ "content": piece.text }), logprobs, None)]
             }
             Event::End(end) => {

@@ -280,7 +280,7 @@ impl Chunks for Pieces {
             // Nothing to tell yet.
             Event::Piece(piece) if piece.text.is_empty() && !self.logprobs => Vec::new(),
             Event::Piece(piece) => {
-                let logprobs = self.judged(index, vec![piece.token]);
+                let logprobs = self.judged(index, piece.tokens);
                 vec![self.chunk(index, piece.text, logprobs, None)]
             }
             Event::End(end) => vec![self.chunk(index, end.text, None, Some(finish_reason(end.stopped)))],

@@ -94,7 +94,9 @@ pub async fn infill(State(api): State<Api>, Body(request): Body<Request>) -> Res
         stop: request.stop,
         ..Common::default()
     };
-    let wanted = common.check("logprobs")?;
+    let mut wanted = common.check("logprobs")?;
+    // Its time is limited, and what is there then is the answer.
+    wanted.settings.piecewise = true;
     let gap = Gap {
         before: request.input_prefix + &request.prompt,
         after: request.input_suffix,

@@ -21,8 +21,12 @@ pub struct Settings {
     pub adjustments: Adjustments,
     /// Tell every token's log-probability, and the likeliest so many beside it.
     pub logprobs: Option<usize>,
+    /// Find every token's log-probability out, told or not.
+    pub judged: bool,
     /// Tell the prompt, too.
     pub echo: bool,
+    /// Tell each piece when it is there, rather than all of them at the end.
+    pub piecewise: bool,
 }
 
 /// One text to write.
@@ -94,12 +98,13 @@ pub struct Read {
     pub cached: usize,
 }
 
-/// A token that was written.
-#[derive(Debug, Clone, PartialEq)]
+/// Tokens that were written.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Piece {
-    /// What is certain of the text now and was not before: it may be nothing, and more than the token's own.
+    /// What is certain of the text now and was not before: it may be nothing, and more than the tokens' own.
     pub text: String,
-    pub token: Token,
+    /// The tokens, where they are judged.
+    pub tokens: Vec<Token>,
 }
 
 /// A token and how likely it was.

@@ -103,7 +103,9 @@ impl Common {
             stop: stops(self.stop)?,
             adjustments: Adjustments { presence_penalty, frequency_penalty, bias: bias(self.logit_bias)? },
             logprobs: self.logprobs,
+            judged: self.logprobs.is_some() || best_of > n,
             echo: self.echo,
+            piecewise: stream,
         };
         // A hasher's key is random.
         let seed = self.seed.map_or_else(|| RandomState::new().hash_one(0), |seed| seed as u64);

@@ -22,8 +22,10 @@ impl Adjustments {
     /// Changes logits, after `written` has been written.
     pub fn apply(&self, logits: &mut [f32], written: &[u32]) {
         let mut counts: HashMap<u32, f32> = HashMap::new();
-        for &token in written {
-            *counts.entry(token).or_default() += 1.0;
+        if self.presence_penalty != 0.0 || self.frequency_penalty != 0.0 {
+            for &token in written {
+                *counts.entry(token).or_default() += 1.0;
+            }
         }
         let penalties = counts
             .iter()

@@ -33,6 +33,8 @@ struct Writing {
     sampler: Sampler,
     detokenizer: Detokenizer,
     stops: Stops,
+    /// What was not told yet.
+    untold: Piece,
     /// How much of the prompt was in a cache when it was first looked for.
     cached: Option<usize>,
     told: bool,
@@ -46,11 +48,10 @@ pub enum Progress {
     Done,
 }
 
-/// A token that was chosen.
+/// A token that was chosen, and how likely it and others were, where that is wanted.
 struct Chosen {
     token: u32,
-    logprob: f32,
-    likeliest: Vec<(u32, f32)>,
+    judged: Option<(f32, Vec<(u32, f32)>)>,
 }
 
 impl Sequence {
@@ -136,6 +137,7 @@ impl Writing {
             }),
             detokenizer: Detokenizer::new(&tokens),
             stops: Stops::new(&settings.stop),
+            untold: Piece::default(),
             cached: None,
             told: false,
             last: job.arrived,
@@ -150,19 +152,17 @@ impl Writing {
     /// A token; `None` where there are no logits.
     fn choose(&mut self, job: &Job, mut logits: Vec<f32>) -> Option<Chosen> {
         let settings = &job.settings;
-        let normaliser = log_sum_exp(&logits);
-        let likeliest = likeliest(&logits, normaliser, settings.logprobs.unwrap_or(0));
         // Log-probabilities are the model's own opinion, whatever is done to the choice.
-        let (token, logprob) = if settings.adjustments.is_none() {
-            let token = self.sampler.choose(&logits)?;
-            (token, logits[token] - normaliser)
-        } else {
-            let plain = logits.clone();
+        let opinion = settings.judged.then(|| logits.clone());
+        if !settings.adjustments.is_none() {
             settings.adjustments.apply(&mut logits, self.written());
-            let token = self.sampler.choose(&logits)?;
-            (token, plain[token] - normaliser)
-        };
-        Some(Chosen { token: token as u32, logprob, likeliest })
+        }
+        let token = self.sampler.choose(&logits)?;
+        let judged = opinion.map(|logits| {
+            let normaliser = log_sum_exp(&logits);
+            (logits[token] - normaliser, likeliest(&logits, normaliser, settings.logprobs.unwrap_or(0)))
+        });
+        Some(Chosen { token: token as u32, judged })
     }
 
     /// Appends a chosen token and tells it.
@@ -170,22 +170,25 @@ impl Writing {
         let now = Instant::now();
         job.metrics.wrote(self.written().is_empty(), now - self.last);
         self.last = now;
-        let likeliest = named(model, &chosen.likeliest);
-        if ends_text(model, chosen.token) {
-            // The token that ends a text is one of the tokens that were written, if one without a text.
-            let token = Token { text: String::new(), logprob: Some(chosen.logprob), likeliest };
-            job.tell(Event::Piece(Piece { text: String::new(), token }));
-            let end = self.end(true);
-            job.tell(Event::End(End { tokens: end.tokens + 1, ..end }));
-            return Progress::Done;
+        // The token that ends a text is one of the tokens that were written, if one without a text.
+        let is_end = !model.has_text(chosen.token);
+        let mut text = String::new();
+        if !is_end {
+            self.tokens.push(chosen.token);
+            text = self.detokenizer.push(chosen.token, |tokens| model.decode(tokens));
+            self.untold.text += &self.stops.push(&text);
         }
-        self.tokens.push(chosen.token);
-        let text = self.detokenizer.push(chosen.token, |tokens| model.decode(tokens));
-        let token = Token { logprob: Some(chosen.logprob), likeliest, text };
-        let text = self.stops.push(&token.text);
-        job.tell(Event::Piece(Piece { text, token }));
-        if self.stops.stopped() || self.written().len() == self.most {
-            job.tell(Event::End(self.end(self.stops.stopped())));
+        if let Some((logprob, likeliest)) = &chosen.judged {
+            let likeliest = named(model, likeliest);
+            self.untold.tokens.push(Token { text, logprob: Some(*logprob), likeliest });
+        }
+        let is_done = is_end || self.stops.stopped() || self.written().len() == self.most;
+        if is_done || job.settings.piecewise {
+            job.tell(Event::Piece(std::mem::take(&mut self.untold)));
+        }
+        if is_done {
+            let end = self.end(is_end || self.stops.stopped());
+            job.tell(Event::End(End { tokens: end.tokens + usize::from(is_end), ..end }));
             return Progress::Done;
         }
         Progress::GoesOn
@@ -234,11 +237,6 @@ impl Writing {
 /// The likeliest tokens with their log-probabilities.
 fn likeliest(logits: &[f32], normaliser: f32, count: usize) -> Vec<(u32, f32)> {
     largest(logits, count).into_iter().map(|token| (token as u32, logits[token] - normaliser)).collect()
-}
-
-/// Whether a token ends a text: a token that has no text of its own.
-fn ends_text(model: &Model, token: u32) -> bool {
-    token_text(model, token).is_empty()
 }
 
 fn named(model: &Model, tokens: &[(u32, f32)]) -> Vec<(String, f32)> {

@@ -29,6 +29,7 @@ pub struct Texts {
 pub struct Written {
     pub read: Read,
     pub text: String,
+    /// Its tokens, where they are judged.
     pub tokens: Vec<Token>,
     pub stopped: bool,
     /// How many tokens were written.
@@ -126,7 +127,7 @@ impl Texts {
                 Event::Read(read) => text.read = read,
                 Event::Piece(piece) => {
                     text.text.push_str(&piece.text);
-                    text.tokens.push(piece.token);
+                    text.tokens.extend(piece.tokens);
                 }
                 Event::End(end) => {
                     text.text.push_str(&end.text);

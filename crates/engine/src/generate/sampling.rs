@@ -24,6 +24,8 @@ pub enum Sampling {
 pub struct Sampler {
     sampling: Sampling,
     state: u64,
+    /// How likely each value is, not divided by their sum; kept for its memory.
+    weights: Vec<f32>,
 }
 
 impl Sampler {
@@ -33,7 +35,7 @@ impl Sampler {
             Sampling::Greedy => 0,
             Sampling::TopP { seed, .. } => seed,
         };
-        Self { sampling, state }
+        Self { sampling, state, weights: Vec::new() }
     }
 
     /// The index of the chosen value among `logits`; `None` when there are none.
@@ -47,24 +49,22 @@ impl Sampler {
     }
 
     fn nucleus(&mut self, logits: &[f32], temperature: f32, top_p: f32) -> Option<usize> {
-        let best = logits[math::argmax(logits)?];
-        // Weights below e^-20 of the best cannot be drawn in practice, and leaving them out keeps the sort short.
-        let mut weights: Vec<(usize, f32)> = logits
-            .iter()
-            .enumerate()
-            .map(|(i, &x)| (i, (x - best) / temperature))
-            .filter(|&(_, x)| x > -20.0)
-            .map(|(i, x)| (i, x.exp()))
-            .collect();
-        let total: f32 = weights.iter().map(|&(_, weight)| weight).sum();
-        let (kept, mass) =
-            if top_p < 1.0 { most_probable(&mut weights, top_p * total) } else { (weights.len(), total) };
+        let best = math::argmax(logits)?;
+        self.weights.resize(logits.len(), 0.0);
+        let total = math::weigh(logits, logits[best], 1.0 / temperature, &mut self.weights);
+        if top_p >= 1.0 {
+            let left = self.uniform() * total;
+            return Some(drawn(&self.weights, left).unwrap_or(best));
+        }
+        let weights = self.weights.iter().copied().enumerate();
+        let mut weights: Vec<(usize, f32)> = weights.filter(|&(_, weight)| weight > 0.0).collect();
+        let (kept, mass) = most_probable(&mut weights, top_p * total);
         let mut left = self.uniform() * mass;
         let drawn = weights[..kept].iter().find(|&&(_, weight)| {
             left -= weight;
             left < 0.0
         });
-        drawn.or(weights.first()).map(|&(i, _)| i)
+        Some(drawn.or(weights.first()).map_or(best, |&(i, _)| i))
     }
 
     /// A number in [0, 1), by Steele, Lea and Flood's SplitMix64.
@@ -76,6 +76,25 @@ impl Sampler {
         z ^= z >> 31;
         (z >> 40) as f32 / (1u64 << 24) as f32
     }
+}
+
+/// The first place up to which the weights sum to more than `left`; `None` where they never do.
+fn drawn(weights: &[f32], mut left: f32) -> Option<usize> {
+    const AT_A_TIME: usize = 64;
+    for (block, weights) in weights.chunks(AT_A_TIME).enumerate() {
+        let sum: f32 = math::sum(weights);
+        if left >= sum {
+            left -= sum;
+            continue;
+        }
+        for (i, weight) in weights.iter().enumerate() {
+            if left < *weight {
+                return Some(block * AT_A_TIME + i);
+            }
+            left -= weight;
+        }
+    }
+    None
 }
 
 /// Moves the largest weights that together reach `wanted`, and no more of them, to the front, and at least one; returns how
@@ -110,6 +129,9 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 /// The indices of the `count` largest values, best first; the smaller index first among equals.
 pub fn largest(values: &[f32], count: usize) -> Vec<usize> {
     let mut best: Vec<usize> = Vec::with_capacity(count + 1);
+    if count == 0 {
+        return best;
+    }
     for (i, &value) in values.iter().enumerate() {
         if best.len() == count && best.last().is_none_or(|&last| value <= values[last]) {
             continue;
@@ -130,7 +152,7 @@ mod tests {
         let values = [0.0, 3.0, -1.0, 3.0, 2.0];
         assert_eq!(largest(&values, 3), [1, 3, 4]);
         assert_eq!(largest(&values, 9), [1, 3, 4, 0, 2]);
-        assert!(largest(&[], 2).is_empty());
+        assert!(largest(&[], 2).is_empty() && largest(&values, 0).is_empty());
     }
 
     #[test]
@@ -142,6 +164,21 @@ mod tests {
         assert!(weights[..kept].windows(2).all(|pair| pair[0].1 >= pair[1].1));
         assert!(weights[kept..].iter().all(|&(_, weight)| weight <= weights[kept - 1].1));
         assert_eq!(most_probable(&mut weights, 0.0).0, 1, "at least the best");
+    }
+
+    #[test]
+    fn every_place_is_drawn_as_often_as_it_weighs() {
+        let weights: Vec<f32> = (0..200).map(|i| f32::from(i % 3 == 0) * f32::from(i as u8)).collect();
+        let total: f32 = weights.iter().sum();
+        let mut counts = vec![0.0; weights.len()];
+        for i in 0..100_000 {
+            let left = total * (i as f32 / 100_000.0);
+            counts[drawn(&weights, left).unwrap()] += total / 100_000.0;
+        }
+        for (i, (count, weight)) in counts.iter().zip(&weights).enumerate() {
+            assert!((count - weight).abs() < 0.2, "{i}: {count}, {weight}");
+        }
+        assert_eq!((drawn(&weights, total), drawn(&[], 0.0), drawn(&[0.0, 1.0], 0.0)), (None, None, Some(1)));
     }
 
     #[test]
@@ -157,5 +194,7 @@ mod tests {
         assert_ne!(draws(1, 1.0), draws(2, 1.0));
         assert!(draws(1, 0.5).iter().all(|&token| token == 1));
         assert!(draws(1, 0.0).iter().all(|&token| token == 1));
+        let cold = Sampling::TopP { temperature: f32::MIN_POSITIVE / 8.0, top_p: 0.9, seed: 1 };
+        assert_eq!(Sampler::new(cold).choose(&logits), Some(1));
     }
 }

@@ -51,6 +51,9 @@ trait Format<T, const N: usize> {
     /// Pieces of activations that a chunk covers.
     const PIECES: usize;
 
+    /// Whether the registers hold the sums of several rows of weights.
+    const LIGHT: bool;
+
     /// Adds to `sums[w][x]` the products of `chunks[w]`, and of piece `x` of `pieces`. Called only from code
     /// compiled for AVX2, FMA and F16C.
     fn accumulate<const W: usize, const X: usize>(
@@ -83,22 +86,25 @@ fn rows<T, F: Format<T, N>, const N: usize>(weights: &[u8], tiles: &Tiles<T>, co
     let weights = weights.as_chunks::<N>().0;
     for (weights, out) in weights.chunks(row_chunks * ROW_BLOCK).zip(out.chunks_mut(count * ROW_BLOCK)) {
         for (i, tile) in tiles.fours.chunks_exact(tiles.pieces).enumerate() {
-            tile_rows::<T, F, N, TILE>(weights, row_chunks, tile, i * TILE, count, out);
+            tile_rows::<T, F, N, 2, TILE>(weights, row_chunks, tile, i * TILE, count, out);
         }
         let first = count / TILE * TILE;
         match &tiles.rest {
             Rest::None => {}
             Rest::One(tile) => single_row::<T, F, N>(weights, row_chunks, tile, count, out),
-            Rest::Two(tile) => tile_rows::<T, F, N, 2>(weights, row_chunks, tile, first, count, out),
-            Rest::Three(tile) => tile_rows::<T, F, N, 3>(weights, row_chunks, tile, first, count, out),
+            Rest::Two(tile) => tile_rows::<T, F, N, 4, 2>(weights, row_chunks, tile, first, count, out),
+            Rest::Three(tile) => tile_rows::<T, F, N, 3, 3>(weights, row_chunks, tile, first, count, out),
         }
     }
 }
 
 /// The products of whole rows with one tile, whose first row of activations is number `first`.
+///
+/// Two sums can be added to in each cycle, and each of them every fourth; so where there is room, `W` rows are
+/// multiplied at a time, to have eight sums or more.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tile_rows<T, F: Format<T, N>, const N: usize, const X: usize>(
+fn tile_rows<T, F: Format<T, N>, const N: usize, const W: usize, const X: usize>(
     weights: &[[u8; N]],
     row_chunks: usize,
     tile: &[[T; X]],
@@ -106,12 +112,36 @@ fn tile_rows<T, F: Format<T, N>, const N: usize, const X: usize>(
     count: usize,
     out: &mut [f32],
 ) {
-    for (row, results) in weights.chunks_exact(row_chunks).zip(out.chunks_exact_mut(count)) {
-        let [sums] = tile_sums::<T, F, N, 1, X>([row], tile);
-        let mut four = [Sum::zero(); TILE];
-        four[..X].copy_from_slice(&sums);
-        results[first..first + X].copy_from_slice(&totals(four)[..X]);
+    let several = if F::LIGHT { weights.len() / (row_chunks * W) * W } else { 0 };
+    let (weights, others) = weights.split_at(several * row_chunks);
+    let (out, other_out) = out.split_at_mut(several * count);
+    for (group, results) in weights.chunks_exact(row_chunks * W).zip(out.chunks_exact_mut(count * W)) {
+        // While these rows are multiplied, those of the next block come from further away. The other tiles find them near.
+        if first == 0 {
+            prefetch(group, ROW_BLOCK * row_chunks * N);
+        }
+        let mut rows = [group; W];
+        for (row, chunks) in rows.iter_mut().zip(group.chunks_exact(row_chunks)) {
+            *row = chunks;
+        }
+        let sums = tile_sums::<T, F, N, W, X>(rows, tile);
+        for (sums, results) in sums.into_iter().zip(results.chunks_exact_mut(count)) {
+            put_totals(sums, &mut results[first..first + X]);
+        }
     }
+    for (row, results) in others.chunks_exact(row_chunks).zip(other_out.chunks_exact_mut(count)) {
+        let [sums] = tile_sums::<T, F, N, 1, X>([row], tile);
+        put_totals(sums, &mut results[first..first + X]);
+    }
+}
+
+/// Writes up to four sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn put_totals<const X: usize>(sums: [Sum; X], results: &mut [f32]) {
+    let mut four = [Sum::zero(); TILE];
+    four[..X].copy_from_slice(&sums);
+    results.copy_from_slice(&totals(four)[..X]);
 }
 
 /// The products of whole rows with the last row of activations, when that stands alone.
@@ -186,6 +216,20 @@ fn totals(sums: [Sum; TILE]) -> [f32; TILE] {
 
 // ---- loads: the only places where memory is touched through pointers -------------------------------------------
 
+/// Has memory that lies so many bytes behind the chunks, and is as long, brought near.
+#[inline]
+#[allow(unsafe_code)]
+#[allow(unused_unsafe, reason = "older compilers hold a prefetch for unsafe")]
+#[target_feature(enable = "avx2")]
+fn prefetch<const N: usize>(chunks: &[[u8; N]], ahead: usize) {
+    const LINE: usize = 64;
+    let start = chunks.as_ptr().cast::<i8>().wrapping_add(ahead);
+    for at in (0..chunks.len() * N).step_by(LINE) {
+        // SAFETY: a prefetch reads nothing; an address where nothing lies is passed over.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
+    }
+}
+
 #[inline]
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx2")]
@@ -246,6 +290,7 @@ macro_rules! plain_format {
     ($name:ident, $bytes:literal, $widen:ident) => {
         impl Format<[f32; LANES], $bytes> for $name {
             const PIECES: usize = 1;
+            const LIGHT: bool = true;
 
             #[inline(always)]
             #[allow(unsafe_code)]

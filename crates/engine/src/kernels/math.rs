@@ -281,6 +281,54 @@ fn exp_sum_body<const FMA: bool>(values: &mut [f32], largest: f32) -> f32 {
     sum
 }
 
+/// Below the best, in the exponent: what is less likely than this can't be drawn in practice.
+const NEGLIGIBLE: f32 = -20.0;
+
+dispatched! {
+    /// `e^((x - largest) * factor)` for each value, nothing where that is negligible; returns the sum.
+    pub(crate) fn weigh(values: &[f32], largest: f32, factor: f32, out: &mut [f32]) -> f32 = weigh_body;
+}
+
+#[inline(always)]
+fn weigh_body<const FMA: bool>(values: &[f32], largest: f32, factor: f32, out: &mut [f32]) -> f32 {
+    let weight = |x: f32| {
+        let exponent = (x - largest) * factor;
+        if exponent > NEGLIGIBLE { exp::<FMA>(exponent) } else { 0.0 }
+    };
+    let (chunks, tail) = values.as_chunks::<LANES>();
+    let (out_chunks, out_tail) = out.as_chunks_mut::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for (chunk, out) in chunks.iter().zip(out_chunks) {
+        for i in 0..LANES {
+            out[i] = weight(chunk[i]);
+            lanes[i] += out[i];
+        }
+    }
+    let mut sum = total(lanes);
+    for (x, out) in tail.iter().zip(out_tail) {
+        *out = weight(*x);
+        sum += *out;
+    }
+    sum
+}
+
+dispatched! {
+    /// The sum of some numbers.
+    pub(crate) fn sum(values: &[f32]) -> f32 = sum_body;
+}
+
+#[inline(always)]
+fn sum_body<const FMA: bool>(values: &[f32]) -> f32 {
+    let (chunks, tail) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += chunk[i];
+        }
+    }
+    total(lanes) + tail.iter().sum::<f32>()
+}
+
 dispatched! {
     /// `ln(sum of e^x)`; minus infinity for no values at all.
     pub(crate) fn log_sum_exp(values: &[f32]) -> f32 = log_sum_exp_body;

@@ -110,6 +110,24 @@ fn log_sum_exp_is_accurate() {
 }
 
 #[test]
+fn weights_are_exponentials_and_nothing_where_negligible() {
+    let mut values: Vec<f32> = numbers(37, 3).iter().map(|x| 12.0 * x).collect();
+    values[5] = 12.0;
+    values[11] = f32::NEG_INFINITY;
+    let mut weights = vec![1.0; values.len()];
+    let sum = math::weigh(&values, 12.0, 1.25, &mut weights);
+    let mut expected = 0.0;
+    for (value, weight) in values.iter().zip(&weights) {
+        let exponent = (f64::from(*value) - 12.0) * 1.25;
+        let exact = if exponent > -20.0 { exponent.exp() } else { 0.0 };
+        assert!((f64::from(*weight) - exact).abs() <= 2e-6 * exact, "{value}: {weight}, {exact}");
+        expected += exact;
+    }
+    assert!((f64::from(sum) - expected).abs() < 1e-5 && (math::sum(&weights) - sum).abs() < 1e-5);
+    assert!(weights.contains(&0.0));
+}
+
+#[test]
 fn argmax_finds_the_first_of_equals() {
     assert_eq!(math::argmax(&[]), None);
     assert_eq!(math::argmax(&[f32::NEG_INFINITY; 3]), Some(0));

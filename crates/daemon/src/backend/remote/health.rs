@@ -1,6 +1,6 @@
 //! What went wrong with a server, and when it is asked again.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nemoterm_protocol::RemoteState;
 
@@ -62,6 +62,9 @@ impl Trouble {
             Self::Unreachable(why) if why.contains("ddress family") => {
                 "nemoterm daemon install gives the service a network, once backend is in the configuration"
             }
+            Self::Unreachable(why) if why.contains("certificate") => {
+                "nemoterm config set remote_ca_file FILE, with the certificate of who vouches for the server"
+            }
             Self::Unreachable(_) => "start the server, or nemoterm config set remote_url URL",
             Self::Late(_) => {
                 "NEMOTERM_TIMEOUT_MS lets a shell wait longer, remote_wait_ms everything; a faster server is better"
@@ -94,6 +97,15 @@ impl Trouble {
     pub fn failure(&self, url: &str) -> Failure {
         Failure::new(self.message(url), self.hint())
     }
+}
+
+/// How long a `Retry-After` asks to be left alone: it tells seconds, or a date. Nothing where it tells neither.
+pub fn wish(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    // A date that has passed is no reason to wait.
+    let until = || httpdate::parse_http_date(text).ok().map(|at| at.duration_since(now).unwrap_or_default());
+    seconds.or_else(until)
 }
 
 /// How a server has done so far.
@@ -178,6 +190,25 @@ mod tests {
         assert_eq!(pause(&[busy(0)]), FIRST_PAUSE);
         assert_eq!(pause(&[busy(1_000_000)]), LONGEST_WISH);
         assert_eq!(pause(&[Trouble::Status(401, None)]), MENDING);
+    }
+
+    #[test]
+    fn a_wish_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (text, seconds) in [
+            ("30", Some(30)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Sun Nov  6 08:50:37 1994", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(252_618_189_022)),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(wish(text, now), seconds.map(Duration::from_secs), "{text:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,15 @@ enum Current {
 
 impl Link {
     /// Takes the configuration as it is now. A server that stays what it was keeps what is known of it; any other is new.
+    /// Somebody may ask soon, so a connection is opened where that takes long.
     pub fn follow(&self, config: &Config) {
+        self.take(config);
+        if let Some(Ok(remote)) = self.remote() {
+            remote.expect();
+        }
+    }
+
+    fn take(&self, config: &Config) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(settings) = Settings::new(config) else {
             *current = None;

@@ -46,6 +46,7 @@ macro_rules! block_format {
 
         impl Format<Group, $bytes> for $name {
             const PIECES: usize = $groups;
+            const LIGHT: bool = false;
 
             #[inline(always)]
             #[allow(unsafe_code)]
