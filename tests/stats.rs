@@ -130,7 +130,10 @@ fn bash_and_fish_tell_what_is_taken_too() {
 fn a_daemon_that_knows_nothing_of_it_is_told_nothing() {
     let home = Home::new();
     home.write(".zsh_history", "cargo test --workspace\n");
-    let daemon = Fake::start(home.runtime(), |_| Answer::suffix(" never mind"));
+    let daemon = Fake::start(home.runtime(), |request| match request.line.as_str() {
+        "cargo te" => Answer::suffix(" never mind"),
+        _ => Answer::Silence,
+    });
     let Some(terminal) = shells::zsh::start(&home, "") else { return };
     terminal.send("cargo te");
     terminal.wait("a suggestion", |screen| !screen.ghost.is_empty());

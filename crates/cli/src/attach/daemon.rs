@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(150);
 const PATIENCE_WHEN_ASKED: Duration = Duration::from_secs(2);
 
 /// How long the end of the shell's client may wait for the last of it.
-const END: Duration = Duration::from_millis(200);
+const END: Duration = Duration::from_secs(2);
 
 /// How many answers in a row may be missing before the daemon is left alone.
 const MAX_TIMEOUTS: u32 = 3;
