@@ -79,20 +79,26 @@ pub fn before_deletion<'a>(typed: &str, suffix: &'a str) -> &'a str {
         |word: &str| matches!(word, "|" | ";" | "&&" | "||" | "xargs" | "sudo" | "-exec" | "-execdir");
     let before = typed.split_whitespace().next_back();
     let mut at_command = before.is_none_or(leads_there);
-    let mut after_xargs = before == Some("xargs");
+    let mut xargs = Xargs::default();
+    if let Some(before) = before {
+        xargs.read(before);
+    }
     let mut harmless = 0;
+    // The end of an `xargs` that the suffix begins with: without a command it only prints.
+    let mut printing = Some(0);
     let mut at_word_start = typed.is_empty() || typed.ends_with(char::is_whitespace);
     let mut start = 0;
     for piece in suffix.split_inclusive(char::is_whitespace) {
         let word = piece.trim_end();
         if at_word_start && ((at_command && is_command(word)) || word == "-delete") {
-            return suffix[..harmless].trim_end();
+            let end = if harmless == 0 { printing.unwrap_or(0) } else { harmless };
+            return suffix[..end].trim_end();
         }
         if !word.is_empty() {
-            let goes_on = leads_there(word) || (after_xargs && word.starts_with('-'));
-            after_xargs = word == "xargs" || (after_xargs && word.starts_with('-'));
-            at_command = goes_on;
-            if !goes_on {
+            let is_of_xargs = xargs.read(word);
+            at_command = leads_there(word) || is_of_xargs;
+            printing = printing.filter(|_| is_of_xargs).map(|_| start + word.len());
+            if !at_command {
                 harmless = start + word.len();
             }
         }
@@ -100,6 +106,25 @@ pub fn before_deletion<'a>(typed: &str, suffix: &'a str) -> &'a str {
         at_word_start = true;
     }
     suffix
+}
+
+/// Tells the words of an `xargs` from those of the command it runs.
+#[derive(Default)]
+struct Xargs {
+    is_open: bool,
+    /// Whether the next word belongs to an option.
+    wants_value: bool,
+}
+
+impl Xargs {
+    /// Whether the word is `xargs`, or an option of it, or what belongs to that.
+    fn read(&mut self, word: &str) -> bool {
+        let is_value = std::mem::take(&mut self.wants_value);
+        let is_option = self.is_open && !is_value && word.starts_with('-');
+        self.is_open = word == "xargs" || is_option || (self.is_open && is_value);
+        self.wants_value = is_option && matches!(word, "-a" | "-d" | "-E" | "-I" | "-L" | "-n" | "-P" | "-s");
+        self.is_open
+    }
 }
 
 #[cfg(test)]
@@ -378,5 +403,9 @@ mod tests {
         assert_eq!(before_deletion("docker ", "rm web"), "rm web", "its own subcommand");
         assert_eq!(before_deletion("git commit -m 'fo", "rm'"), "rm'", "the end of a word is none");
         assert_eq!(before_deletion("ls | xargs ", "-n 1 echo"), "-n 1 echo");
+        assert_eq!(before_deletion("ls", " | xargs -n 1 rm"), "");
+        assert_eq!(before_deletion("ls", " -a | xargs -I {} -P 4 rm {}"), " -a");
+        assert_eq!(before_deletion("find . -print0 | ", "xargs -0 rm"), "xargs -0");
+        assert_eq!(before_deletion("find . | ", "sudo xargs rm"), "");
     }
 }
