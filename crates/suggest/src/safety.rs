@@ -78,11 +78,9 @@ pub fn before_deletion<'a>(typed: &str, suffix: &'a str) -> &'a str {
     let leads_there =
         |word: &str| matches!(word, "|" | ";" | "&&" | "||" | "xargs" | "sudo" | "-exec" | "-execdir");
     let before = typed.split_whitespace().next_back();
-    let mut at_command = before.is_none_or(leads_there);
     let mut xargs = Xargs::default();
-    if let Some(before) = before {
-        xargs.read(before);
-    }
+    let is_of_xargs = typed.split_whitespace().fold(false, |_, word| xargs.read(word));
+    let mut at_command = before.is_none_or(leads_there) || is_of_xargs;
     let mut harmless = 0;
     // The end of an `xargs` that the suffix begins with: without a command it only prints.
     let mut printing = Some(0);
@@ -407,5 +405,6 @@ mod tests {
         assert_eq!(before_deletion("ls", " -a | xargs -I {} -P 4 rm {}"), " -a");
         assert_eq!(before_deletion("find . -print0 | ", "xargs -0 rm"), "xargs -0");
         assert_eq!(before_deletion("find . | ", "sudo xargs rm"), "");
+        assert_eq!(before_deletion("ls | xargs -n 1 ", "rm -f"), "");
     }
 }
