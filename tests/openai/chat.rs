@@ -53,7 +53,9 @@ fn a_conversation_is_read_as_the_template_says() {
     }
     let options = json!({ "stream": true, "n": 2, "stream_options": { "include_usage": true } });
     let mut chunks = chat(&server, options).chunks();
-    assert_eq!(chunks.pop().unwrap()["usage"]["completion_tokens"], 12);
+    // Where the model ends by itself is its own affair.
+    let tokens = plain.json()["usage"]["completion_tokens"].as_u64().unwrap();
+    assert_eq!(chunks.pop().unwrap()["usage"]["completion_tokens"], 2 * tokens);
     for index in 0..2 {
         let choices =
             chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|choice| choice["index"] == index);
@@ -61,7 +63,7 @@ fn a_conversation_is_read_as_the_template_says() {
         assert_eq!(choices[0]["delta"]["role"], "assistant");
         let text: String = choices.iter().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
         assert_eq!(text, expected);
-        assert_eq!(choices.last().unwrap()["finish_reason"], "length");
+        assert_eq!(choices.last().unwrap()["finish_reason"], plain.json()["choices"][0]["finish_reason"]);
     }
 }
 
