@@ -17,7 +17,7 @@ use nemoterm_suggest::{
     clean, context,
     prompt::{Prompt, PromptFormat},
     rank::{self, Candidate},
-    redact, safety,
+    redact, safety, specs,
 };
 use tokio::sync::oneshot;
 
@@ -25,6 +25,7 @@ use crate::{
     backend::{Text, Written, remote::Ask},
     confidence,
     failure::Failure,
+    models,
     scheduler::{ClientId, Job},
     serve::Daemon,
 };
@@ -232,6 +233,9 @@ impl Plan {
             logprobs.push((suffix.clone(), confidence::logprob(text, suffix.len())));
             candidates
                 .push(Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref()));
+        }
+        if matches!(self.buffer.kind(), Kind::Command) && self.buffer.after().is_empty() {
+            specs::weigh(models::specs(), &self.buffer, &mut candidates);
         }
         candidates.retain(|candidate| {
             clean::is_displayable(&candidate.line)

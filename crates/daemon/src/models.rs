@@ -2,12 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use nemoterm_engine::{DeviceChoice, LoadError, LoadOptions, Model, Progress, Quantisation, Source};
 use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
+use nemoterm_suggest::specs::Specs;
 
 use crate::{cmd::loading::watch, config::Config, failure::Failure};
 
@@ -62,6 +63,15 @@ pub struct Choice {
     /// What answers call the model.
     pub name: String,
     pub source: Source,
+}
+
+/// The options and subcommands that exist, whatever the model.
+pub fn specs() -> Option<&'static Specs> {
+    static SPECS: LazyLock<Option<Specs>> = LazyLock::new(|| {
+        let table: &[u8] = include_bytes!("../../../models/nemoterm-mini/specs.fst");
+        Specs::new(table).ok()
+    });
+    SPECS.as_ref()
 }
 
 /// Finds the model of a name: a preset, a directory, a GGUF file or `OWNER/NAME[@REVISION][:FILE]` on the Hub.

@@ -12,7 +12,7 @@ use crate::clean::is_displayable;
 use crate::history::Index;
 use crate::redact::holds_secret;
 use crate::safety;
-use crate::words::{Token, tokens};
+use crate::words::{Token, is_assignment, is_wrapper, tokens};
 
 use names::{ANSWERING, BUILTINS, subcommands};
 
@@ -156,16 +156,6 @@ fn names_of_commands<'w>(words: &[Token<'w>]) -> impl Iterator<Item = Token<'w>>
 /// The directory of `cd..` and `cd../..`.
 fn parent_without_blank(word: &str) -> Option<&str> {
     word.strip_prefix("cd").filter(|rest| rest.starts_with(".."))
-}
-
-fn is_wrapper(word: &str) -> bool {
-    matches!(word, "sudo" | "doas" | "time" | "nohup")
-}
-
-fn is_assignment(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
 }
 
 /// Whether it is a word as commands and subcommands are called. One with a digit in it names a host or a version as

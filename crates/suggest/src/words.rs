@@ -173,6 +173,18 @@ fn ansi_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<c
     char::from_u32(value)
 }
 
+/// Whether a command stands after this one that it runs.
+pub(crate) fn is_wrapper(word: &str) -> bool {
+    matches!(word, "sudo" | "doas" | "time" | "nohup")
+}
+
+/// Whether the word sets a variable.
+pub(crate) fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
 /// Whether the word is written to its end: no quote stands open in it.
 pub(crate) fn is_closed(raw: &str) -> bool {
     open_quote(raw).is_none()

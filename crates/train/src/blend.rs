@@ -55,8 +55,7 @@ pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded, cases: Op
 fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts> {
     let end = model.encode("</s>")?.last().copied().context("the vocabulary has no </s>")?;
     let mut counts = Counts::default();
-    let mut lines: Vec<&str> = corpora.examples.iter().map(|example| example.command.as_str()).collect();
-    lines.extend(corpora.sessions.iter().flat_map(|session| &session.commands).map(String::as_str));
+    let mut lines: Vec<&str> = corpora.lines().collect();
     // A line that many pages have is typed by more people, but not by that many more.
     lines.sort_unstable();
     lines.dedup();

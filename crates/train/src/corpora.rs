@@ -119,6 +119,12 @@ impl Corpora {
         anyhow::ensure!(!corpora.examples.is_empty(), "{} holds no corpus", directory.display());
         Ok(corpora)
     }
+
+    /// Every command line, in no order, some more than once.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        let of_sessions = self.sessions.iter().flat_map(|session| &session.commands);
+        self.examples.iter().map(|example| &example.command).chain(of_sessions).map(String::as_str)
+    }
 }
 
 /// The text of an xz file.

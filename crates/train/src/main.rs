@@ -14,6 +14,7 @@ mod optimiser;
 mod pages;
 mod plot;
 mod scene;
+mod specs;
 
 use std::fs;
 use std::io::Write as _;
@@ -151,6 +152,7 @@ fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
         return Ok(());
     }
     train(args, &documents)?;
+    specs::write(&args.out, documents.corpora(), documents.excluded())?;
     blend::write(&args.out, documents.corpora(), documents.excluded(), args.weigh.as_deref())
 }
 
