@@ -264,6 +264,9 @@ fn describe(status: &Status) -> String {
         );
         row("device", model.device.clone());
         row("context", format!("{} tokens", model.context));
+        if let Some(why) = &model.not_kept {
+            row("", format!("its quantised weights are made again at each start: {why}"));
+        }
     }
     if let Some(why) = &status.instead {
         row(
