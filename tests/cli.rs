@@ -435,7 +435,7 @@ fn completions_and_manual_pages_know_the_commands_of_both_programs() {
     assert!(!sandbox.home().join("pages/nemoterm-attach.1").exists());
     fs::write(sandbox.home().join("file"), "").unwrap();
     refused(&sandbox.nemoterm(&["man", "file"]), "file can't be written");
-    let alone = printed(sandbox.command(crate::util::nemotermd()).arg("man").output().unwrap());
+    let alone = printed(sandbox.command(nemotermd()).arg("man").output().unwrap());
     refused(&alone, "did not arrive");
 }
 

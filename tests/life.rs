@@ -30,7 +30,7 @@ fn connect(sandbox: &Sandbox) -> Client {
 
 fn status(client: &Client) -> Status {
     match client.ask(&Request::Status, PATIENCE).unwrap() {
-        Reply::Status(status) => status,
+        Reply::Status(status) => *status,
         other => panic!("{other:?}"),
     }
 }

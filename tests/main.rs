@@ -9,6 +9,7 @@ mod config;
 mod daemon;
 mod history;
 mod install;
+mod kept;
 mod life;
 mod models;
 mod openai;

@@ -174,7 +174,7 @@ pub fn end(runtime: &Runtime) -> anyhow::Result<bool> {
 
 fn ask_status(client: &Client) -> anyhow::Result<Status> {
     match client.ask(&Request::Status, ANSWER).map_err(explain)? {
-        Reply::Status(status) => Ok(status),
+        Reply::Status(status) => Ok(*status),
         Reply::Error(error) => Err(Failure::of_daemon(error).into()),
         other => Err(Failure::plain(format!("the daemon answered {other:?} to status")).into()),
     }
@@ -264,6 +264,9 @@ fn describe(status: &Status) -> String {
         );
         row("device", model.device.clone());
         row("context", format!("{} tokens", model.context));
+        if let Some(why) = &model.not_kept {
+            row("", format!("its quantised weights are made again at each start: {why}"));
+        }
     }
     if let Some(why) = &status.instead {
         row(

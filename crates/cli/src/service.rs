@@ -31,8 +31,8 @@ struct Plan {
     runtime: String,
     /// Whether that is where a service finds it without being told.
     is_usual: bool,
-    /// Where the log lies.
-    state: Option<String>,
+    /// Where the log lies, and where quantised weights are kept.
+    writes: Vec<String>,
     /// Whether HTTP is served.
     http: bool,
     /// Whether a remote server completes.
@@ -67,8 +67,8 @@ pub fn install(runtime: &Runtime, print: bool) -> anyhow::Result<()> {
         for unit in &units {
             write(unit)?;
         }
-        // Behind a sandbox the daemon can't make it.
-        plan.state.as_ref().map(fs::create_dir_all).transpose()?;
+        // Behind a sandbox the daemon can't make them.
+        plan.writes.iter().try_for_each(fs::create_dir_all)?;
         reload()?;
         // One that runs on its own would keep the lock.
         daemon::end(runtime)?;
@@ -137,12 +137,13 @@ fn plan(runtime: &Runtime) -> anyhow::Result<Plan> {
         || PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),
         PathBuf::from,
     );
-    let log = runtime::log_file();
+    let (log, cache) = (runtime::log_file(), runtime::cache_dir());
+    let writes = [log.as_deref().and_then(Path::parent), cache.as_deref()];
     Ok(Plan {
         program: text(&std::path::absolute(&program.path)?)?,
         is_usual: runtime.dir() == usual.join("nemoterm"),
         runtime: text(runtime.dir())?,
-        state: log.as_deref().and_then(Path::parent).map(text).transpose()?,
+        writes: writes.into_iter().flatten().map(text).collect::<Result<_, _>>()?,
         http,
         remote,
     })
@@ -224,8 +225,8 @@ impl Plan {
                  RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
             )
         };
-        let state =
-            self.state.as_ref().map(|dir| format!(" {}", quoted(&format!("-{dir}")))).unwrap_or_default();
+        let writes: String =
+            self.writes.iter().map(|dir| format!(" {}", quoted(&format!("-{dir}")))).collect();
         format!(
             "[Unit]\n\
              Description=nemoterm, which completes commands with a local language model\n\
@@ -248,7 +249,7 @@ impl Plan {
              # These need user namespaces, and are left out by systemd where there are none.\n\
              ProtectSystem=strict\n\
              ProtectHome=read-only\n\
-             ReadWritePaths={runtime}{state}\n",
+             ReadWritePaths={runtime}{writes}\n",
             program = quoted(&self.program),
             runtime = if self.is_usual { "%t/nemoterm".to_owned() } else { quoted(&self.runtime) },
         )
@@ -355,7 +356,7 @@ mod tests {
             program: "/opt/a \"b\" 100%/nemotermd".to_owned(),
             runtime: "/run/user/7/nemoterm".to_owned(),
             is_usual: true,
-            state: Some("/home/u/.local/state/nemoterm".to_owned()),
+            writes: ["/home/u/.local/state/nemoterm", "/home/u/.cache/nemoterm"].map(str::to_owned).to_vec(),
             http: false,
             remote: false,
         }
@@ -381,7 +382,9 @@ mod tests {
         let service = elsewhere.service();
         assert!(service.contains("\nEnvironment=\"NEMOTERM_RUNTIME_DIR=/x 5%%/r\"\n"), "{service}");
         assert!(
-            service.contains("\nReadWritePaths=\"/x 5%%/r\" \"-/home/u/.local/state/nemoterm\"\n"),
+            service.contains(
+                "\nReadWritePaths=\"/x 5%%/r\" \"-/home/u/.local/state/nemoterm\" \"-/home/u/.cache/nemoterm\"\n"
+            ),
             "{service}"
         );
     }

@@ -88,12 +88,12 @@ async fn listen(
             Request::Status => {
                 // Whoever asks has perhaps just changed the configuration.
                 daemon.follow().await;
-                say(&replies, Reply::Status(daemon.status())).await;
+                say(&replies, Reply::Status(Box::new(daemon.status()))).await;
             }
             Request::UseModel { model } => {
                 let texts = daemon.http.is_on();
                 let reply = match daemon.keeper.use_model(&model, texts).await {
-                    Ok(()) => Reply::Status(daemon.status()),
+                    Ok(()) => Reply::Status(Box::new(daemon.status())),
                     Err(failure) => Reply::Error(failure.reply(None)),
                 };
                 say(&replies, reply).await;
@@ -107,7 +107,7 @@ async fn listen(
             }
             Request::Unload => {
                 daemon.keeper.rest().await;
-                say(&replies, Reply::Status(daemon.status())).await;
+                say(&replies, Reply::Status(Box::new(daemon.status()))).await;
             }
             Request::Stop => {
                 say(&replies, Reply::Stopping).await;

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use nemoterm_engine::{DeviceChoice, LoadError, LoadOptions, Model, Progress, Quantisation, Source};
+use nemoterm_engine::{
+    DeviceChoice, Kept, LoadError, LoadOptions, Model, Progress, Quantisation, Shelf, Source,
+};
 use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
 use nemoterm_suggest::specs::Specs;
@@ -211,6 +213,7 @@ pub fn load_on(
         device: if config.gpu_memory == Some(0) { DeviceChoice::Cpu } else { device },
         threads: config.threads,
         quantise: config.quantize.map(Quantize::engine),
+        keep: shelf(),
         device_memory: config.gpu_memory.map(|mib| mib << 20),
         caches,
         progress: Arc::clone(progress),
@@ -228,7 +231,28 @@ pub fn load_on(
         let device = error.is_of_device().then_some(Fault { passes: !limited });
         Unloaded { failure: Failure::new(error.to_string(), hint), device }
     })?;
+    match &model.info().kept {
+        Kept::Made { path, instead: None } => tracing::info!(?path, "kept the quantised weights"),
+        Kept::Made { path, instead: Some(why) } => {
+            tracing::warn!(?path, why, "made the quantised weights anew, and kept them");
+        }
+        Kept::Failed(why) => tracing::warn!(why, "the quantised weights can't be kept"),
+        Kept::Found(_) | Kept::No => {}
+    }
     Ok((choice.name, model))
+}
+
+/// Where quantised weights are kept: `nemoterm/quantised` in the user's cache directory. `None` without a home.
+pub fn shelf() -> Option<Shelf> {
+    Some(Shelf::at(nemoterm_protocol::runtime::cache_dir()?.join("quantised")))
+}
+
+/// Why a model's quantised weights could not be kept.
+pub fn not_kept(model: &Model) -> Option<String> {
+    match &model.info().kept {
+        Kept::Failed(why) => Some(why.clone()),
+        _ => None,
+    }
 }
 
 /// Whether the processor writes with a model of that name as fast as one types.
@@ -256,6 +280,7 @@ pub fn status(name: &str, model: &Model) -> ModelStatus {
         quantisation: info.quantisation.to_owned(),
         device: info.device.to_owned(),
         context: info.context,
+        not_kept: not_kept(model),
     }
 }
 

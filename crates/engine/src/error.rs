@@ -24,7 +24,7 @@ pub enum LoadError {
         missing: &'static str,
     },
     /// There is no tokenizer for these weights.
-    #[error("{file}: no tokenizer: {reason}")]
+    #[error("{file}: no tokenizer: {}", plain(.reason))]
     MissingTokenizer {
         /// The weights or directory.
         file: String,
@@ -32,7 +32,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The tokenizer file cannot be used.
-    #[error("{file}: tokenizer: {reason}")]
+    #[error("{file}: tokenizer: {}", plain(.reason))]
     Tokenizer {
         /// The file it came from.
         file: String,
@@ -40,7 +40,7 @@ pub enum LoadError {
         reason: String,
     },
     /// A model family this program has no decoder for.
-    #[error("{file}: unknown architecture \"{architecture}\" (known: {known})")]
+    #[error("{file}: unknown architecture \"{}\" (known: {known})", plain(.architecture))]
     UnknownArchitecture {
         /// The configuration's file.
         file: String,
@@ -50,7 +50,7 @@ pub enum LoadError {
         known: String,
     },
     /// A known family with a feature that is not implemented.
-    #[error("{file}: {what} is not supported")]
+    #[error("{file}: {} is not supported", plain(.what))]
     Unsupported {
         /// The file.
         file: String,
@@ -58,7 +58,7 @@ pub enum LoadError {
         what: String,
     },
     /// A file that contradicts its format: truncated, overflowing, misaligned.
-    #[error("{file}: {field}: {reason}")]
+    #[error("{file}: {}: {}", plain(.field), plain(.reason))]
     Malformed {
         /// The file.
         file: String,
@@ -110,6 +110,27 @@ pub enum LoadError {
     Tensor(#[from] candle_core::Error),
 }
 
+/// Characters of a file's text that a message repeats at most.
+const MOST: usize = 300;
+
+/// What a file says, as it can stand in a message: in one line, without characters that a terminal obeys, and not for ever.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for c in text.chars().take(MOST) {
+        match c {
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
+                plain.extend(c.escape_unicode());
+            }
+            c if c.is_control() => plain.extend(c.escape_default()),
+            c => plain.push(c),
+        }
+    }
+    if text.chars().nth(MOST).is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
 impl LoadError {
     /// Whether the model may load well on another device.
     pub fn is_of_device(&self) -> bool {
@@ -146,4 +167,20 @@ pub enum EngineError {
     /// The tensor library or the device failed.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LoadError;
+
+    #[test]
+    fn a_message_is_one_line_whatever_the_file_says() {
+        let error = |field: &str| {
+            let field = field.to_owned();
+            LoadError::Malformed { file: "m.gguf".into(), field, reason: "is wrong".into() }.to_string()
+        };
+        assert_eq!(error("größe \"x\""), "m.gguf: größe \"x\": is wrong");
+        assert_eq!(error("a\nb\u{1b}[2J\u{202e}"), r"m.gguf: a\nb\u{1b}[2J\u{202e}: is wrong");
+        assert!(error(&"k".repeat(60_000)).len() < 400);
+    }
 }

@@ -156,6 +156,34 @@ pub(crate) struct Names {
     pub(crate) post_feed_forward_norm: &'static str,
 }
 
+impl Names {
+    /// The names of the whole model and those of a layer, each beside what `other` calls the same.
+    pub(crate) fn beside(&self, other: &Self) -> ([Pair; 3], [Pair; 13]) {
+        let both = |name: fn(&Self) -> &'static str| (name(self), name(other));
+        let whole =
+            [both(|names| names.embedding), both(|names| names.output), both(|names| names.output_norm)];
+        let layer = [
+            both(|names| names.attention_norm),
+            both(|names| names.query),
+            both(|names| names.key),
+            both(|names| names.value),
+            both(|names| names.query_norm),
+            both(|names| names.key_norm),
+            both(|names| names.attention_output),
+            both(|names| names.post_attention_norm),
+            both(|names| names.feed_forward_norm),
+            both(|names| names.gate),
+            both(|names| names.up),
+            both(|names| names.down),
+            both(|names| names.post_feed_forward_norm),
+        ];
+        (whole, layer)
+    }
+}
+
+/// Two names of one tensor.
+type Pair = (&'static str, &'static str);
+
 /// Hugging Face checkpoints.
 const HF_NAMES: Names = Names {
     embedding: "model.embed_tokens",

@@ -19,6 +19,7 @@ mod generate;
 mod kernels;
 mod model;
 mod progress;
+mod quantise;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -33,6 +34,7 @@ pub use generate::{
     Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Reached, Sampler, Sampling, Step,
     Text, largest, log_sum_exp,
 };
-pub use model::{LoadOptions, Model, ModelInfo, Quantisation, Source};
+pub use model::{LoadOptions, Model, ModelInfo, Source};
 pub use progress::Progress;
+pub use quantise::{Kept, KeptFile, Quantisation, Shelf};
 pub use tokenizer::FillIn;

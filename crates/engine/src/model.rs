@@ -13,9 +13,10 @@ use crate::decoder::{Decoder, Network, Session};
 use crate::device::{self, DeviceChoice};
 use crate::error::{EngineError, LoadError};
 use crate::progress::Progress;
+use crate::quantise::{Kept, Plan, Quantisation, Shelf};
 use crate::tokenizer::{FillIn, Tokens, TokensConfig};
 use crate::weights::gguf::read_gguf;
-use crate::weights::{self, Bytes, Checkpoint, ElementType};
+use crate::weights::{self, Bytes, Checkpoint, Origin};
 
 /// Positions to run with when neither the model nor the caller asks for fewer.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -45,6 +46,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Where it lies, unless it is part of the program.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) | Self::Gguf(path) => Some(path),
+            Self::Memory { .. } => None,
+        }
+    }
+}
+
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
@@ -56,6 +67,8 @@ pub struct LoadOptions {
     pub max_context: Option<usize>,
     /// Quantise weights that are not quantised yet; rows that are not whole blocks stay as they are.
     pub quantise: Option<Quantisation>,
+    /// Where weights that were quantised are kept for the next time. Those of a model in the program are not.
+    pub keep: Option<Shelf>,
     /// Leave out counts and copies that belong to the model: the network alone.
     pub network_only: bool,
     /// Bytes of an accelerator's memory that weights and caches may take; by default all there is.
@@ -64,30 +77,6 @@ pub struct LoadOptions {
     pub caches: usize,
     /// Told how far the loading is.
     pub progress: Arc<Progress>,
-}
-
-/// Block formats that weights can be quantised to while loading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantisation {
-    /// 8.5 bits a weight.
-    Q8_0,
-    /// 4.5 bits a weight.
-    Q4_0,
-    /// 4.5 bits a weight, rows in blocks of 256.
-    Q4K,
-    /// 6.6 bits a weight, rows in blocks of 256.
-    Q6K,
-}
-
-impl Quantisation {
-    fn element(self) -> ElementType {
-        match self {
-            Self::Q8_0 => ElementType::Q8_0,
-            Self::Q4_0 => ElementType::Q4_0,
-            Self::Q4K => ElementType::Q4K,
-            Self::Q6K => ElementType::Q6K,
-        }
-    }
 }
 
 /// Facts about a loaded model.
@@ -118,6 +107,8 @@ pub struct ModelInfo {
     pub threads: usize,
     /// Bytes of all weights as stored.
     pub weight_bytes: usize,
+    /// What became of weights that were quantised while loading.
+    pub kept: Kept,
 }
 
 /// A loaded model.
@@ -172,7 +163,7 @@ impl Model {
         device: Device,
         always_tensors: bool,
     ) -> Result<Self, LoadError> {
-        let Parts { config, mut checkpoint, tokens, blend } = read(source)?;
+        let Parts { mut config, mut checkpoint, tokens, blend } = read(source)?;
         let blend = blend.filter(|_| !options.network_only);
         let blend =
             blend.map(|(bytes, file)| Blend::read(&bytes, &file, &tokens, config.vocabulary)).transpose()?;
@@ -180,17 +171,27 @@ impl Model {
         checkpoint.progress = Arc::clone(&options.progress);
         // Quantising goes over all of them once more.
         options.progress.expect(parameters * if options.quantise.is_some() { 2 } else { 1 });
+        let mut kept = Kept::No;
         if let Some(quantisation) = options.quantise {
-            for tensor in checkpoint.tensors.values_mut() {
-                if let Some(quantised) = tensor.quantised(quantisation.element())? {
-                    *tensor = quantised;
+            let slot = match (&options.keep, source.path()) {
+                (Some(shelf), Some(path)) => Some(shelf.slot(path, &checkpoint.origin, quantisation)),
+                _ => None,
+            };
+            let about = slot.as_ref().map_or_else(Vec::new, |slot| slot.about.clone());
+            match Plan::new(&config, &checkpoint, quantisation, about)? {
+                Some(plan) => {
+                    let threads = threads(options, plan.bytes() as usize);
+                    let (quantised, what) = plan.load(slot.as_ref(), threads, &options.progress)?;
+                    kept = what;
+                    checkpoint = Checkpoint { progress: checkpoint.progress, ..quantised };
+                    config = plan.config;
                 }
-                options.progress.advance(tensor.elements());
+                None => options.progress.expect(parameters),
             }
         }
         let context = options.max_context.unwrap_or(DEFAULT_CONTEXT).clamp(1, config.context);
         let weight_bytes = checkpoint.tensors.values().map(|tensor| tensor.bytes.len()).sum();
-        let threads = options.threads.unwrap_or_else(|| default_threads(weight_bytes)).max(1);
+        let threads = threads(options, weight_bytes);
         let info = ModelInfo {
             architecture: config.architecture.clone(),
             parameters,
@@ -204,6 +205,7 @@ impl Model {
             device: device::device_name(&device),
             threads,
             weight_bytes,
+            kept,
         };
         let network: Arc<dyn Network> = if device.is_cpu() && !always_tensors {
             Arc::new(Decoder::load(Host::new(threads)?, config, context, &checkpoint)?)
@@ -313,6 +315,11 @@ fn device_bytes(checkpoint: &Checkpoint, config: &Config, positions: usize, dtyp
     caches.saturating_add(weights.sum::<usize>() as u64)
 }
 
+/// Threads to use for so many bytes of weights.
+fn threads(options: &LoadOptions, weight_bytes: usize) -> usize {
+    options.threads.unwrap_or_else(|| default_threads(weight_bytes)).max(1)
+}
+
 fn default_threads(weight_bytes: usize) -> usize {
     if weight_bytes < ONE_THREAD_BYTES {
         return 1;
@@ -336,7 +343,11 @@ pub(crate) fn read(source: &Source) -> Result<Parts, LoadError> {
             let file = path.display().to_string();
             let beside = path.with_file_name("tokenizer.json");
             let tokenizer = if beside.is_file() { Some(beside) } else { None };
-            from_gguf(&Bytes::map(path)?, &file, tokenizer.as_deref().map(read_file).transpose()?.as_deref())
+            let tokenizer = tokenizer.as_deref().map(read_file).transpose()?;
+            let origin = vec![Origin::of(path)?];
+            let mut parts = from_gguf(&Bytes::map(path)?, &file, tokenizer.as_deref())?;
+            parts.checkpoint.origin = origin;
+            Ok(parts)
         }
         &Source::Memory { config, weights, tokenizer, blend } => {
             let file = "built-in model";
@@ -346,10 +357,11 @@ pub(crate) fn read(source: &Source) -> Result<Parts, LoadError> {
             }
             let mut tensors = std::collections::HashMap::new();
             weights::read_safetensors(&bytes, file, &mut tensors)?;
+            let checkpoint = Checkpoint::new(file.to_owned(), tensors);
             let config = Config::from_json(config, file)?;
-            let tokens = Tokens::from_json(tokenizer, file, &TokensConfig::new(&config))?;
+            let tokens = Tokens::from_json(tokenizer, file, &tokens_config(&config, &checkpoint)?)?;
             let blend = blend.map(|bytes| (Bytes::from_static(bytes), file.to_owned()));
-            Ok(Parts { config, checkpoint: Checkpoint::new(file.to_owned(), tensors), tokens, blend })
+            Ok(Parts { config, checkpoint, tokens, blend })
         }
     }
 }
@@ -374,8 +386,9 @@ fn read_directory(path: &Path) -> Result<Parts, LoadError> {
     let checkpoint = if single.is_file() {
         let file = single.display().to_string();
         let mut tensors = std::collections::HashMap::new();
+        let origin = vec![Origin::of(&single)?];
         weights::read_safetensors(&Bytes::map(&single)?, &file, &mut tensors)?;
-        Checkpoint::new(file, tensors)
+        Checkpoint { origin, ..Checkpoint::new(file, tensors) }
     } else if index.is_file() {
         weights::read_sharded(&index)?
     } else if pickle.is_file() {
@@ -389,7 +402,7 @@ fn read_directory(path: &Path) -> Result<Parts, LoadError> {
         return Err(LoadError::MissingTokenizer { file: path.display().to_string(), reason });
     }
     let settings = path.join("tokenizer_config.json");
-    let mut tokens_config = TokensConfig::new(&config);
+    let mut tokens_config = tokens_config(&config, &checkpoint)?;
     if settings.is_file() {
         tokens_config.read_settings(&read_file(&settings)?, &settings.display().to_string())?;
     }
@@ -398,6 +411,12 @@ fn read_directory(path: &Path) -> Result<Parts, LoadError> {
     let blend = path.join(blend::FILE);
     let blend = if blend.is_file() { Some((Bytes::map(&blend)?, blend.display().to_string())) } else { None };
     Ok(Parts { config, checkpoint, tokens, blend })
+}
+
+/// What the configuration says about tokens. That there are so many of them is a claim until their rows are found.
+fn tokens_config(config: &Config, checkpoint: &Checkpoint) -> Result<TokensConfig, LoadError> {
+    checkpoint.get(&format!("{}.weight", config.names.embedding), &[config.vocabulary, config.hidden])?;
+    Ok(TokensConfig::new(config))
 }
 
 /// The GGUF file of a directory that holds exactly one.
@@ -420,7 +439,7 @@ fn from_gguf(bytes: &Bytes, file: &str, tokenizer: Option<&[u8]>) -> Result<Part
     let gguf = read_gguf(bytes, file)?;
     let divisors = gguf.checkpoint.tensors.get("rope_freqs.weight").map(weights::RawTensor::to_f32);
     let config = Config::from_gguf(&gguf.metadata, divisors)?;
-    let mut tokens_config = TokensConfig::new(&config);
+    let mut tokens_config = tokens_config(&config, &gguf.checkpoint)?;
     tokens_config.read_metadata(&gguf.metadata)?;
     let tokens = match tokenizer {
         Some(json) => Tokens::from_json(json, file, &tokens_config)?,

@@ -28,6 +28,15 @@ impl Progress {
         self.done.fetch_add(weights as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// What was done since then has to be done again.
+    pub(crate) fn go_back(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
+    }
+
     /// Nothing is left to do.
     pub(crate) fn finish(&self) {
         self.done.fetch_max(self.total.load(Ordering::Relaxed), Ordering::Relaxed);

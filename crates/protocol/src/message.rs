@@ -50,7 +50,7 @@ pub enum Reply {
         id: u64,
     },
     /// How the daemon is.
-    Status(Status),
+    Status(Box<Status>),
     /// What was counted.
     Stats(Box<Stats>),
     /// The daemon ends now.
@@ -371,6 +371,9 @@ pub struct ModelStatus {
     pub device: String,
     /// Longest context in tokens.
     pub context: usize,
+    /// Why its weights, which were quantised, could not be kept for the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// Something that went wrong.

@@ -152,6 +152,11 @@ pub fn log_file() -> Option<PathBuf> {
     Some(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("nemoterm").join("daemon.log"))
 }
 
+/// Where what can be made again is kept: `nemoterm` in the user's cache directory. `None` without a home.
+pub fn cache_dir() -> Option<PathBuf> {
+    Some(directories::BaseDirs::new()?.cache_dir().join("nemoterm"))
+}
+
 /// Picks the directory from the environment.
 fn choose(var: impl Fn(&str) -> Option<PathBuf>, uid: u32, owner: impl Fn(&Path) -> Option<u32>) -> PathBuf {
     let set = |name| var(name).filter(|path| path.is_absolute());

@@ -141,7 +141,10 @@ fn set(key: Key, given: &str) -> anyhow::Result<()> {
 fn check(key: Key, config: &Config) -> anyhow::Result<()> {
     match key {
         // It is loaded once here, so that a model that does not work changes nothing.
-        Key::Model | Key::Quantize => drop(models::check(model(config), config)?),
+        Key::Model | Key::Quantize => {
+            let (_, model) = models::check(model(config), config)?;
+            super::model::say_if_not_kept(&model);
+        }
         Key::Http | Key::HttpTokenFile => {
             let address = config.http.as_deref().unwrap_or("127.0.0.1:0");
             http::Settings::new(address, config)?;
@@ -319,7 +322,7 @@ pub fn load(client: &Client, model: &str) -> anyhow::Result<()> {
 
 fn status(client: &Client) -> anyhow::Result<Status> {
     match client.ask(&Request::Status, Duration::from_secs(1))? {
-        Reply::Status(status) => Ok(status),
+        Reply::Status(status) => Ok(*status),
         other => anyhow::bail!("the daemon answered {other:?}"),
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use nemoterm_engine::{DeviceChoice, LoadOptions, Model};
+use nemoterm_engine::{DeviceChoice, KeptFile, LoadOptions, Model};
 use nemoterm_hub::{Cache, PRESETS};
 use nemoterm_protocol::{Reply, Request};
 use serde::Serialize;
@@ -54,9 +54,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a model that was fetched
+    /// Remove a model that was fetched, and what was quantised of it
     Remove {
-        /// A name from the list, or `OWNER/NAME[@REVISION][:FILE]`
+        /// A name from the list, `OWNER/NAME[@REVISION][:FILE]`, or a directory or .gguf file, which stays itself
         model: String,
     },
     /// Print a model's logits for token ids, to hold it against another implementation
@@ -106,7 +106,22 @@ struct Listed {
     here: bool,
     /// Bytes to fetch, about; for the embedded model, none.
     bytes: Option<u64>,
+    /// What was quantised of it and is kept, to be mapped at the next start.
+    kept: Vec<KeptRow>,
     licence: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeptRow {
+    quantisation: String,
+    bytes: u64,
+}
+
+/// Takes what is kept of a model out of `files`.
+fn kept_of(name: &str, files: &mut Vec<KeptFile>) -> Vec<KeptRow> {
+    let source = models::resolve(name).ok().and_then(|choice| choice.source.path()?.canonicalize().ok());
+    let of_it = files.extract_if(.., |file| source.is_some() && file.source == source);
+    of_it.map(|KeptFile { quantisation, bytes, .. }| KeptRow { quantisation, bytes }).collect()
 }
 
 fn list(json: bool) -> anyhow::Result<()> {
@@ -117,24 +132,49 @@ fn list(json: bool) -> anyhow::Result<()> {
         used: used == EMBEDDED,
         here: true,
         bytes: None,
+        kept: Vec::new(),
         licence: None,
     }];
     let cache = Cache::of_user();
+    let mut files = models::shelf().map(|shelf| shelf.files()).unwrap_or_default();
     rows.extend(PRESETS.iter().map(|preset| Listed {
         name: preset.name.to_owned(),
         description: preset.description.to_owned(),
         used: preset.name == used,
         here: cache.find(&preset.model_id()).is_ok(),
         bytes: Some(preset.bytes),
+        kept: kept_of(preset.name, &mut files),
         licence: Some(preset.licence),
     }));
     if !rows.iter().any(|row| row.used) {
         rows.push(Listed {
             here: models::resolve(&used).is_ok(),
+            kept: kept_of(&used, &mut files),
             name: used,
             description: "of your own choice".to_owned(),
             used: true,
             bytes: None,
+            licence: None,
+        });
+    }
+    // Of models that were tried, and are not in use.
+    while let Some(file) = files.first() {
+        let Some(name) = file.source.as_ref().map(|source| source.display().to_string()) else {
+            files.remove(0);
+            continue;
+        };
+        let kept = kept_of(&name, &mut files);
+        if kept.is_empty() {
+            files.remove(0);
+            continue;
+        }
+        rows.push(Listed {
+            name,
+            description: "tried before".to_owned(),
+            used: false,
+            here: true,
+            bytes: None,
+            kept,
             licence: None,
         });
     }
@@ -150,21 +190,42 @@ fn list(json: bool) -> anyhow::Result<()> {
             _ => "here".to_owned(),
         };
         writeln!(out, "{mark} {:<24} {size:<17} {}", row.name, row.description)?;
+        for KeptRow { quantisation, bytes } in row.kept {
+            writeln!(out, "{:<26} {quantisation}, {:.1} MB, is kept", "", bytes as f64 / 1e6)?;
+        }
     }
     Ok(())
 }
 
 fn remove(name: &str) -> anyhow::Result<()> {
-    let Some(id) = models::hub_id(name) else {
-        let hint = "nemoterm model list names models that can be removed";
-        return Err(Failure::new(format!("{name} is no model that was fetched"), hint).into());
-    };
-    if Config::load()?.model.as_deref() == Some(name) {
+    if Config::load()?.model.as_deref() == Some(models::absolute(name).as_str()) {
         return Err(
             Failure::new(format!("{name} is in use"), format!("nemoterm model use {EMBEDDED}")).into()
         );
     }
-    let freed = Cache::of_user().remove(&id).map_err(|error| pull::failure(&error))?;
+    // Its place is known as long as it is there.
+    let kept =
+        match (models::shelf(), models::resolve(name).ok().and_then(|it| Some(it.source.path()?.to_owned())))
+        {
+            (Some(shelf), Some(source)) => shelf.remove(&source).map_err(|error| {
+                Failure::new(format!("{}: {error}", shelf.directory().display()), "remove that directory")
+            })?,
+            _ => 0,
+        };
+    let freed = match models::hub_id(name) {
+        Some(id) => kept + Cache::of_user().remove(&id).map_err(|error| pull::failure(&error))?,
+        None if kept > 0 => {
+            eprintln!(
+                "what was kept of {name} is removed: {:.1} MB are free again; the model itself is yours",
+                kept as f64 / 1e6
+            );
+            return Ok(());
+        }
+        None => {
+            let hint = "nemoterm model list names models that can be removed";
+            return Err(Failure::new(format!("{name} is no model that was fetched"), hint).into());
+        }
+    };
     eprintln!("{name} is removed: {:.1} MB are free again", freed as f64 / 1e6);
     Ok(())
 }
@@ -175,6 +236,7 @@ pub(super) fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()>
     let mut config = Config::load()?;
     config.quantize = quantize;
     let (short, model) = models::check(&name, &config)?;
+    say_if_not_kept(&model);
     drop(model);
     let chosen = (name != EMBEDDED).then(|| Key::Model.read(&name));
     let quantize = quantize.map(|quantize| Key::Quantize.read(quantize.name()));
@@ -190,6 +252,13 @@ pub(super) fn take(name: &str, quantize: Option<Quantize>) -> anyhow::Result<()>
         eprintln!("the running daemon has switched to it");
     }
     Ok(())
+}
+
+/// Says what a person who waits for a model to be quantised had better know.
+pub(super) fn say_if_not_kept(model: &Model) {
+    if let Some(why) = models::not_kept(model) {
+        eprintln!("note: its quantised weights are made again at each start: {why}");
+    }
 }
 
 fn unload() -> anyhow::Result<()> {

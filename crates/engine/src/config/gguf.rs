@@ -5,6 +5,7 @@ use super::{AttentionShape, Biases, Config, Local, LocalLayers, Rope, RopeScalin
 use crate::error::LoadError;
 use crate::family;
 use crate::weights::gguf::{Metadata, Value};
+use crate::weights::gguf_writer::Datum;
 
 impl Config {
     /// Reads GGUF metadata. `divisors` are the numbers of the tensor `rope_freqs.weight`, if there is one.
@@ -97,5 +98,47 @@ impl Config {
         };
         config.check(file)?;
         Ok(config)
+    }
+
+    /// The metadata of a GGUF file with this configuration. What GGUF has no key for is left out: windows of families
+    /// that have none there, and a factor of the scores that is not the family's.
+    pub(crate) fn to_gguf(&self) -> Vec<(String, Datum)> {
+        let architecture = self.family.gguf_architecture;
+        let key = |name: &str| format!("{architecture}.{name}");
+        let attention = &self.attention;
+        let mut all = vec![("general.architecture".to_owned(), Datum::Text(architecture.to_owned()))];
+        let sizes = [
+            ("block_count", self.layers),
+            ("context_length", self.context),
+            ("embedding_length", self.hidden),
+            ("feed_forward_length", self.feed_forward),
+            ("attention.head_count", attention.heads),
+            ("attention.head_count_kv", attention.kv_heads),
+            ("attention.key_length", attention.head_dim),
+            ("attention.value_length", attention.head_dim),
+            ("rope.dimension_count", attention.rotary_dim),
+            ("vocab_size", self.vocabulary),
+        ];
+        // None is above 2^28, see `check`.
+        all.extend(sizes.map(|(name, size)| (key(name), Datum::U32(size as u32))));
+        all.push((key("rope.freq_base"), Datum::F32(self.rope.theta as f32)));
+        all.push((key(self.family.gguf_epsilon), Datum::F32(self.norm_epsilon)));
+        if let RopeScaling::Linear(factor) = self.rope.scaling {
+            all.push((key("rope.scaling.type"), Datum::Text("linear".to_owned())));
+            all.push((key("rope.scaling.factor"), Datum::F32(factor as f32)));
+        }
+        if let (Some(local), Some(_)) = (&self.local, self.family.window_pattern)
+            && let Some(pattern) = local.layers.pattern()
+        {
+            let window = u32::try_from(local.window).unwrap_or(u32::MAX);
+            all.push((key("attention.sliding_window"), Datum::U32(window)));
+            all.push((key("attention.sliding_window_pattern"), Datum::U32(pattern as u32)));
+            all.push((key("rope.freq_base_swa"), Datum::F32(local.rope.theta as f32)));
+        }
+        let ends = [("eos", self.eos.first()), ("eot", self.eos.get(1)), ("bos", self.bos.as_ref())];
+        for (name, id) in ends {
+            all.extend(id.map(|&id| (format!("tokenizer.ggml.{name}_token_id"), Datum::U32(id))));
+        }
+        all
     }
 }

@@ -91,6 +91,19 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
+    /// What each frequency is divided by, where the scaling is not the same for all.
+    pub(crate) fn divisors(&self, rotary_dim: usize) -> Option<Vec<f32>> {
+        match &self.scaling {
+            RopeScaling::None | RopeScaling::Linear(_) => None,
+            RopeScaling::Divisors(divisors) => Some(divisors.clone()),
+            RopeScaling::Llama3 { .. } => {
+                let plain = Self { theta: self.theta, scaling: RopeScaling::None }.frequencies(rotary_dim);
+                let scaled = self.frequencies(rotary_dim);
+                Some(plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect())
+            }
+        }
+    }
+
     /// The frequencies, one for each pair: `theta^(-2 i / rotary_dim)`, scaled.
     pub(crate) fn frequencies(&self, rotary_dim: usize) -> Vec<f64> {
         (0..rotary_dim / 2)
@@ -121,6 +134,20 @@ pub(crate) enum LocalLayers {
     Listed(Vec<bool>),
 }
 
+impl LocalLayers {
+    /// The number of which every multiple is a layer that sees all, where there is one.
+    fn pattern(&self) -> Option<usize> {
+        match self {
+            &Self::AllButEvery(pattern) => Some(pattern),
+            Self::Listed(flags) => {
+                let pattern = flags.iter().position(|&local| !local)? + 1;
+                let fits = |(layer, &local): (usize, &bool)| local == (layer % pattern != pattern - 1);
+                flags.iter().enumerate().all(fits).then_some(pattern)
+            }
+        }
+    }
+}
+
 /// Layers that see only the last positions.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Local {
@@ -137,6 +164,9 @@ pub(crate) struct Biases {
     pub(crate) attention_output: bool,
     pub(crate) feed_forward: bool,
 }
+
+/// Several times that of any model that is published.
+const LARGEST_HEAD: usize = 1024;
 
 /// Everything about a model that is not a weight.
 #[derive(Debug, Clone)]
@@ -187,6 +217,10 @@ impl Config {
             if value == 0 || value > 1 << 28 {
                 return wrong(field, format!("{value} is out of range"));
             }
+        }
+        // Angles are computed for every position and every element of a head.
+        if attention.head_dim > LARGEST_HEAD {
+            return wrong("head size", format!("{} is more than {LARGEST_HEAD}", attention.head_dim));
         }
         if !attention.heads.is_multiple_of(attention.kv_heads) {
             return wrong(

@@ -10,30 +10,30 @@ use candle_core::{Device, Tensor};
 use serde_json::json;
 
 /// Embedding rows; more than there are tokens, as in real models.
-pub(super) const VOCABULARY: usize = 288;
+pub(crate) const VOCABULARY: usize = 288;
 
 /// What to make.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
-    pub(super) nemotron: bool,
-    pub(super) hidden: usize,
-    pub(super) feed_forward: usize,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
+pub(crate) struct Shape {
+    pub(crate) nemotron: bool,
+    pub(crate) hidden: usize,
+    pub(crate) feed_forward: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
     /// Part of the head that is rotated; Llama rotates all of it.
-    pub(super) partial: f64,
-    pub(super) tied: bool,
+    pub(crate) partial: f64,
+    pub(crate) tied: bool,
 }
 
 impl Shape {
-    pub(super) fn llama(heads: usize, kv_heads: usize, tied: bool) -> Self {
+    pub(crate) fn llama(heads: usize, kv_heads: usize, tied: bool) -> Self {
         // The width of a head is deliberately not hidden / heads.
         let (hidden, feed_forward, head_dim, partial) = (64, 96, 24, 1.0);
         Self { nemotron: false, hidden, feed_forward, heads, kv_heads, head_dim, partial, tied }
     }
 
-    pub(super) fn nemotron(heads: usize, kv_heads: usize, partial: f64) -> Self {
+    pub(crate) fn nemotron(heads: usize, kv_heads: usize, partial: f64) -> Self {
         let (hidden, feed_forward, head_dim) = (64, 96, 24);
         Self { nemotron: true, hidden, feed_forward, heads, kv_heads, head_dim, partial, tied: false }
     }
@@ -42,18 +42,18 @@ impl Shape {
         (self.head_dim as f64 * self.partial) as usize
     }
 
-    pub(super) const LAYERS: usize = 2;
+    pub(crate) const LAYERS: usize = 2;
 }
 
 /// A model by the names of Hugging Face.
-pub(super) struct Fabricated {
+pub(crate) struct Fabricated {
     shape: Shape,
     /// Name, dimensions, numbers; in a fixed order.
     tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
 }
 
 impl Fabricated {
-    pub(super) fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         let mut state = 1u64;
         let mut random = |count: usize, scale: f32| -> Vec<f32> {
             let next = || {
@@ -102,7 +102,7 @@ impl Fabricated {
     }
 
     /// Writes a Hugging Face directory with its weights in `shards` files.
-    pub(super) fn write_directory(&self, directory: &Path, shards: usize) {
+    pub(crate) fn write_directory(&self, directory: &Path, shards: usize) {
         fs::create_dir_all(directory).unwrap();
         let shape = &self.shape;
         let mut config = json!({
@@ -153,7 +153,7 @@ impl Fabricated {
     }
 
     /// The bytes of a GGUF file with matrices of type `element`.
-    pub(super) fn gguf(&self, element: GgmlDType) -> Vec<u8> {
+    pub(crate) fn gguf(&self, element: GgmlDType) -> Vec<u8> {
         let tensors: Vec<(String, QTensor)> =
             self.tensors.iter().map(|t| self.gguf_tensor(t, element)).collect();
         let tensors: Vec<(&str, &QTensor)> =

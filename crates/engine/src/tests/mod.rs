@@ -1,7 +1,8 @@
 //! Tests that need the inside of the crate: made-up models in every file format, files that lie, and the
 //! accelerators' backend run on the processor.
 
-mod fabricate;
+mod crafted;
+pub(crate) mod fabricate;
 mod families;
 mod fixtures;
 mod hostile;

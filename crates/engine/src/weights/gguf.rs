@@ -11,6 +11,9 @@ use crate::error::LoadError;
 
 const MAGIC: &[u8] = b"GGUF";
 const MAX_DIMENSIONS: u32 = 4;
+/// Bytes of a tensor's name and of a key at most, as the specification has it.
+const MAX_NAME: usize = 64;
+const MAX_KEY: usize = 65_535;
 /// `general.alignment` when it is not given.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
@@ -135,8 +138,14 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
     let mut values = HashMap::new();
     for _ in 0..entry_count {
         let key = reader.string("metadata key")?;
+        if key.is_empty() || key.len() > MAX_KEY {
+            return Err(reader.malformed("metadata key", format!("of {} bytes", key.len())));
+        }
         let tag = reader.u32(&key)?;
         let value = reader.value(tag, &key)?;
+        if values.contains_key(&key) {
+            return Err(reader.malformed(&key, "appears twice"));
+        }
         values.insert(key, value);
     }
     let metadata = Metadata { file: file.to_owned(), values };
@@ -150,6 +159,14 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
     let mut table = Vec::new();
     for _ in 0..tensor_count {
         let name = reader.string("tensor name")?;
+        if name.is_empty() {
+            return Err(reader.malformed("tensor name", "of 0 bytes"));
+        }
+        if name.len() > MAX_NAME {
+            let start: String = name.chars().take(MAX_NAME).collect();
+            let reason = format!("\"{start}...\" has {} bytes, at most {MAX_NAME}", name.len());
+            return Err(reader.malformed("tensor name", reason));
+        }
         let dimensions = reader.u32(&name)?;
         if dimensions > MAX_DIMENSIONS {
             return Err(reader.malformed(&name, format!("{dimensions} dimensions, at most {MAX_DIMENSIONS}")));
@@ -157,7 +174,7 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
         let mut shape = Vec::new();
         for _ in 0..dimensions {
             let dim = reader.u64(&name)?;
-            shape.push(usize::try_from(dim).map_err(|_| reader.malformed(&name, "dimension overflows"))?);
+            shape.push(usize::try_from(dim).map_err(|_| reader.malformed(&name, "a dimension overflows"))?);
         }
         shape.reverse();
         let tag = reader.u32(&name)?;
@@ -173,6 +190,7 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
         .checked_next_multiple_of(alignment)
         .ok_or_else(|| reader.malformed("general.alignment", "overflows"))?;
     let mut tensors = HashMap::with_capacity(table.len());
+    let mut taken = Vec::with_capacity(table.len());
     for (name, element, shape, offset) in table {
         let refused = |reason: String| LoadError::Malformed {
             file: file.to_owned(),
@@ -183,6 +201,7 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
             return Err(refused(format!("offset {offset} is not aligned to {alignment}")));
         }
         let length = element.tensor_bytes(&shape).map_err(refused)?;
+        taken.push((offset, length as u64, name.clone()));
         let start = data.checked_add(offset).and_then(|start| usize::try_from(start).ok());
         let slice = start
             .and_then(|start| start.checked_add(length).map(|end| start..end))
@@ -196,6 +215,16 @@ pub(crate) fn read_gguf(bytes: &Bytes, file: &str) -> Result<Gguf, LoadError> {
         let tensor = RawTensor::new(element, shape, slice).map_err(refused)?;
         if tensors.insert(name.clone(), tensor).is_some() {
             return Err(refused("appears twice".to_owned()));
+        }
+    }
+    // All of them end inside the file, so the sums do not overflow.
+    taken.sort_unstable();
+    for pair in taken.windows(2) {
+        let [(start, length, name), (next, _, other)] = pair else { continue };
+        if start + length > *next {
+            let field = format!("tensor \"{other}\"");
+            let reason = format!("its data overlaps that of \"{name}\"");
+            return Err(LoadError::Malformed { file: file.to_owned(), field, reason });
         }
     }
     Ok(Gguf { metadata, checkpoint: Checkpoint::new(file.to_owned(), tensors) })
@@ -281,9 +310,14 @@ impl<'a> Reader<'a> {
         if count.checked_mul(smallest).is_none_or(|needed| needed > left) {
             return Err(self.malformed(key, format!("array of {count} elements does not fit the file")));
         }
-        let mut texts = Vec::new();
-        let mut integers = Vec::new();
-        let mut floats = Vec::new();
+        let (mut texts, mut integers, mut floats) = (Vec::new(), Vec::new(), Vec::new());
+        let room = count as usize;
+        match tag {
+            6 | 12 => floats.reserve_exact(room),
+            7 => {}
+            8 => texts.reserve_exact(room),
+            _ => integers.reserve_exact(room),
+        }
         for _ in 0..count {
             match self.value(tag, key)? {
                 Value::Text(text) => texts.push(text),

@@ -4,6 +4,7 @@
 //! may rely on `bytes.len() == rows * bytes_per_row`.
 
 pub(crate) mod gguf;
+pub(crate) mod gguf_writer;
 mod pickle;
 mod safetensors;
 mod types;
@@ -11,12 +12,10 @@ mod types;
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::{Deref, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::quantized::QTensor;
-use candle_core::{Device, Tensor};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::error::LoadError;
 use crate::progress::Progress;
@@ -53,12 +52,36 @@ impl Bytes {
     #[allow(unsafe_code)]
     pub(crate) fn map(path: &Path) -> Result<Self, LoadError> {
         let io = |source| LoadError::Io { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
+        Self::of_file(&File::open(path).map_err(io)?).map_err(io)
+    }
+
+    /// Maps a whole file that is open.
+    #[allow(unsafe_code)]
+    pub(crate) fn of_file(file: &File) -> std::io::Result<Self> {
         // SAFETY: the mapping is read-only and private. A file that another process rewrites meanwhile changes
         // the numbers we compute with (or, truncated, ends the process); model files are replaced by rename, and
         // every length was checked against the mapping, so no code here relies on the contents staying put.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = unsafe { Mmap::map(file) }?;
         Ok(Self { range: 0..map.len(), owner: Owner::Mapped(Arc::new(map)) })
+    }
+
+    /// Tells the system that these bytes are not needed for now. Where they are a file's, they no longer count as
+    /// memory of this process; they are read again when somebody looks.
+    #[allow(unsafe_code)]
+    pub(crate) fn let_go(&self) {
+        if let Owner::Mapped(map) = &self.owner {
+            // SAFETY: the mapping is of a file and is never written to, so that a page that was dropped comes back with
+            // the same contents. That what is said is a hint alone makes an error one that does not matter.
+            let _ = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.range.start, self.range.len())
+            };
+        }
+    }
+
+    /// Whether they are those of a file, and no copy.
+    #[cfg(test)]
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.owner, Owner::Mapped(_))
     }
 
     /// A part of these bytes; `None` when it is not inside.
@@ -108,19 +131,6 @@ impl RawTensor {
         self.shape.iter().product()
     }
 
-    /// The same numbers in another type, as closely as it can hold them. `None` for tensors that are no matrices, are
-    /// quantised already, or whose rows are not whole blocks of that type.
-    pub(crate) fn quantised(&self, element: ElementType) -> candle_core::Result<Option<Self>> {
-        let &[rows, width] = self.shape.as_slice() else { return Ok(None) };
-        if self.element.is_quantised() || !width.is_multiple_of(element.block()) {
-            return Ok(None);
-        }
-        let source = Tensor::from_vec(self.to_f32(), (rows, width), &Device::Cpu)?;
-        let quantised = QTensor::quantize(&source, element.to_candle())?;
-        let bytes = Bytes::from_vec(quantised.data()?.into_owned());
-        Ok(Some(Self { element, shape: self.shape.clone(), bytes }))
-    }
-
     /// The elements as f32; exact for f32, f16 and bf16.
     pub(crate) fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.elements()];
@@ -129,10 +139,36 @@ impl RawTensor {
     }
 }
 
+/// A file as it was before it was read. Where one is changed meanwhile, what was read counts as that of the older file,
+/// and is looked at again because of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// With all links followed; in the cache of the Hub the last part of it is the hash of the contents.
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub(crate) modified: (i64, i64),
+}
+
+impl Origin {
+    pub(crate) fn of(path: &Path) -> Result<Self, LoadError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let io = |source| LoadError::Io { path: path.to_path_buf(), source };
+        let metadata = path.metadata().map_err(io)?;
+        Ok(Self {
+            path: path.canonicalize().map_err(io)?,
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
 /// All tensors of a model.
 pub(crate) struct Checkpoint {
     /// The file or directory, for messages.
     pub(crate) file: String,
+    /// The files that the weights are in; none where they are part of the program.
+    pub(crate) origin: Vec<Origin>,
     pub(crate) tensors: HashMap<String, RawTensor>,
     /// Learns of every tensor that is taken.
     pub(crate) progress: Arc<Progress>,
@@ -141,7 +177,7 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// These tensors, of that file.
     pub(crate) fn new(file: String, tensors: HashMap<String, RawTensor>) -> Self {
-        Self { file, tensors, progress: Arc::default() }
+        Self { file, origin: Vec::new(), tensors, progress: Arc::default() }
     }
 
     /// The tensor `name`, which must have `shape`.

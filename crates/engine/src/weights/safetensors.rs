@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Bytes, Checkpoint, ElementType, RawTensor};
+use super::{Bytes, Checkpoint, ElementType, Origin, RawTensor};
 use crate::error::LoadError;
 
 /// Adds every tensor of one file to `tensors`.
@@ -38,9 +38,11 @@ pub(crate) fn read_safetensors(
             .zip(data.checked_add(end))
             .and_then(|(start, end)| bytes.slice(start..end))
             .ok_or_else(|| malformed(field.clone(), "lies beyond the end of the file".into()))?;
-        let tensor =
-            RawTensor::new(element, info.shape.clone(), slice).map_err(|reason| malformed(field, reason))?;
-        tensors.insert(name, tensor);
+        let tensor = RawTensor::new(element, info.shape.clone(), slice)
+            .map_err(|reason| malformed(field.clone(), reason))?;
+        if tensors.insert(name, tensor).is_some() {
+            return Err(malformed(field, "appears twice".into()));
+        }
     }
     Ok(())
 }
@@ -59,7 +61,7 @@ pub(crate) fn read_sharded(index: &Path) -> Result<Checkpoint, LoadError> {
         field: "weight_map".into(),
         reason: e.to_string(),
     })?;
-    let mut tensors = HashMap::new();
+    let (mut tensors, mut origin) = (HashMap::new(), Vec::new());
     let shards: BTreeSet<&String> = parsed.weight_map.values().collect();
     for shard in shards {
         // A shard is a file beside the index; anything else could reach files the user did not name.
@@ -71,7 +73,8 @@ pub(crate) fn read_sharded(index: &Path) -> Result<Checkpoint, LoadError> {
             });
         }
         let path = index.with_file_name(shard);
+        origin.push(Origin::of(&path)?);
         read_safetensors(&Bytes::map(&path)?, &path.display().to_string(), &mut tensors)?;
     }
-    Ok(Checkpoint::new(file, tensors))
+    Ok(Checkpoint { origin, ..Checkpoint::new(file, tensors) })
 }

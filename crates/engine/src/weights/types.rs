@@ -40,6 +40,23 @@ impl ElementType {
         })
     }
 
+    /// GGUF's numeric tag.
+    pub(crate) fn to_gguf(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
+            Self::Q8_0 => 8,
+            Self::Q4K => 12,
+            Self::Q5K => 13,
+            Self::Q6K => 14,
+            Self::BF16 => 30,
+        }
+    }
+
     /// Elements in a block.
     pub(crate) fn block(self) -> usize {
         match self {
