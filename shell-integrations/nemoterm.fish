@@ -717,11 +717,17 @@ function _nemoterm_mode_prompt
         _nemoterm_done
     end
     set -q _nemoterm_active; and set -g _nemoterm_active typing
+    # Before it looks whether there is something to draw fish goes to the first column, and it goes back only if there is.
+    # So the mode's prompt is never the same twice.
+    set -l nothing \e'[m'
+    test "$_nemoterm_nothing" = "$nothing"; and set nothing \e'[0m'
+    set -g _nemoterm_nothing $nothing
     if test -n "$text"
+        set text[-1] "$text[-1]$nothing"
         string join \n -- $text
     else if test "$_nemoterm_shown_mode" = "$fish_bind_mode"
         # An empty one would have the whole prompt made anew; after another mode that is wanted.
-        echo -n \e'[0m'
+        echo -n $nothing
     end
     set -g _nemoterm_shown_mode $fish_bind_mode
 end

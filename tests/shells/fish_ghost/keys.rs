@@ -1,8 +1,11 @@
 //! Keys: what accepts, what asks, what lets go, and what was there before.
 
+use std::time::{Duration, Instant};
+
 use super::{clear, interrupt, start, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
+    eventually,
     fake::{Answer, Fake},
     home::Home,
 };
@@ -222,6 +225,27 @@ fn other_keys_do_what_they_did() {
     clear(&terminal);
     terminal.send("\x1b[A");
     wait_plain(&terminal, "> echo hi");
+}
+
+/// fish moves the cursor before it looks whether there is anything to draw.
+#[test]
+fn the_cursor_follows_characters_of_several_bytes() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &[]);
+    let Some(terminal) = start(&home, "") else { return };
+    let mut column = 2;
+    for (key, columns) in [("日", 2), ("é", 1), ("日", 2), ("x", 1), ("é", 1), ("é", 1)] {
+        column += columns;
+        let written = terminal.written().len();
+        terminal.send(key);
+        terminal.wait("the cursor after the character", |screen| screen.cursor.1 == column);
+        // What follows the character is fish's second look.
+        let since = Instant::now();
+        eventually("quiet", || since.elapsed() > Duration::from_millis(100));
+        assert!(terminal.written().len() > written);
+        assert_eq!(terminal.screen().cursor.1, column, "after {key}");
+    }
+    wait_plain(&terminal, "> 日é日xéé");
 }
 
 #[test]

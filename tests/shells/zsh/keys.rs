@@ -1,8 +1,15 @@
 //! Keys: what accepts, what asks, what lets go, and what was there before.
 
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
 use super::{start, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
+    eventually,
     fake::{Answer, Fake},
     home::Home,
 };
@@ -156,6 +163,53 @@ fn the_users_own_interrupt_trap_still_runs() {
     });
     terminal.send("print ${functions[TRAPINT]}\r");
     terminal.wait("the trap itself", |screen| screen.text().contains("print -n trapped"));
+}
+
+/// Ctrl-C may come at any time, also while an answer arrives or is drawn, and is pressed once.
+#[test]
+fn ctrl_c_is_never_lost() {
+    let home = Home::new();
+    let answers = AtomicU64::new(0);
+    let _daemon = Fake::start(home.runtime(), move |_| {
+        let count = answers.fetch_add(1, Ordering::Relaxed);
+        Answer::Late(Duration::from_micros(count % 13 * 250), vec!["def".to_owned()])
+    });
+    let Some(terminal) = start(&home, "") else { return };
+    for i in 0..200_u64 {
+        let (row, line) = (terminal.screen().cursor.0, format!("x{i}"));
+        terminal.send(&line);
+        terminal.wait("the line", |screen| screen.last_row().starts_with(&format!("> {line}")));
+        let since = Instant::now();
+        eventually("the moment", || since.elapsed() > Duration::from_micros(i % 17 * 250));
+        terminal.send("\x03");
+        terminal.wait("a new prompt", |screen| {
+            screen.last_row() == ">" && screen.cursor.1 == 2 && (screen.cursor.0 > row || row == 23)
+        });
+    }
+    let screen = terminal.screen();
+    let lines = screen.rows.iter().filter(|row| row.starts_with("> x"));
+    assert!(lines.clone().count() > 20 && lines.clone().all(|row| !row.contains("def")), "{screen:?}");
+}
+
+/// zsh skips the first function after a trap that has failed.
+#[test]
+fn hooks_run_after_ctrl_c() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef"]);
+    let rc = "precmd() { print -n \"A$? \" >> ~/hooks }; other() { print -n \"B$? \" >> ~/hooks }; precmd_functions=(other)";
+    let Some(terminal) = start(&home, rc) else { return };
+    for prompt in 2..4 {
+        terminal.send("echo abc");
+        terminal.wait_ghost("def");
+        terminal.send("\x03");
+        terminal.wait("a new prompt", |screen| screen.rows.len() == prompt + 1 && screen.last_row() == ">");
+    }
+    let hooks = || fs::read_to_string(home.path().join("hooks")).unwrap_or_default();
+    eventually("hooks at the third prompt", || hooks().matches('B').count() == 3);
+    assert_eq!(hooks(), "A0 B0 A130 B130 A130 B130 ");
+    // And the hook is the user's again.
+    terminal.send("print ${functions[precmd]}\r");
+    terminal.wait("the hook itself", |screen| screen.text().contains("print -n \"A$? \""));
 }
 
 #[test]
