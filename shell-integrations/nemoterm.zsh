@@ -80,9 +80,12 @@ fi
 _nemoterm_start() {
   emulate -L zsh
   _nemoterm_started=$EPOCHREALTIME
-  exec {_nemoterm_from}< <(
-    exec -- "$_nemoterm_program" attach zsh --fifo --pid $$ ${HISTFILE:+--histfile=$HISTFILE} </dev/null 2>/dev/null
-  ) 2>/dev/null || { _nemoterm_from=; return 1 }
+  # In braces: what `exec` itself is told to redirect stays redirected for all that the shell runs.
+  {
+    exec {_nemoterm_from}< <(
+      exec -- "$_nemoterm_program" attach zsh --fifo --pid $$ ${HISTFILE:+--histfile=$HISTFILE} </dev/null 2>/dev/null
+    )
+  } 2>/dev/null || { _nemoterm_from=; return 1 }
   zle -F -w $_nemoterm_from _nemoterm_receive
 }
 

@@ -58,6 +58,8 @@ typing_prompt() {
     printf P >>~/prompts
 }
 PROMPT_COMMAND=typing_prompt
+# Or a list of all commands shows ours.
+shopt -s no_empty_cmd_completion
 command_not_found_handle() { echo "no $1"; return 127; }
 trap '' USR1
 trap : USR2
@@ -76,15 +78,30 @@ trap '' USR1
 function typing_told --on-signal USR2; end
 ";
 
+/// A program that repeats what it is told, and says when it listens.
+const TALK: &str = r#"
+trap 'echo again' CONT
+echo talking
+while true; do
+    read -r -t 0.1 line
+    case $? in
+        0) echo "$line" ;;
+        1) exit ;;
+    esac
+done
+"#;
+
 impl Shell {
     /// The shell at its first prompt, with our integration or without. `None` where it is not installed.
     pub fn start(self, home: &Home, with_us: bool, rows: u16, columns: u16) -> Option<Terminal> {
-        for program in ["cat", "clear"] {
+        for program in ["cat", "clear", "mkdir"] {
             let program = find(program)?;
             let link = home.path().join("bin").join(program.file_name().unwrap());
             std::fs::create_dir_all(link.parent().unwrap()).unwrap();
             std::os::unix::fs::symlink(program, link).unwrap();
         }
+        let talk = home.write("bin/talk", &format!("#!{}\n{TALK}", find("bash")?.display()));
+        std::fs::set_permissions(talk, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         home.write("work/file-to-complete", "");
         let lines = |entry: &dyn Fn(&str) -> String| HISTORY.map(entry).concat();
         let plain = |line: &str| format!("{line}\n");
@@ -131,11 +148,21 @@ impl Shell {
         }
     }
 
-    /// Keys that search the history, repeat, quote and change words in this shell alone.
+    /// A row as it is compared.
+    pub fn row(self, row: &str) -> String {
+        match self {
+            // Where keys part an accent from its letter, fish draws it or does not as it happens to draw the rest.
+            Self::Fish => row.replace('\u{301}', ""),
+            Self::Zsh | Self::Bash => row.to_owned(),
+        }
+    }
+
+    /// Keys that search the history, repeat, quote and change words, and not in every shell.
     pub fn own_keys(self) -> &'static [&'static str] {
         match self {
             Self::Zsh => &["\x12ech\x07", "\x1b2z", "\x1bu", "\x16\x05"],
-            Self::Bash => &["\x12ech\x07", "\x12h\x1b[D", "\x1b2z", "\x1b[Z", "\x1bOS", "\x1bu", "\x16\x05"],
+            // No search: where its prompt wraps, a bash without us leaves some of it behind.
+            Self::Bash => &["\x1b2z", "\x1b[Z", "\x1bOS", "\x1bu", "\x16\x05"],
             Self::Fish => &["\x1bu"],
         }
     }
