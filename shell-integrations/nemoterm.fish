@@ -422,6 +422,9 @@ end
 function _nemoterm_before
     set -q _nemoterm_now; and _nemoterm_forget
     _nemoterm_disarm
+    # A prompt that is made before another key, as when the window's size changes, sees the line and the cursor as here.
+    set -l line (commandline --current-buffer)
+    set -g _nemoterm_seen "$line"
     return 1
 end
 
@@ -794,7 +797,7 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_last          # the last reply
     set -g _nemoterm_step 0        # how far to go in the suggestions when more arrive
     set -g _nemoterm_chosen 0      # whether the user has stepped to the one that is shown
-    set -g _nemoterm_seen          # the line when a mode prompt was made last
+    set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last
     set -g _nemoterm_shown_mode $fish_bind_mode
     set -g _nemoterm_ran           # the command line that was run last, and its exit status
     set -g _nemoterm_status 0

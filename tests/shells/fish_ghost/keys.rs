@@ -248,6 +248,24 @@ fn the_cursor_follows_characters_of_several_bytes() {
     wait_plain(&terminal, "> 日é日xéé");
 }
 
+/// The prompt is made again then, and a function in it sees a cursor that was.
+#[test]
+fn a_resize_in_the_middle_of_a_line_draws_no_ghost_there() {
+    let home = Home::new();
+    let daemon = knowing(&home, &["echo é more", "echo xé"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("\x1b[200~echo é\x1b[201~\x02");
+    terminal.wait("the cursor before the last character", |screen| screen.cursor.1 == 7);
+    let before = terminal.written().len();
+    terminal.resize(24, 60);
+    eventually("a line that is drawn again", || terminal.written().len() > before);
+    let since = Instant::now();
+    eventually("whatever else is drawn", || since.elapsed() > Duration::from_millis(100));
+    terminal.send("x");
+    wait_plain(&terminal, "> echo xé");
+    assert!(!daemon.requests().iter().any(|request| request.line == "echo é"), "{:?}", terminal.ghosts());
+}
+
 #[test]
 fn every_key_inserts_itself() {
     let home = Home::new();

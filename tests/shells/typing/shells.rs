@@ -85,8 +85,12 @@ echo talking
 while true; do
     read -r -t 0.1 line
     case $? in
-        0) echo "$line" ;;
-        1) exit ;;
+        0)
+            [[ $begun$line == end ]] && exit
+            echo "$begun$line"
+            begun=
+            ;;
+        *) begun+=$line ;;
     esac
 done
 "#;
