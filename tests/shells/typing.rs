@@ -168,6 +168,10 @@ impl Side {
         line
     }
 
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.terminal.pid() as i32).unwrap(), signal).unwrap();
+    }
+
     fn prompts(&self) -> usize {
         read(&self.home.path().join("prompts")).len()
     }
@@ -280,6 +284,11 @@ impl Twins {
             if began.elapsed() > DEADLINE {
                 self.fail(what);
             }
+            // zsh sees an interrupt that comes between its looking for one and its waiting only when a signal or a key
+            // ends that waiting; on a busy machine an answer may part the two.
+            if self.shell == Shell::Zsh && began.elapsed() > DEADLINE / 20 {
+                self.sides().iter().for_each(|side| side.signal(Signal::CHILD));
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
         self.wait(what, Page::is_at_prompt);
@@ -372,7 +381,11 @@ impl Twins {
             self.fail(&format!("{added:?} was accepted where {ghost:?} was seen"));
         }
         self.accepted = true;
-        self.plain.terminal.send(added);
+        match self.shell {
+            // Typed, it may become part of the last step to undo, and readline then takes the line for unchanged.
+            Shell::Bash => self.plain.terminal.send(format!("\x1b[200~{added}\x1b[201~")),
+            Shell::Zsh | Shell::Fish => self.plain.terminal.send(added),
+        }
     }
 
     fn dismiss(&mut self) {
@@ -411,9 +424,7 @@ impl Twins {
 
     fn signal(&mut self, signal: Signal) {
         self.log.push(format!("{signal:?}"));
-        for side in self.sides() {
-            kill_process(Pid::from_raw(side.terminal.pid() as i32).unwrap(), signal).unwrap();
-        }
+        self.sides().iter().for_each(|side| side.signal(signal));
     }
 
     fn enter(&mut self, round: usize, numbers: &mut Numbers) {
@@ -536,5 +547,9 @@ fn in_bash_whatever_is_typed_the_screen_is_that_of_a_bash_without_us() {
 
 #[test]
 fn in_fish_whatever_is_typed_the_screen_is_that_of_a_fish_without_us() {
+    if env::var_os("NEMOTERM_TEST_FISH_TYPE").is_none() {
+        eprintln!("skipped: fish as you type is not the default yet; NEMOTERM_TEST_FISH_TYPE=1 tests it");
+        return;
+    }
     walk(Shell::Fish);
 }

@@ -35,6 +35,9 @@ const ZSH: &str = r#"
 PS1='> ' PS2='+ ' PATH=~/bin
 unsetopt promptsp
 setopt combiningchars
+# Or a list of all commands shows what ours loads.
+zmodload zsh/system zsh/datetime zsh/parameter zsh/zleparameter
+zmodload -F zsh/files b:zf_rm
 HISTFILE=~/.zsh_history SAVEHIST=99 HISTSIZE=99
 bindkey '^[[H' beginning-of-line '^[[F' end-of-line '^[[3~' delete-char '^[[1;3C' forward-word '^Xe' end-of-line
 typing-line() { print -rn -- "$BUFFER"$'\x1e' >| ~/line }
