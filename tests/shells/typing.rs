@@ -69,12 +69,14 @@ const KEYS: [&str; 39] = [
     "\x14",
     "\x1f",
     TAB,
-    "\x1b[A",
-    "\x1b[B",
+    UP,
+    DOWN,
     "\x1b[200~a paste é\x1b[201~",
     "\x1b[200~# c\x1b[201~",
 ];
 
+const UP: &str = "\x1b[A";
+const DOWN: &str = "\x1b[B";
 const TAB: &str = "\t";
 
 const UNDO: &str = "\x1f";
@@ -338,6 +340,7 @@ impl Twins {
         let own = self.shell.own_keys();
         let count = numbers.below(6);
         let at_once = numbers.chance(50);
+        let mut previous = "";
         for _ in 0..=count {
             let key = numbers.below(KEYS.len() + own.len());
             let key = KEYS.get(key).copied().unwrap_or_else(|| own[key - KEYS.len()]);
@@ -345,6 +348,12 @@ impl Twins {
             if key == UNDO && (self.accepted || self.shell == Shell::Fish) {
                 continue;
             }
+            // A key of ours ends fish's search of the history, which one of fish's own does not for those that go back.
+            let goes_on = previous == UP || previous == DOWN;
+            if key == DOWN && self.shell == Shell::Fish && !goes_on {
+                continue;
+            }
+            previous = key;
             // Where a command is expected fish would list functions, and some are ours.
             self.send(if key == TAB && self.shell == Shell::Fish { "cat fi\t" } else { key });
             // Half of the time the next key comes after the ghost, where there is one.
