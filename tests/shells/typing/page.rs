@@ -57,7 +57,7 @@ impl Page {
     /// The row of the prompt after which the cursor stands.
     pub fn prompt(&self) -> usize {
         let rows = self.rows.iter().take(self.cursor.0 + 1);
-        rows.enumerate().filter(|(_, row)| row.starts_with('>')).last().map_or(0, |(row, _)| row)
+        rows.enumerate().rfind(|(_, row)| row.starts_with('>')).map_or(0, |(row, _)| row)
     }
 
     /// What stands after the prompt, without blanks, which may be the terminal's own.
