@@ -422,6 +422,9 @@ end
 function _nemoterm_before
     set -q _nemoterm_now; and _nemoterm_forget
     _nemoterm_disarm
+    # A prompt that is made before another key, as when the window's size changes, sees the line and the cursor as here.
+    set -l line (commandline --current-buffer)
+    set -g _nemoterm_seen "$line"
     return 1
 end
 
@@ -717,11 +720,17 @@ function _nemoterm_mode_prompt
         _nemoterm_done
     end
     set -q _nemoterm_active; and set -g _nemoterm_active typing
+    # Before it looks whether there is something to draw fish goes to the first column, and it goes back only if there is.
+    # So the mode's prompt is never the same twice.
+    set -l nothing \e'[m'
+    test "$_nemoterm_nothing" = "$nothing"; and set nothing \e'[0m'
+    set -g _nemoterm_nothing $nothing
     if test -n "$text"
+        set text[-1] "$text[-1]$nothing"
         string join \n -- $text
     else if test "$_nemoterm_shown_mode" = "$fish_bind_mode"
         # An empty one would have the whole prompt made anew; after another mode that is wanted.
-        echo -n \e'[0m'
+        echo -n $nothing
     end
     set -g _nemoterm_shown_mode $fish_bind_mode
 end
@@ -788,7 +797,7 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_last          # the last reply
     set -g _nemoterm_step 0        # how far to go in the suggestions when more arrive
     set -g _nemoterm_chosen 0      # whether the user has stepped to the one that is shown
-    set -g _nemoterm_seen          # the line when a mode prompt was made last
+    set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last
     set -g _nemoterm_shown_mode $fish_bind_mode
     set -g _nemoterm_ran           # the command line that was run last, and its exit status
     set -g _nemoterm_status 0

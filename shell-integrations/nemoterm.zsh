@@ -60,6 +60,8 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_fresh=0        # whether a command has run and nothing has been typed since
   typeset -g  _nemoterm_trap=          # the user's own INT trap while ours is set
   typeset -gi _nemoterm_trapped=0      # whether ours is set
+  typeset -g  _nemoterm_users_precmd=  # the user's own `precmd` while nothing is in its place
+  typeset -gi _nemoterm_offered=0      # whether nothing is
   typeset -g  _nemoterm_end=           # what Ctrl-D does while it is ours
   typeset -gi _nemoterm_listed=0       # whether there is one that is no function
   typeset -g  _nemoterm_directory=     # closed to others, for a file
@@ -78,9 +80,12 @@ fi
 _nemoterm_start() {
   emulate -L zsh
   _nemoterm_started=$EPOCHREALTIME
-  exec {_nemoterm_from}< <(
-    exec -- "$_nemoterm_program" attach zsh --fifo --pid $$ ${HISTFILE:+--histfile=$HISTFILE} </dev/null 2>/dev/null
-  ) 2>/dev/null || { _nemoterm_from=; return 1 }
+  # In braces: what `exec` itself is told to redirect stays redirected for all that the shell runs.
+  {
+    exec {_nemoterm_from}< <(
+      exec -- "$_nemoterm_program" attach zsh --fifo --pid $$ ${HISTFILE:+--histfile=$HISTFILE} </dev/null 2>/dev/null
+    )
+  } 2>/dev/null || { _nemoterm_from=; return 1 }
   zle -F -w $_nemoterm_from _nemoterm_receive
 }
 
@@ -120,6 +125,8 @@ _nemoterm_receive() {
     done
   } always {
     _nemoterm_drawn=$EPOCHREALTIME
+    # A Ctrl-C that comes while no trap of ours is set ends what is above.
+    (( TRY_BLOCK_INTERRUPT )) && _nemoterm_wake
   }
 }
 
@@ -296,6 +303,8 @@ _nemoterm_preexec() { _nemoterm_ran=$1 }
 
 _nemoterm_precmd() {
   typeset -g _nemoterm_status=$?
+  # With the options and the status that it is used to.
+  _nemoterm_take_back || { _nemoterm_set_status; precmd }
   emulate -L zsh
   _nemoterm_asked= _nemoterm_settled=
   [[ -n $_nemoterm_ran ]] && _nemoterm_fresh=1 || _nemoterm_fresh=0
@@ -393,20 +402,50 @@ _nemoterm_disarm() {
 }
 
 _nemoterm_interrupted() {
-  if (( EPOCHREALTIME - _nemoterm_drawn < 0.04 )); then
-    # zle loses an interrupt that comes while it serves a descriptor, or has on a busy machine just done so, so this one
-    # has to come again.
-    ( sleep 0.05; kill -INT $$ ) &>/dev/null &!
-    return 0
-  fi
   # In the trap itself the line can't be changed.
   zle && zle _nemoterm_wipe
+  # In a handler, or on a busy machine only just after one.
+  (( EPOCHREALTIME - _nemoterm_drawn < 0.04 )) && _nemoterm_wake
   if [[ -n $_nemoterm_trap ]]; then
     functions[_nemoterm_users_trap]=$_nemoterm_trap
-    _nemoterm_users_trap "$@"
+    _nemoterm_users_trap "$@" || { local -i result=$?; _nemoterm_offer; return $result }
   else
+    _nemoterm_offer
     return $(( 128 + $1 ))
   fi
+}
+
+# What zle is told by an interrupt it looks at only when a signal ends its waiting. An interrupt that comes before it
+# waits, as in a handler, would so be seen at the next key. A signal that means nothing is sent a few times.
+_nemoterm_wake() {
+  (
+    zmodload zsh/zselect
+    for wait in 1 2 5 10 30; do
+      zselect -t $wait
+      kill -CHLD $$
+    done
+  ) &>/dev/null </dev/null &!
+}
+
+# After a trap that has failed zsh skips the next function, which is the user's `precmd`. So there is another one in its
+# place, until ours is called.
+_nemoterm_offer() {
+  (( _nemoterm_offered )) && return 0
+  _nemoterm_offered=1
+  _nemoterm_users_precmd=${functions[precmd]-}
+  functions[precmd]=:
+}
+
+_nemoterm_set_status() { return $_nemoterm_status }
+
+_nemoterm_take_back() {
+  (( _nemoterm_offered )) || return 0
+  _nemoterm_offered=0
+  unfunction precmd 2>/dev/null
+  [[ -n $_nemoterm_users_precmd ]] || return 0
+  functions[precmd]=$_nemoterm_users_precmd
+  _nemoterm_users_precmd=
+  return 1
 }
 
 _nemoterm_wipe() {

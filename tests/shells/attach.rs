@@ -15,7 +15,7 @@ use crate::util::{
     eventually,
     fake::{Answer, Fake},
     home::Home,
-    nemoterm,
+    nemoterm, pass,
 };
 
 /// A client, and what it writes, record by record.
@@ -180,14 +180,17 @@ fn a_secret_is_not_sent() {
 fn a_daemon_that_hangs_is_left_alone_for_a_while() {
     let home = Home::new();
     home.limit(Duration::from_millis(30));
+    home.write(".zsh_history", HISTORY);
     let daemon = Fake::start(home.runtime(), |_| Answer::Silence);
     let attach = Attach::start(&home, &[]);
     let started = Instant::now();
     let mut number = 0;
+    // The history's answer tells that a question was taken.
     let mut ask = || {
         number += 1;
-        let line = format!("line {number}");
-        attach.send(&[&number.to_string(), "type", &line.chars().count().to_string(), &line]);
+        let line = &"cargo test --works"[..3 + number % 15];
+        attach.send(&[&number.to_string(), "type", &line.len().to_string(), line]);
+        assert_eq!(attach.reply()[0], number.to_string());
     };
     // Three times it is waited for until the time is over. A question that came earlier would take the place of the one
     // before.
@@ -202,12 +205,12 @@ fn a_daemon_that_hangs_is_left_alone_for_a_while() {
             }
             daemon.requests().len() >= count
         });
-        thread::sleep(Duration::from_millis(60));
+        // Nothing tells that it is over.
+        pass(Duration::from_millis(60));
     }
     let questions = daemon.requests().len();
     for _ in 0..20 {
         ask();
-        thread::sleep(Duration::from_millis(10));
     }
     if questions == 3 && started.elapsed() < Duration::from_secs(4) {
         assert_eq!(daemon.requests().len(), questions, "it is asked while it is left alone");
@@ -215,7 +218,6 @@ fn a_daemon_that_hangs_is_left_alone_for_a_while() {
     // And then it gets another chance.
     eventually("another question", || {
         ask();
-        thread::sleep(Duration::from_millis(20));
         daemon.requests().len() > questions
     });
     assert!(started.elapsed() >= Duration::from_secs(5), "after {:?}", started.elapsed());
@@ -277,7 +279,7 @@ fn it_uses_no_time_while_nothing_happens() {
     // Until it is quiet, and then for a while.
     let mut before = switches();
     eventually("quiet", || {
-        thread::sleep(Duration::from_millis(300));
+        pass(Duration::from_millis(300));
         let now = switches();
         std::mem::replace(&mut before, now) == now
     });

@@ -4,14 +4,13 @@ mod answers;
 mod keys;
 mod life;
 mod screen;
-mod twin;
 
 use std::path::{Path, PathBuf};
 
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
 /// Fails where the builtin is missing, which another package builds beside our program.
-fn look_for_builtin() -> PathBuf {
+pub fn look_for_builtin() -> PathBuf {
     let name = if cfg!(target_vendor = "apple") { "libnemoterm_bash.dylib" } else { "libnemoterm_bash.so" };
     let builtin = nemoterm().with_file_name(name);
     assert!(

@@ -3,6 +3,11 @@
 use super::{CTRL_SPACE, RIGHT, hotkey::Shell, knowing};
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
+/// Settings with which a fish shows a prompt and a line, and nothing that looks like a ghost.
+pub const PLAIN: &str = "set -U fish_greeting\nfunction fish_prompt; echo -n '> '; end\n\
+    set -g fish_color_autosuggestion blue\nset -g fish_autosuggestion_enabled 0\n\
+    set -g fish_color_command normal\nset -g fish_color_comment normal\n";
+
 /// fish with nothing but the integration, which suggests only when asked.
 pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
     start_in_mode(home, "hotkey", settings, rows, columns)
@@ -12,8 +17,7 @@ pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Ter
 pub fn start_in_mode(home: &Home, mode: &str, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
     let fish = find("fish")?;
     let config = format!(
-        "set -U fish_greeting\nfunction fish_prompt; echo -n '> '; end\nset -g fish_color_autosuggestion blue\nset -g fish_autosuggestion_enabled 0\n\
-         set -g fish_color_command normal\nset -g fish_color_comment normal\nset -g NEMOTERM_MODE {mode}\n{settings}\n{} init fish | source\necho ready\n",
+        "{PLAIN}set -g NEMOTERM_MODE {mode}\n{settings}\n{} init fish | source\necho ready\n",
         nemoterm().display()
     );
     home.write(".config/fish/config.fish", &config);

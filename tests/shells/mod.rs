@@ -10,6 +10,7 @@ mod hotkey;
 mod init;
 mod next_command;
 mod real;
+mod typing;
 pub mod zsh;
 
 use crate::util::{

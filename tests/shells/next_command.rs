@@ -12,6 +12,7 @@ use crate::util::{
     eventually,
     fake::{Answer, Fake},
     home::Home,
+    pass,
     terminal::Terminal,
 };
 
@@ -115,14 +116,7 @@ fn nothing_is_left_behind_by_keys_that_are_not_for_it() {
                 terminal.wait("a cleared screen", |screen| screen.cursor == (0, 2));
                 terminal.send("\x15");
             } else {
-                let mut pressed = Instant::now();
-                eventually("an empty line", || {
-                    // zsh may lose a Ctrl-C that comes while an answer is drawn.
-                    if key == "\x03" && pressed.elapsed().as_millis() > 500 {
-                        terminal.send(key);
-                        pressed = Instant::now();
-                    }
-                    let screen = terminal.screen();
+                terminal.wait("an empty line", |screen| {
                     screen.ghost.is_empty() && screen.last_row() == ">" && screen.cursor.1 == 2
                 });
             }
@@ -136,8 +130,8 @@ fn nothing_is_left_behind_by_keys_that_are_not_for_it() {
             );
             // And what is typed then is all there is.
             if key == "\x1b" {
-                let pressed = Instant::now();
-                eventually("the end of the time for a key sequence", || pressed.elapsed().as_millis() > 100);
+                // The end of the time for a key sequence.
+                pass(Duration::from_millis(100));
             }
             terminal.send("true x");
             wait_plain(&terminal, "> true x");

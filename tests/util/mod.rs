@@ -28,6 +28,12 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Lets time pass, where nothing can be seen to happen at its end.
+pub fn pass(time: Duration) {
+    let since = Instant::now();
+    eventually("the end of a while", || since.elapsed() > time);
+}
+
 /// The program under test.
 pub fn nemoterm() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_nemoterm"))

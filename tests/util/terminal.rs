@@ -21,6 +21,9 @@ use rustix::{
 
 use super::DEADLINE;
 
+/// How many rows that have left the screen are kept: all of them, in every test.
+const SCROLLBACK: usize = 1_000_000;
+
 /// A running program and its screen.
 pub struct Terminal {
     child: Child,
@@ -112,7 +115,7 @@ impl Screen {
 }
 
 /// Ghosts are drawn in bright black or dim.
-fn is_ghost(cell: &vt100::Cell) -> bool {
+pub fn is_ghost(cell: &vt100::Cell) -> bool {
     cell.fgcolor() == vt100::Color::Idx(8) || cell.dim()
 }
 
@@ -146,7 +149,7 @@ impl Terminal {
         let child = command.spawn().unwrap();
         let master = File::from(master);
         let state = State {
-            parser: vt100::Parser::new(rows, columns, 200),
+            parser: vt100::Parser::new(rows, columns, SCROLLBACK),
             moments: Vec::new(),
             written: Vec::new(),
             ended: false,
@@ -180,6 +183,11 @@ impl Terminal {
     /// What is on the screen now.
     pub fn screen(&self) -> Screen {
         Screen::of(self.state().parser.screen())
+    }
+
+    /// Lets somebody look at the screen, and at what has left it.
+    pub fn look<T>(&self, look: impl FnOnce(&mut vt100::Screen) -> T) -> T {
+        look(self.state().parser.screen_mut())
     }
 
     /// A picture of the first so many rows, see [`super::picture`].

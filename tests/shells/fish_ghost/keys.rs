@@ -1,10 +1,14 @@
 //! Keys: what accepts, what asks, what lets go, and what was there before.
 
+use std::time::Duration;
+
 use super::{clear, interrupt, start, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
+    eventually,
     fake::{Answer, Fake},
     home::Home,
+    pass,
 };
 
 #[test]
@@ -222,6 +226,43 @@ fn other_keys_do_what_they_did() {
     clear(&terminal);
     terminal.send("\x1b[A");
     wait_plain(&terminal, "> echo hi");
+}
+
+/// fish moves the cursor before it looks whether there is anything to draw.
+#[test]
+fn the_cursor_follows_characters_of_several_bytes() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &[]);
+    let Some(terminal) = start(&home, "") else { return };
+    let mut column = 2;
+    for (key, columns) in [("日", 2), ("é", 1), ("日", 2), ("x", 1), ("é", 1), ("é", 1)] {
+        column += columns;
+        let written = terminal.written().len();
+        terminal.send(key);
+        terminal.wait("the cursor after the character", |screen| screen.cursor.1 == column);
+        // What follows the character is fish's second look.
+        pass(Duration::from_millis(100));
+        assert!(terminal.written().len() > written);
+        assert_eq!(terminal.screen().cursor.1, column, "after {key}");
+    }
+    wait_plain(&terminal, "> 日é日xéé");
+}
+
+/// The prompt is made again then, and a function in it sees a cursor that was.
+#[test]
+fn a_resize_in_the_middle_of_a_line_draws_no_ghost_there() {
+    let home = Home::new();
+    let daemon = knowing(&home, &["echo é more", "echo xé"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("\x1b[200~echo é\x1b[201~\x02");
+    terminal.wait("the cursor before the last character", |screen| screen.cursor.1 == 7);
+    let before = terminal.written().len();
+    terminal.resize(24, 60);
+    eventually("a line that is drawn again", || terminal.written().len() > before);
+    pass(Duration::from_millis(100));
+    terminal.send("x");
+    wait_plain(&terminal, "> echo xé");
+    assert!(!daemon.requests().iter().any(|request| request.line == "echo é"), "{:?}", terminal.ghosts());
 }
 
 #[test]

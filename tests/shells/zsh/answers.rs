@@ -166,6 +166,19 @@ fn a_dead_or_stopped_client_costs_nothing() {
 }
 
 #[test]
+fn what_programs_say_of_errors_is_seen() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    terminal.send("\x15print -u2 said by the shell\r");
+    terminal.wait_output("said by the shell");
+    terminal.send("sh -c 'echo said by another >&2'\r");
+    terminal.wait_output("said by another");
+}
+
+#[test]
 fn the_client_ends_with_a_killed_shell_whose_child_lives_on() {
     let home = Home::new();
     let _daemon = knowing(&home, &["echo abc"]);

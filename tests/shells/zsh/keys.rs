@@ -1,10 +1,14 @@
 //! Keys: what accepts, what asks, what lets go, and what was there before.
 
+use std::{fs, time::Duration};
+
 use super::{start, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
+    eventually,
     fake::{Answer, Fake},
     home::Home,
+    pass,
 };
 
 #[test]
@@ -156,6 +160,50 @@ fn the_users_own_interrupt_trap_still_runs() {
     });
     terminal.send("print ${functions[TRAPINT]}\r");
     terminal.wait("the trap itself", |screen| screen.text().contains("print -n trapped"));
+}
+
+/// zsh looks at an interrupt that comes in a handler only at the next key, unless it is woken.
+#[test]
+fn ctrl_c_while_an_answer_is_taken_in_is_not_lost() {
+    let home = Home::new();
+    let daemon = Fake::start(home.runtime(), |request| match request.line.strip_prefix('x') {
+        Some(_) => Answer::suffix("def"),
+        None => Answer::Silence,
+    });
+    let Some(terminal) = start(&home, "zmodload zsh/zselect") else { return };
+    // That takes long enough to be met.
+    terminal.send("functions[_nemoterm_record]=\"zselect -t 20; $functions[_nemoterm_record]\"\r");
+    terminal.wait("a prompt", |screen| screen.cursor == (2, 2));
+    for i in 0..8 {
+        let answered = daemon.answered();
+        terminal.send(format!("x{i}"));
+        terminal.wait("the line", |screen| screen.last_row().starts_with(&format!("> x{i}")));
+        eventually("an answer", || daemon.answered() > answered);
+        pass(Duration::from_millis(60));
+        terminal.send("\x03");
+        terminal.wait("a new prompt", |screen| screen.cursor == (3 + i, 2) && screen.last_row() == ">");
+    }
+}
+
+/// zsh skips the first function after a trap that has failed.
+#[test]
+fn hooks_run_after_ctrl_c() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef"]);
+    let rc = "precmd() { print -n \"A$? \" >> ~/hooks }; other() { print -n \"B$? \" >> ~/hooks }; precmd_functions=(other)";
+    let Some(terminal) = start(&home, rc) else { return };
+    for prompt in 2..4 {
+        terminal.send("echo abc");
+        terminal.wait_ghost("def");
+        terminal.send("\x03");
+        terminal.wait("a new prompt", |screen| screen.rows.len() == prompt + 1 && screen.last_row() == ">");
+    }
+    let hooks = || fs::read_to_string(home.path().join("hooks")).unwrap_or_default();
+    eventually("hooks at the third prompt", || hooks().matches('B').count() == 3);
+    assert_eq!(hooks(), "A0 B0 A130 B130 A130 B130 ");
+    // And the hook is the user's again.
+    terminal.send("print ${functions[precmd]}\r");
+    terminal.wait("the hook itself", |screen| screen.text().contains("print -n \"A$? \""));
 }
 
 #[test]
