@@ -176,7 +176,12 @@ release() {
         return 1
     fi
     if have nvidia-smi && nvidia-smi >/dev/null 2>&1; then
-        unpack "nemoterm-cuda-$target.tar.gz" || say "note          the release has no CUDA daemon for $target"
+        if ! unpack "nemoterm-cuda-$target.tar.gz"; then
+            say "note          the release has no CUDA daemon for $target"
+        elif ! why=$("$from/nemotermd-cuda" --version 2>&1); then
+            # It is kept: once the libraries are there, it is taken.
+            say "note          the CUDA daemon does not start here yet: $why"
+        fi
     fi
 }
 
@@ -202,6 +207,8 @@ build() {
     cargo build --release --locked -p nemoterm-bash
     install_from target/release
     if have nvidia-smi && nvidia-smi >/dev/null 2>&1 && have nvcc; then
+        # For the card that is here: its kind is asked of nvidia-smi, and with this kind only the kernels are compiled. A
+        # release is for all cards from compute capability 8.0 on (see release.yml).
         cargo build --release --locked -p nemotermd --features cuda --target-dir target/cuda
         place target/cuda/release/nemotermd "$bin/nemotermd-cuda"
     elif have nvidia-smi; then

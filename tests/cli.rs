@@ -5,8 +5,10 @@ use std::{
     process::Command,
 };
 
+use serde_json::Value;
+
 use crate::util::{
-    find, nemoterm,
+    copy_program, find, nemoterm, nemotermd,
     sandbox::{Printed, Sandbox, printed},
 };
 
@@ -21,7 +23,7 @@ fn refused(printed: &Printed, message: &str) {
     assert!(printed.code.is_some_and(|code| code != 0));
 }
 
-fn json(printed: &Printed) -> serde_json::Value {
+fn json(printed: &Printed) -> Value {
     serde_json::from_str(&printed.stdout)
         .unwrap_or_else(|error| panic!("{error}: {} {}", printed.stdout, printed.stderr))
 }
@@ -311,6 +313,50 @@ fn doctor_finds_what_is_there() {
     assert!(wrong["hint"].as_str().unwrap().contains("nemoterm config set threads"), "{wrong}");
 }
 
+/// Which program `doctor` finds, and what it says about the card, where there is this `nemotermd-cuda` beside nemoterm and
+/// something that passes for a driver.
+#[cfg(target_os = "linux")]
+fn picked(cuda: &str) -> Option<(Value, Value)> {
+    let compiler = find("cc")?;
+    let sandbox = Sandbox::new();
+    let dir = sandbox.home().join("bin");
+    fs::create_dir(&dir).unwrap();
+    for program in ["nemoterm", "nemotermd"] {
+        copy_program(&nemoterm().with_file_name(program), &dir.join(program));
+    }
+    // A process of its own writes what is run, for the reason that `copy_program` tells.
+    fs::write(dir.join("source"), cuda).unwrap();
+    fs::set_permissions(dir.join("source"), fs::Permissions::from_mode(0o755)).unwrap();
+    copy_program(&dir.join("source"), &dir.join("nemotermd-cuda"));
+    let mut library = Command::new(compiler);
+    library.args(["-shared", "-x", "c", "/dev/null", "-o"]).arg(dir.join("libcuda.so.1"));
+    assert!(library.status().unwrap().success());
+    let mut command = sandbox.command(dir.join("nemoterm"));
+    command.args(["doctor", "--json"]).env("LD_LIBRARY_PATH", &dir).env_remove("NEMOTERM_DAEMON");
+    let findings = json(&printed(command.output().unwrap()));
+    let of =
+        |check: &str| findings.as_array().unwrap().iter().find(|one| one["check"] == check).cloned().unwrap();
+    assert_eq!(of("model")["ok"], true, "something completes: {findings}");
+    Some((of("program"), of("gpu")))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_for_cuda_that_does_not_start_is_not_picked() {
+    // A driver comes without the libraries that such a program is linked with. This is how the loader says so.
+    let broken = "#!/bin/sh\necho 'nemotermd-cuda: error while loading shared libraries: libcublas.so.12: cannot open' >&2\nexit 127\n";
+    let Some((program, gpu)) = picked(broken) else { return };
+    let found = program["found"].as_str().unwrap();
+    assert!(found.contains("bin/nemotermd (nemotermd-cuda does not start"), "{found}");
+    assert_eq!(gpu["problem"], "CUDA_PROGRAM_FAILS", "{gpu}");
+    assert!(gpu["found"].as_str().unwrap().contains("libcublas.so.12"), "{gpu}");
+
+    let sound = format!("#!/bin/sh\nexec '{}' \"$@\"\n", nemotermd().display());
+    let (program, gpu) = picked(&sound).unwrap();
+    assert!(program["found"].as_str().unwrap().contains("bin/nemotermd-cuda (an NVIDIA driver"), "{program}");
+    assert_eq!(gpu["ok"], true, "{gpu}");
+}
+
 #[test]
 fn doctor_names_conflicts_and_asks_the_shell_it_runs_in() {
     let sandbox = Sandbox::new();
@@ -389,7 +435,7 @@ fn completions_and_manual_pages_know_the_commands_of_both_programs() {
     assert!(!sandbox.home().join("pages/nemoterm-attach.1").exists());
     fs::write(sandbox.home().join("file"), "").unwrap();
     refused(&sandbox.nemoterm(&["man", "file"]), "file can't be written");
-    let alone = printed(sandbox.command(crate::util::nemotermd()).arg("man").output().unwrap());
+    let alone = printed(sandbox.command(nemotermd()).arg("man").output().unwrap());
     refused(&alone, "did not arrive");
 }
 

@@ -29,18 +29,20 @@ pub struct Program {
     pub path: PathBuf,
     /// Why it was picked, in a few words.
     pub reason: String,
+    /// What the program for CUDA beside it says when it is started, where it does not start though a driver is here.
+    pub cuda_fails: Option<String>,
 }
 
 impl Program {
     /// Picks the program: `$NEMOTERM_DAEMON`; else the one beside this program, built for CUDA where the driver's
-    /// library can be loaded; else the one on the PATH.
+    /// library can be loaded and it starts; else the one on the PATH.
     ///
     /// # Errors
     /// Where there is none.
     pub fn find() -> Result<Self, Failure> {
         if let Some(path) = env::var_os("NEMOTERM_DAEMON").map(PathBuf::from) {
             return if path.is_file() {
-                Ok(Self { path, reason: "named by NEMOTERM_DAEMON".to_owned() })
+                Ok(Self { path, reason: "named by NEMOTERM_DAEMON".to_owned(), cuda_fails: None })
             } else {
                 Err(Failure::new(
                     format!("NEMOTERM_DAEMON names {}, which is no file", path.display()),
@@ -53,23 +55,40 @@ impl Program {
         let on_path =
             env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
         for dir in beside.into_iter().chain(on_path) {
-            // A CUDA build does not even start where there is no driver, so the driver is asked for first.
+            // A CUDA build does not even start where there is no driver, so the driver is asked for first. A driver alone
+            // is not enough: it comes without the libraries of CUDA that the program is linked with.
             let cuda = dir.join("nemotermd-cuda");
-            if cuda.is_file() && cuda_driver() {
-                return Ok(Self { path: cuda, reason: "an NVIDIA driver is here".to_owned() });
+            let (is_built, is_driven) = (cuda.is_file(), cuda_driver());
+            let cuda_fails = if is_built && is_driven { start_fails(&cuda) } else { None };
+            if is_built && is_driven && cuda_fails.is_none() {
+                return Ok(Self { path: cuda, reason: "an NVIDIA driver is here".to_owned(), cuda_fails });
             }
             let plain = dir.join("nemotermd");
             if plain.is_file() {
-                let reason = match (cuda.is_file(), cuda_driver()) {
-                    (true, _) => "no NVIDIA driver could be loaded",
+                let reason = match (is_built, is_driven) {
+                    (true, true) => "nemotermd-cuda does not start",
+                    (true, false) => "no NVIDIA driver could be loaded",
                     (false, true) => "an NVIDIA driver is here, but no nemotermd-cuda beside",
                     (false, false) => "no NVIDIA driver is here",
                 };
-                return Ok(Self { path: plain, reason: reason.to_owned() });
+                return Ok(Self { path: plain, reason: reason.to_owned(), cuda_fails });
             }
         }
         Err(Failure::new("nemotermd is neither beside nemoterm nor on the PATH", "run install.sh again"))
     }
+}
+
+/// Why a program does not start, in the loader's words; nothing where it does. Only the loader knows what of the libraries it
+/// needs can be had, so it is asked.
+fn start_fails(program: &Path) -> Option<String> {
+    let output = match Command::new(program).arg("--version").stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => return None,
+        Ok(output) => output,
+        Err(error) => return Some(error.to_string()),
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().map(str::trim).find(|line| !line.is_empty());
+    Some(line.map_or_else(|| format!("it ended with {}", output.status), str::to_owned))
 }
 
 /// Whether the CUDA driver's library can be loaded.

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{
     Finding,
-    problems::{NO_CUDA_PROGRAM, NO_DRIVER},
+    problems::{CUDA_PROGRAM_FAILS, NO_CUDA_PROGRAM, NO_DRIVER},
 };
 use crate::daemon_process::{Program, cuda_driver};
 
@@ -25,7 +25,11 @@ pub(super) fn gpu() -> Option<Finding> {
             Finding::bad(&NO_DRIVER, format!("{named}: its library libcuda.so.1 can't be loaded"))
         });
     }
-    let uses_it = Program::find().is_ok_and(|program| {
+    let program = Program::find().ok();
+    if let Some(why) = program.as_ref().and_then(|program| program.cuda_fails.as_ref()) {
+        return Some(Finding::bad(&CUDA_PROGRAM_FAILS, format!("{named}: {why}")));
+    }
+    let uses_it = program.is_some_and(|program| {
         program.path.file_name().is_some_and(|name| name.to_string_lossy().contains("cuda"))
     });
     // Who names a program has a reason.

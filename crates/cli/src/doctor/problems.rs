@@ -36,6 +36,10 @@ problems! {
         "There is an NVIDIA card, and no nemotermd-cuda to use it",
         "run install.sh again: with nvcc on the PATH it builds one",
         "The model runs on the processor meanwhile. The compiler comes with the package nvidia-cuda-toolkit or with NVIDIA's own.";
+    CUDA_PROGRAM_FAILS: "gpu",
+        "There is an NVIDIA card, and nemotermd-cuda does not start",
+        "install the libraries of CUDA that it names: cudart, cublas and curand, of the release that it was built with",
+        "The model runs on the processor meanwhile. A driver comes without these libraries; NVIDIA's package cuda-libraries-12-6 (and so on) holds them, and what install.sh builds uses those of the toolkit it is built with.";
     NO_DRIVER: "gpu",
         "There is an NVIDIA card, and its driver can't be loaded",
         "install the driver's library libcuda.so.1, which belongs to the kernel's module; nvidia-smi tests both",
