@@ -70,9 +70,24 @@ impl DeviceChoice {
 pub(crate) fn working_type(device: &Device) -> DType {
     match device {
         Device::Cpu => DType::F32,
-        Device::Cuda(_) if device.supports_bf16() => DType::BF16,
+        Device::Cuda(_) if has_bf16(device) => DType::BF16,
         Device::Cuda(_) | Device::Metal(_) => DType::F16,
     }
+}
+
+/// Whether there are kernels in bf16 for this card. The library says so of all, but leaves them out of what it compiles for
+/// cards before compute capability 8.0.
+#[cfg(feature = "cuda")]
+fn has_bf16(device: &Device) -> bool {
+    let capability =
+        |device: &candle_core::CudaDevice| device.cuda_stream().context().compute_capability().ok();
+    device.as_cuda_device().ok().and_then(capability).is_some_and(|(major, _)| major >= 8)
+}
+
+/// There is no card without CUDA.
+#[cfg(not(feature = "cuda"))]
+fn has_bf16(_device: &Device) -> bool {
+    false
 }
 
 /// A short name for status output.

@@ -2,6 +2,7 @@
 //! it against [`super::host`].
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
@@ -15,13 +16,56 @@ const KV_STEP: usize = 256;
 
 pub(crate) struct Tensors {
     device: Device,
-    /// Type of the hidden states and of unquantised weights. Products with quantised weights are in f32.
+    /// Type of the hidden states and of unquantised weights.
     dtype: DType,
+    /// The mask that was made last. The layers of a pass want the same one after the other, and each making is a copy to the
+    /// device.
+    mask: Mutex<Option<(Seen, Tensor)>>,
+}
+
+/// What a mask follows from: positions of the rows, the first that is not left out, and how many each row sees.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    rows: Range<usize>,
+    first: usize,
+    window: Option<usize>,
 }
 
 impl Tensors {
     pub(crate) fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype }
+        Self { device, dtype, mask: Mutex::new(None) }
+    }
+
+    /// Zeros where a row sees a position and negative infinity elsewhere, of shape [1, 1, rows, positions].
+    fn mask(&self, rows: Range<usize>, attention: &Attention<'_, Self>) -> Result<Tensor> {
+        let seen = Seen { first: attention.first_seen(rows.start), rows, window: attention.window };
+        let mut last = self.mask.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((of, mask)) = &*last
+            && *of == seen
+        {
+            return Ok(mask.clone());
+        }
+        let columns = seen.first..seen.rows.end;
+        let numbers: Vec<f32> = seen
+            .rows
+            .clone()
+            .flat_map(|row| {
+                let visible = attention.first_seen(row)..=row;
+                columns.clone().map(move |p| if visible.contains(&p) { 0.0 } else { f32::NEG_INFINITY })
+            })
+            .collect();
+        let mask = Tensor::from_vec(numbers, (1, 1, seen.rows.len(), columns.len()), &self.device)?;
+        *last = Some((seen, mask.clone()));
+        Ok(mask)
+    }
+
+    /// The product with quantised weights. Apple's kernels want f32; the others take any type and turn it into eight bits at
+    /// once, so that a conversion before and after would be two more launches for each matrix.
+    fn quantised_product(&self, weight: &QMatMul, x: &Tensor) -> Result<Tensor> {
+        if self.device.is_metal() {
+            return weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(self.dtype);
+        }
+        weight.forward(x)
     }
 
     fn dense(&self, raw: &RawTensor) -> Result<Tensor> {
@@ -216,7 +260,7 @@ impl Backend for Tensors {
             .iter()
             .map(|matrix| match matrix {
                 Matrix::Dense(weight) => x.matmul(weight),
-                Matrix::Quantised(weight) => weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(self.dtype),
+                Matrix::Quantised(weight) => self.quantised_product(weight, x),
             })
             .collect::<Result<Vec<_>>>()?;
         let product = match products.len() {
@@ -253,10 +297,15 @@ impl Backend for Tensors {
             Some(norm) => self.apply_norm(norm, &x),
             None => Ok(x),
         };
-        let query = normed(attention.query_norm, heads(0, shape.heads)?)?;
-        let query = self.rotate(&query, rope, shape, start)?;
-        let key = normed(attention.key_norm, heads(shape.heads, shape.kv_heads)?)?;
-        let key = self.rotate(&key, rope, shape, start)?;
+        let (query, key) = if attention.query_norm.is_none() && attention.key_norm.is_none() {
+            // Both are turned by the same angles, so one launch of each kernel does for both.
+            let both = self.rotate(&heads(0, shape.heads + shape.kv_heads)?, rope, shape, start)?;
+            (both.narrow(0, 0, shape.heads)?, both.narrow(0, shape.heads, shape.kv_heads)?)
+        } else {
+            let query = normed(attention.query_norm, heads(0, shape.heads)?)?;
+            let key = normed(attention.key_norm, heads(shape.heads, shape.kv_heads)?)?;
+            (self.rotate(&query, rope, shape, start)?, self.rotate(&key, rope, shape, start)?)
+        };
         let value = heads(shape.heads + shape.kv_heads, shape.kv_heads)?;
         kv.keys.slice_set(&key, 1, start)?;
         kv.values.slice_set(&value, 1, start)?;
@@ -272,13 +321,7 @@ impl Backend for Tensors {
         let scores = if count == 1 {
             scores
         } else {
-            let mask: Vec<f32> = (start..end)
-                .flat_map(|row| {
-                    let visible = attention.first_seen(row)..=row;
-                    (first..end).map(move |p| if visible.contains(&p) { 0.0 } else { f32::NEG_INFINITY })
-                })
-                .collect();
-            let mask = Tensor::from_vec(mask, (1, 1, count, seen), &self.device)?;
+            let mask = self.mask(start..end, attention)?;
             scores.reshape((shape.kv_heads, group, count, seen))?.broadcast_add(&mask)?.reshape((
                 shape.kv_heads,
                 group * count,
@@ -287,7 +330,7 @@ impl Backend for Tensors {
         };
         let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(self.dtype)?;
         weights
-            .matmul(&values.contiguous()?)?
+            .matmul(&values)?
             .reshape((shape.heads, count, head))?
             .transpose(0, 1)?
             .reshape((count, shape.heads * head))
@@ -358,5 +401,38 @@ impl Tensors {
         }
         // Concatenation along the last axis may return a transposed view.
         Tensor::cat(&[&turned, &x.narrow(2, rotary, head - rotary)?], 2)?.contiguous()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::GgmlDType;
+
+    use super::*;
+
+    /// Numbers of no pattern between -1 and 1.
+    fn numbers(rows: usize, width: usize) -> Tensor {
+        let values: Vec<f32> = (0..rows * width).map(|i| (i * i % 1009) as f32 / 504.5 - 1.0).collect();
+        Tensor::from_vec(values, (rows, width), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn quantised_products_keep_the_type_they_are_given() {
+        for element in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+            let weight =
+                QMatMul::from_qtensor(QTensor::quantize(&numbers(48, 256), element).unwrap()).unwrap();
+            // One row, as while decoding, and more than the kernels for few rows take.
+            for rows in [1, 9] {
+                let x = numbers(rows, 256).to_dtype(DType::BF16).unwrap();
+                let exact = weight.forward(&x.to_dtype(DType::F32).unwrap()).unwrap();
+                let product = Tensors::new(Device::Cpu, DType::BF16).quantised_product(&weight, &x).unwrap();
+                assert_eq!(product.dtype(), DType::BF16);
+                let most = exact.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                let apart = (product.to_dtype(DType::F32).unwrap() - exact).unwrap().abs().unwrap();
+                let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
+                // Half of the last place of bf16.
+                assert!(apart <= most / 256.0, "{element:?}, {rows} rows: {apart} of {most}");
+            }
+        }
     }
 }
