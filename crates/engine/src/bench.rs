@@ -20,11 +20,21 @@ pub struct Bench {
     pub ttft_cold: Duration,
     /// The same when all but the last three tokens are in the cache.
     pub ttft_warm: Duration,
+    /// Time to the first token of a prompt of 128, with an empty cache.
+    pub ttft128_cold: Duration,
+    /// Time to the first token after three new ones, with 128 in the cache.
+    pub ttft128_warm: Duration,
+    /// Twelve tokens written after three new ones, with 128 in the cache: what a completion takes while one types.
+    pub completion12_warm: Duration,
 }
 
 const REPEATS: usize = 7;
 /// Tokens of the short prompt, and tokens that are decoded.
 const SHORT: usize = 64;
+/// Tokens of a prompt as shells have them.
+const MEDIUM: usize = 128;
+/// Tokens of a completion.
+const COMPLETION: usize = 12;
 /// Tokens of the long prompt.
 const LONG: usize = 256;
 /// Tokens that a key stroke adds to a prompt.
@@ -34,12 +44,16 @@ const TYPED: usize = 3;
 pub fn bench(model: &Model) -> Result<Bench, EngineError> {
     let context = model.info().context;
     let (short, long) = (SHORT.min(context / 2).max(TYPED + 1), LONG.min(context / 2).max(TYPED + 1));
+    let medium = MEDIUM.min(context / 2);
+    // The last token that is chosen is not read any more.
+    let written = COMPLETION.min((context - medium).saturating_sub(TYPED) + 1);
     let mut session = model.session(1)?;
     let prompt = |length: usize| -> Vec<u32> {
         // Any ids will do: the arithmetic is the same for all of them.
         (0..length).map(|i| (i * 7919 % model.info().vocabulary) as u32).collect()
     };
     let (short_prompt, long_prompt) = (prompt(short), prompt(long));
+    let (medium_prompt, typed) = (prompt(medium), prompt(medium + TYPED));
     let mut time = |keep: usize, tokens: &[u32], decoded: usize| -> Result<Duration, EngineError> {
         session.truncate(0, keep);
         let started = Instant::now();
@@ -55,6 +69,9 @@ pub fn bench(model: &Model) -> Result<Bench, EngineError> {
     let cold = median(|| time(0, &short_prompt, 1))?;
     let warm = median(|| time(short - TYPED, &short_prompt, 1))?;
     let decoded = median(|| time(short - 1, &short_prompt, short))?;
+    let medium_cold = median(|| time(0, &medium_prompt, 1))?;
+    let medium_warm = median(|| time(medium, &typed, 1))?;
+    let completion = median(|| time(medium, &typed, written))?;
     let long_time = median(|| time(0, &long_prompt, 1))?;
     Ok(Bench {
         pp64: short as f64 / cold.as_secs_f64(),
@@ -62,6 +79,9 @@ pub fn bench(model: &Model) -> Result<Bench, EngineError> {
         tg64: short as f64 / decoded.as_secs_f64(),
         ttft_cold: cold,
         ttft_warm: warm,
+        ttft128_cold: medium_cold,
+        ttft128_warm: medium_warm,
+        completion12_warm: completion,
     })
 }
 

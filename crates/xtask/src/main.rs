@@ -1,5 +1,8 @@
 //! `cargo xtask`: the commands that look after this repository.
 
+mod cuda;
+mod synthetic;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -16,6 +19,8 @@ cargo xtask test     all of the above that works here, then build and run every 
 cargo xtask pack NAME  put what cargo built for release into dist/NAME.tar.gz, for a release
 cargo xtask pictures make the pictures of the README, from a real terminal
 cargo xtask check    what CI runs: format, lints, docs, tests
+cargo xtask cuda     compile and link the daemon for CUDA into target/cuda; needs no card; with --fetch only fetch what that takes
+cargo xtask synthetic FILE [f16|q8_0|q4_k] [--small]  make a model of Minitron-4B's shape with random weights, to measure with
 cargo xtask bench    measure key stroke to ghost text, and the engine";
 
 /// Everything CI builds is built once, with one profile.
@@ -70,6 +75,9 @@ fn main() -> ExitCode {
         }
         "pictures" => pictures(),
         "check" => check(),
+        "cuda" if env::args().any(|arg| arg == "--fetch") => cuda::fetch(),
+        "cuda" => cuda::cuda(),
+        "synthetic" => synthetic::from_arguments(env::args().skip(2)),
         "bench" => bench(),
         _ => {
             eprintln!("{USAGE}");
@@ -171,19 +179,22 @@ fn venv() -> PathBuf {
     root().join("target/venv")
 }
 
-/// Installs the packages in a virtual environment, unless it holds them already.
 fn python(all: bool) -> anyhow::Result<()> {
-    let done = venv().join("packages");
     let large = if all { LARGE_PYTHON_PACKAGES } else { &[] };
-    let wanted = [PYTHON_PACKAGES, large].concat();
+    packages(&venv(), &[PYTHON_PACKAGES, large].concat())
+}
+
+/// Installs the packages in a virtual environment, unless it holds them already.
+fn packages(venv: &Path, wanted: &[&str]) -> anyhow::Result<()> {
+    let done = venv.join("packages");
     let installed = std::fs::read_to_string(&done).unwrap_or_default();
     if wanted.iter().all(|package| installed.lines().any(|line| line == *package)) {
         return Ok(());
     }
     let python = find("python3").context("python3 is not installed")?;
-    run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(venv()))?;
-    let mut pip = Command::new(venv().join("bin/python"));
-    run(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(&wanted))?;
+    run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(venv))?;
+    let mut pip = Command::new(venv.join("bin/python"));
+    run(pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(wanted))?;
     Ok(std::fs::write(done, wanted.join("\n"))?)
 }
 

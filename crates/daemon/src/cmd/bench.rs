@@ -39,6 +39,11 @@ struct Figures {
     /// Time to the first token of a prompt nothing is cached of, and of 3 new tokens after a cached prefix.
     ttft_cold_ms: f64,
     ttft_warm_ms: f64,
+    /// The same with a prompt of 128 tokens, and 3 after 128.
+    ttft128_cold_ms: f64,
+    ttft128_warm_ms: f64,
+    /// 12 tokens generated after those 3.
+    completion12_warm_ms: f64,
     load_ms: f64,
     rss_mib: Option<f64>,
 }
@@ -65,6 +70,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tg64: measured.tg64,
         ttft_cold_ms: ms(measured.ttft_cold),
         ttft_warm_ms: ms(measured.ttft_warm),
+        ttft128_cold_ms: ms(measured.ttft128_cold),
+        ttft128_warm_ms: ms(measured.ttft128_warm),
+        completion12_warm_ms: ms(measured.completion12_warm),
         load_ms: ms(load),
         rss_mib: rss_mib(),
     };
@@ -79,6 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     writeln!(out, "generating 64 tokens    {:>9.1} tokens/s", figures.tg64)?;
     writeln!(out, "first token, cold       {:>9.2} ms", figures.ttft_cold_ms)?;
     writeln!(out, "first token, warm       {:>9.2} ms", figures.ttft_warm_ms)?;
+    writeln!(out, "12 tokens, warm         {:>9.2} ms", figures.completion12_warm_ms)?;
     writeln!(out, "loading                 {:>9.1} ms", figures.load_ms)?;
     if let Some(rss) = figures.rss_mib {
         writeln!(out, "resident memory         {rss:>9.1} MiB")?;

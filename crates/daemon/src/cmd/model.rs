@@ -66,10 +66,22 @@ pub enum Command {
         /// Token ids, with commas between
         #[arg(long, value_delimiter = ',', required = true)]
         tokens: Vec<u32>,
+        /// What it runs on; an accelerator that can't be used is an error
+        #[arg(long, default_value = "cpu")]
+        device: Device,
         /// As JSON: {"logits":[[...], ...]}, one row a position
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What a model may be asked to run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// The processor
+    Cpu,
+    /// The accelerator this program is built for; the processor where it is for none
+    Accelerator,
 }
 
 pub fn run(command: &Command) -> anyhow::Result<()> {
@@ -81,7 +93,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Use { model, quantize } => take(model, *quantize),
         Command::Unload => unload(),
         Command::Info { model, json } => info(model.as_deref(), *json),
-        Command::Logits { model, tokens, json } => logits(model, tokens, *json),
+        Command::Logits { model, tokens, device, json } => logits(model, tokens, *device, *json),
     }
 }
 
@@ -226,13 +238,17 @@ fn info(name: Option<&str>, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn logits(name: &str, tokens: &[u32], json: bool) -> anyhow::Result<()> {
+fn logits(name: &str, tokens: &[u32], device: Device, json: bool) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct Printed {
         logits: Vec<Vec<f32>>,
     }
     let choice = models::resolve(name)?;
-    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
+    let device = match device {
+        Device::Cpu => DeviceChoice::Cpu,
+        Device::Accelerator => DeviceChoice::Accelerator,
+    };
+    let options = LoadOptions { device, ..LoadOptions::default() };
     let unusable = |error: &dyn std::fmt::Display| {
         Failure::new(error.to_string(), "nemoterm model info describes a model")
     };
