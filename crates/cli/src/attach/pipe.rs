@@ -176,7 +176,8 @@ impl Requests {
                         return Ok(false);
                     }
                 }
-                // What the shell wrote last is not worth reading once it is gone.
+                // What the shell wrote last is counted, if not answered any more.
+                Ok(_) if fds[0].revents().contains(PollFlags::IN) => return Ok(true),
                 Ok(_) if fds.get(1).is_some_and(|shell| !shell.revents().is_empty()) => return Ok(false),
                 Ok(_) => return Ok(true),
                 Err(rustix::io::Errno::INTR) => {}
@@ -430,6 +431,21 @@ mod tests {
         let buffer = Buffer::at_end("ls ");
         assert_eq!(requests.wait().unwrap().unwrap(), [Request::Complete { seq: 2, asked: false, buffer }]);
         drop(write);
+        assert_eq!(requests.wait().unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_shell_wrote_before_its_end_is_read() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let mut shell = std::process::Command::new("true").spawn().unwrap();
+        let watched = Watched::new(i32::try_from(shell.id()).unwrap());
+        let mut requests =
+            Requests { input: read.into(), fifo: None, writer: None, shell: watched, unread: Vec::new() };
+        let mut write = File::from(write);
+        write.write_all(b"0\x1faccept\x1f -la\0").unwrap();
+        shell.wait().unwrap();
+        assert_eq!(requests.wait().unwrap().unwrap(), [Request::Accept { text: " -la".to_owned() }]);
+        // The pipe is still open, as where we hold its other end.
         assert_eq!(requests.wait().unwrap(), None);
     }
 

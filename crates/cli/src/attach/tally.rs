@@ -35,6 +35,9 @@ struct Last {
     described: usize,
     /// Where the suggestion that is shown comes from.
     shown: Option<Source>,
+    /// And the one that was shown before the request: what is typed of it leaves the rest on the screen, where it may be taken
+    /// before there is an answer.
+    before: Option<Source>,
     accepted: bool,
 }
 
@@ -47,8 +50,10 @@ impl Tally {
 
     /// The shell has asked about the end of a line; `described` are the characters of a description.
     pub fn asked(&self, seq: u64, described: usize) {
-        let last = Last { seq, since: Instant::now(), described, shown: None, accepted: false };
-        self.lock().last = Some(last);
+        let mut counted = self.lock();
+        let before = counted.last.as_ref().and_then(|last| last.shown.or(last.before));
+        counted.last =
+            Some(Last { seq, since: Instant::now(), described, shown: None, before, accepted: false });
     }
 
     /// The shell is told suggestions, of which the best one comes from there.
@@ -74,7 +79,7 @@ impl Tally {
         let mut counted = self.lock();
         let Counted { shell, stats, last, .. } = &mut *counted;
         let Some(last) = last.as_mut() else { return };
-        let Some(source) = last.shown else { return };
+        let Some(source) = last.shown.or(last.before) else { return };
         let row = stats.row(shell, source);
         if !last.accepted {
             row.accepted += 1;
@@ -131,6 +136,18 @@ mod tests {
         tally.accepted("x");
         assert_eq!(tally.take(false), None);
         assert_eq!(rows(&tally.take(true).unwrap()), [(Source::History, 0, 1, 0)]);
+    }
+
+    #[test]
+    fn what_is_taken_before_the_answer_was_shown_before_the_request() {
+        let tally = Tally::new("bash");
+        tally.asked(1, 0);
+        tally.accepted("nothing was shown");
+        tally.answered(1, Source::History);
+        tally.asked(2, 0);
+        tally.asked(3, 0);
+        tally.accepted("est");
+        assert_eq!(rows(&tally.take(true).unwrap()), [(Source::History, 1, 1, 2)]);
     }
 
     #[test]
