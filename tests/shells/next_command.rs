@@ -13,7 +13,7 @@ use crate::util::{
     fake::{Answer, Fake},
     home::Home,
     pass,
-    terminal::Terminal,
+    terminal::{Screen, Terminal},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,14 +110,19 @@ fn nothing_is_left_behind_by_keys_that_are_not_for_it() {
         wait_for_client(&home);
         for key in ["\r", "\x03", "\x0c", "\x1b"] {
             run(&terminal, "true one");
-            terminal.wait_ghost("echo two");
+            let row = terminal.wait_ghost("echo two").cursor.0;
+            // On a busy machine zsh looks at a Ctrl-C some time after its ghost is gone.
+            let is_new_line = |screen: &Screen| shell != Zsh || key != "\x03" || screen.cursor.0 > row;
             terminal.send(key);
             if key == "\x0c" {
                 terminal.wait("a cleared screen", |screen| screen.cursor == (0, 2));
                 terminal.send("\x15");
             } else {
                 terminal.wait("an empty line", |screen| {
-                    screen.ghost.is_empty() && screen.last_row() == ">" && screen.cursor.1 == 2
+                    screen.ghost.is_empty()
+                        && screen.last_row() == ">"
+                        && screen.cursor.1 == 2
+                        && is_new_line(screen)
                 });
             }
             let screen = terminal.screen();

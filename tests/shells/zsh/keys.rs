@@ -200,7 +200,13 @@ fn hooks_run_after_ctrl_c() {
     }
     let hooks = || fs::read_to_string(home.path().join("hooks")).unwrap_or_default();
     eventually("hooks at the third prompt", || hooks().matches('B').count() == 3);
-    assert_eq!(hooks(), "A0 B0 A130 B130 A130 B130 ");
+    // 130, or 1 where zsh was in a handler.
+    let hooks = hooks();
+    let statuses: Vec<&str> = hooks.split_whitespace().collect();
+    assert_eq!(statuses[..2], ["A0", "B0"], "{hooks}");
+    for pair in statuses[2..].chunks(2) {
+        assert!(matches!(pair, ["A130", "B130"] | ["A1", "B1"]), "{hooks}");
+    }
     // And the hook is the user's again.
     terminal.send("print ${functions[precmd]}\r");
     terminal.wait("the hook itself", |screen| screen.text().contains("print -n \"A$? \""));
