@@ -66,7 +66,8 @@ pub fn key(path: &str, name: &str) -> String {
 /// Doubts what a model wrote and no program takes. Where nothing is left that exists, what does is added.
 pub fn weigh(specs: Option<&Specs>, buffer: &Buffer, candidates: &mut Vec<Candidate>) {
     let Some(place) = specs.and_then(|specs| specs.place(buffer.before())) else { return };
-    let mut is_settled = false;
+    // What is typed may be whole already.
+    let mut is_settled = place.is_whole();
     for candidate in candidates.iter_mut() {
         match place.exists(&candidate.suffix) {
             Some(true) => is_settled = true,
@@ -187,6 +188,11 @@ impl Place<'_> {
     fn paths(&self) -> impl Iterator<Item = &str> {
         let ends = self.path.match_indices(' ').map(|(at, _)| at);
         std::iter::once(self.path.as_str()).chain(ends.map(|at| &self.path[..at]))
+    }
+
+    /// Whether what is typed of the word exists as it is.
+    fn is_whole(&self) -> bool {
+        self.paths().any(|path| self.specs.map.contains_key(key(path, self.typed)))
     }
 
     /// Whether a word that `rest` makes of what is typed exists: nothing where that can't be told.
@@ -317,6 +323,7 @@ mod tests {
         assert_eq!(lines("kit pull --fu", &[("ll", 0.9)]), ["kit pull --full-path", "kit pull --full"]);
         let both = [("ll", 0.5), ("ll-path /srv", 0.2)];
         assert_eq!(lines("kit pull --fu", &both), ["kit pull --full-path /srv", "kit pull --full"]);
+        assert_eq!(lines("kit pull", &[(" x", 0.1)]), ["kit pull x"], "it need not be another one");
         assert_eq!(lines("kit pull --zap", &[("ped", 0.5)]), ["kit pull --zapped"]);
         assert_eq!(lines("other --fu", &[("ll", 0.5)]), ["other --full"]);
     }

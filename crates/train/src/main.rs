@@ -93,6 +93,9 @@ struct TrainArgs {
     /// The share of what each layer adds that is left out at random, against learning by heart
     #[arg(long, default_value_t = 0.1)]
     dropout: f32,
+    /// The part of the trained weights in what is written; the rest are those in --from, which forget nothing of what they knew
+    #[arg(long, default_value_t = 1.0)]
+    share: f64,
     /// The same seed, device and number of steps give the same documents
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -226,6 +229,9 @@ fn train(args: &TrainArgs, documents: &Documents) -> Result<()> {
     checkpoint(&model, &optimiser, &progress, &args.work)?;
     drop(losses);
     plot::losses(&file("loss.tsv"), &file("loss.svg"))?;
+    if args.share < 1.0 && !args.fresh {
+        average(&model, &Trainable::load(&args.from, device)?, args.share)?;
+    }
     fs::create_dir_all(&args.out)?;
     copy_definition(&args.from, &args.out)?;
     model.save(&args.out.join("model.safetensors"), DType::F16)?;
@@ -237,6 +243,16 @@ fn train(args: &TrainArgs, documents: &Documents) -> Result<()> {
         args.out.display(),
         file("loss.svg").display()
     );
+    Ok(())
+}
+
+/// Moves weights back towards those they began from, a share of `share` being left of the way between them: Wortsman and others,
+/// 2022, "Robust fine-tuning of zero-shot models".
+fn average(model: &Trainable, before: &Trainable, share: f64) -> Result<()> {
+    for (new, old) in model.parameters().iter().zip(before.parameters()) {
+        let mixed = ((new.var.as_tensor() * share)? + (old.var.as_tensor() * (1.0 - share))?)?;
+        new.var.set(&mixed.detach())?;
+    }
     Ok(())
 }
 
@@ -271,6 +287,21 @@ fn checkpoint(model: &Trainable, optimiser: &Optimiser, progress: &Progress, wor
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_averaged() {
+        let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini");
+        let [model, before, other] =
+            [1, 1, 2].map(|seed| Trainable::fresh(&mini, DeviceChoice::Cpu, seed).unwrap());
+        average(&other, &before, 0.25).unwrap();
+        let first = |model: &Trainable| -> f32 {
+            let row = model.parameters()[0].var.flatten_all().unwrap();
+            row.get(0).unwrap().to_scalar().unwrap()
+        };
+        let two = first(&Trainable::fresh(&mini, DeviceChoice::Cpu, 2).unwrap());
+        assert!((first(&other) - (0.25 * two + 0.75 * first(&model))).abs() < 1e-6);
+        assert!((two - first(&model)).abs() > 1e-4);
+    }
 
     #[test]
     fn the_rate_rises_stays_and_falls() {
