@@ -5,7 +5,10 @@
 //!
 //! - the echo: from writing the key to the terminal until the cursor has moved, with and without nemoterm;
 //! - the ghost: from writing the key until a suggestion for the line with that key in it is on the screen, and
-//!   until the last one before the next key is (the model's may follow the history's).
+//!   until the last one before the next key is (the model's may follow the history's);
+//! - the processor: what a key takes of it, in the shell with the children that it has waited for, and in its client.
+//!
+//! In zsh the same lines go into one with zsh-autosuggestions and its history, too, where that is installed.
 //!
 //! A key to which there is no suggestion counts in the share of keys with one, not in the times.
 
@@ -16,7 +19,9 @@
 mod util;
 
 use std::{
-    env, thread,
+    env, fs,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -95,6 +100,13 @@ fn main() {
         "fish" => format!("set -g NEMOTERM_MODE type; {program} init fish | source;"),
         _ => format!("eval \"$({program} init {name})\";"),
     });
+    // Where Debian has it. A shell that is told its history file by hand has to read it.
+    let autosuggestions = "/usr/share/zsh-autosuggestions/zsh-autosuggestions.zsh";
+    let peer = (name == "zsh" && Path::new(autosuggestions).is_file())
+        .then(|| start(&format!("SAVEHIST=100 HISTSIZE=100; fc -R ~/.history; source {autosuggestions};")));
+    if name == "zsh" && peer.is_none() {
+        eprintln!("zsh-autosuggestions is not measured: {autosuggestions} is not there");
+    }
     let _daemon = StopsDaemon(&home);
     // The model is loaded before anyone measures.
     let mut warm = home.command(nemoterm());
@@ -102,15 +114,33 @@ fn main() {
     let warm = warm.output().unwrap();
     assert!(warm.status.success(), "{}", String::from_utf8_lossy(&warm.stderr));
 
-    let (mut without, mut nemoterm) = (Times::default(), Times::default());
+    let (mut without, mut nemoterm, mut peers) = (Times::default(), Times::default(), Times::default());
+    let client = home.processes("attach").first().map(|client| client.as_raw_nonzero().get());
+    let processor = || {
+        let shell = |terminal: &Terminal| processor_time(terminal.pid() as i32);
+        let peer = peer.as_ref().map_or(0.0, shell);
+        [shell(&bare), shell(&with), client.map_or(0.0, processor_time), peer]
+    };
+    let before = processor();
     for line in LINES.iter().cycle() {
         if nemoterm.keys >= keys {
             break;
         }
         type_line(&bare, line, pause, &mut without);
         type_line(&with, line, pause, &mut nemoterm);
+        if let Some(peer) = &peer {
+            type_line(peer, line, pause, &mut peers);
+        }
     }
-    report(&without, &nemoterm, arguments.iter().any(|argument| argument == "--json"));
+    let after = processor();
+    let taken = std::array::from_fn(|i| (after[i] - before[i]) / nemoterm.keys as f64);
+    report(
+        &without,
+        &nemoterm,
+        taken,
+        peer.is_some().then_some(&peers),
+        arguments.iter().any(|argument| argument == "--json"),
+    );
 }
 
 /// Types a line at that speed, takes the times, and empties the line again.
@@ -142,6 +172,9 @@ fn type_line(terminal: &Terminal, line: &str, pause: Duration, times: &mut Times
     thread::sleep(pause);
 }
 
+/// Whose time on the processor is told.
+const TAKEN: [&str; 4] = ["bare", "nemoterm", "client", "autosuggestions"];
+
 /// The value below which that share of the times lies.
 fn percentile(times: &[f64], share: f64) -> f64 {
     let mut sorted = times.to_vec();
@@ -150,13 +183,19 @@ fn percentile(times: &[f64], share: f64) -> f64 {
     sorted.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-fn report(bare: &Times, nemoterm: &Times, json: bool) {
-    let rows = [
+/// `taken` is the processor's time for a key, in milliseconds: of the bare shell, of the one with nemoterm, of its client and of
+/// the shell with the peer.
+fn report(bare: &Times, nemoterm: &Times, taken: [f64; 4], peer: Option<&Times>, json: bool) {
+    let mut rows = vec![
         ("echo_bare", &bare.echo),
         ("echo_nemoterm", &nemoterm.echo),
         ("first_ghost", &nemoterm.first_ghost),
         ("last_ghost", &nemoterm.last_ghost),
     ];
+    if let Some(peer) = peer {
+        rows.push(("echo_autosuggestions", &peer.echo));
+        rows.push(("ghost_autosuggestions", &peer.first_ghost));
+    }
     let shares = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
     let added = percentile(&nemoterm.echo, 0.99) - percentile(&bare.echo, 0.99);
     let with_ghost = nemoterm.first_ghost.len() as f64 / nemoterm.keys as f64;
@@ -168,21 +207,37 @@ fn report(bare: &Times, nemoterm: &Times, json: bool) {
             object.insert(format!("{name}_ms"), serde_json::Value::Object(values.collect()));
         }
         object.insert("echo_added_p99_ms".to_owned(), added.into());
+        for (name, time) in TAKEN.iter().zip(taken) {
+            object.insert(format!("processor_{name}_ms"), time.into());
+        }
         object.insert("keys".to_owned(), nemoterm.keys.into());
         object.insert("keys_with_ghost".to_owned(), with_ghost.into());
         println!("{}", serde_json::Value::Object(object));
         return;
     }
-    println!("{:<16}{:>8}{:>9}{:>9}{:>9}", "ms", "keys", "p50", "p95", "p99");
+    println!("{:<24}{:>8}{:>9}{:>9}{:>9}", "ms", "keys", "p50", "p95", "p99");
     for (name, times) in rows {
         let [p50, p95, p99] = shares.map(|(_, share)| percentile(times, share));
-        println!("{name:<16}{:>8}{p50:>9.2}{p95:>9.2}{p99:>9.2}", times.len());
+        println!("{name:<24}{:>8}{p50:>9.2}{p95:>9.2}{p99:>9.2}", times.len());
     }
+    let taken = TAKEN.iter().zip(taken).filter(|&(name, _)| *name != "autosuggestions" || peer.is_some());
+    let taken: Vec<String> = taken.map(|(name, time)| format!("{name} {time:.2}")).collect();
+    println!("processor time for a key, ms: {}", taken.join(", "));
     println!(
         "echo added at p99: {added:.2} ms; a ghost for {:.0} % of {} keys",
         with_ghost * 100.0,
         nemoterm.keys
     );
+}
+
+/// Milliseconds of the processor that a process and the children it has waited for have had, where Linux tells: see
+/// `proc_pid_stat(5)`.
+fn processor_time(process: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name, which may hold blanks, stands in brackets; the times are four fields from the twelfth after it on.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: f64 = fields.skip(11).take(4).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks * 1e3 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Ends the daemon that the shell's client has started.
