@@ -385,6 +385,13 @@ fn doctor_names_conflicts_and_asks_the_shell_it_runs_in() {
     assert!(says("bash", false, "ble.sh"), "{findings}");
     assert!(!findings.to_string().contains("inshellisense"), "fish does not load nemoterm");
     assert_eq!(printed.code, Some(1));
+    // The file that loads it is the one that is named, where install.sh put it too.
+    write(".config/fish/conf.d/nemoterm.fish", "'/x/nemoterm' init fish | source\n");
+    if find("fish").is_some() {
+        let findings = json(&sandbox.nemoterm(&["doctor", "--json"]));
+        let fish = findings.as_array().unwrap().iter().find(|one| one["check"] == "fish").unwrap();
+        assert!(fish["found"].as_str().unwrap().contains("conf.d/nemoterm.fish"), "{findings}");
+    }
 
     // A bash that has no client, as it is none that somebody types in.
     let Some(bash) = find("bash") else { return };

@@ -119,15 +119,18 @@ pub(super) fn integration(name: &'static str) -> Option<Finding> {
     let hook = format!(" init {name}");
     let loads =
         |file: &PathBuf| lines(file).iter().any(|line| line.contains("nemoterm") && line.contains(&hook));
-    let hooked = files(name).iter().any(loads);
+    let hooked = files(name).into_iter().find(loads);
     let login = context::login_shell() == name;
-    Some(if hooked && name == "bash" && bash_builtin().is_none() {
-        Finding::bad(
-            &problems::NO_BUILTIN,
-            format!("loaded by {}, without the builtin: it suggests only at a key", file.display()),
-        )
-    } else if hooked {
-        Finding::good(name, format!("loaded by {}", file.display()))
+    Some(if let Some(hooked) = hooked {
+        let loaded = format!("loaded by {}", hooked.display());
+        if name == "bash" && bash_builtin().is_none() {
+            Finding::bad(
+                &problems::NO_BUILTIN,
+                format!("{loaded}, without the builtin: it suggests only at a key"),
+            )
+        } else {
+            Finding::good(name, loaded)
+        }
     } else if login {
         Finding::bad(&problems::NOT_HOOKED, format!("not loaded by {}", file.display()))
             .check(name)
