@@ -9,6 +9,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use serde_json::Value;
@@ -91,6 +92,28 @@ fn another_nemoterm_completes() {
     // In one process, and with a key that the server wants, from a file.
     let (answer, notes) = place.complete(&["--no-daemon", "git com"]);
     assert_eq!((answer["model"].as_str(), notes.as_str()), (Some("the-model"), ""));
+}
+
+/// A server may close a connection that was idle just when it is used again. That is no answer, so it is asked once more.
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_no_failure() {
+    let asked = AtomicUsize::new(0);
+    let server = Fake::start_with(Answer::Pieces(vec![" com", "mit"]), move |_| {
+        (asked.fetch_add(1, Ordering::SeqCst) == 1).then_some(Answer::Gone)
+    });
+    let place = Place::new(&server.url);
+    for _ in 0..2 {
+        let (answer, notes) = place.complete(&["git com"]);
+        assert_eq!((answer["model"].as_str(), notes.as_str()), (Some("the-model"), ""), "{answer}");
+    }
+    assert_eq!(server.asked().len(), 3);
+    assert_eq!(place.status()["remote"]["state"]["name"], "answering");
+    // Where that happens twice it is one.
+    server.answer(Answer::Gone);
+    let (answer, notes) = place.complete(&["git com"]);
+    assert_eq!(answer["model"], "nemoterm-mini");
+    assert!(notes.contains("broke off its answer"), "{notes}");
+    assert_eq!(server.asked().len(), 5);
 }
 
 /// Whatever a server does, the model here answers in its place, says so, and the state tells why.

@@ -28,6 +28,8 @@ pub enum Answer {
     Stall(Vec<&'static str>),
     /// These pieces, and then the end of the connection.
     Break(Vec<&'static str>),
+    /// The end of the connection and not a byte before.
+    Gone,
     /// This status, with these lines in its head.
     Status(u16, &'static str),
     /// A stream of these bytes.
@@ -217,6 +219,9 @@ fn write(stream: &mut (impl Read + Write), answer: Answer) -> std::io::Result<()
         let head = format!("HTTP/1.1 {status} No\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n");
         return stream.write_all(head.as_bytes());
     }
+    if matches!(answer, Answer::Gone) {
+        return Ok(());
+    }
     stream.write_all(head.as_bytes())?;
     let mut chunk = |text: &[u8]| {
         let framed = [format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat();
@@ -251,6 +256,6 @@ fn write(stream: &mut (impl Read + Write), answer: Answer) -> std::io::Result<()
             chunk(&bytes)?;
             stream.write_all(b"0\r\n\r\n")
         }
-        Answer::Status(..) => Ok(()),
+        Answer::Status(..) | Answer::Gone => Ok(()),
     }
 }

@@ -466,12 +466,21 @@ impl Remote {
 
     async fn sent(&self, body: &Value) -> Result<Response, Trouble> {
         let url = format!("{}/completions", self.settings.url.as_str().trim_end_matches('/'));
-        let mut request =
-            self.client.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string());
-        if let Some(key) = &self.settings.key {
-            request = request.header(AUTHORIZATION, key.clone());
-        }
-        let response = request.send().await.map_err(|error| {
+        let body = body.to_string();
+        let send = || {
+            let mut request =
+                self.client.post(&url).header(CONTENT_TYPE, "application/json").body(body.clone());
+            if let Some(key) = &self.settings.key {
+                request = request.header(AUTHORIZATION, key.clone());
+            }
+            request.send()
+        };
+        let response = match send().await {
+            // A server closes connections that were idle for long, and it may be doing so as one is used again.
+            Err(error) if !error.is_connect() => send().await,
+            first => first,
+        };
+        let response = response.map_err(|error| {
             if error.is_connect() { Trouble::Unreachable(cause(&error)) } else { Trouble::Broken }
         })?;
         let status = response.status();
