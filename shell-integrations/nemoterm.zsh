@@ -65,7 +65,6 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -g  _nemoterm_end=           # what Ctrl-D does while it is ours
   typeset -gi _nemoterm_listed=0       # whether there is one that is no function
   typeset -g  _nemoterm_directory=     # closed to others, for a file
-  typeset -gF _nemoterm_drawn=0        # when an answer was drawn last
   typeset -ga _nemoterm_fills=()       # what fits in the middle of the line, and nothing as the last
   typeset -gi _nemoterm_fill=0         # which of them stands there
   typeset -gi _nemoterm_fill_sequence=0   # the request for them
@@ -109,7 +108,6 @@ _nemoterm_send() {
 _nemoterm_receive() {
   emulate -L zsh
   local chunk record
-  _nemoterm_drawn=$EPOCHREALTIME
   {
     if ! sysread -i $1 -t 0 chunk 2>/dev/null; then
       # The client has ended. It is started again when a prompt appears, less and less often.
@@ -124,7 +122,6 @@ _nemoterm_receive() {
       _nemoterm_record "${(@ps:\x1f:)record}"
     done
   } always {
-    _nemoterm_drawn=$EPOCHREALTIME
     # A Ctrl-C that comes while no trap of ours is set ends what is above.
     (( TRY_BLOCK_INTERRUPT )) && _nemoterm_wake
   }
@@ -404,8 +401,8 @@ _nemoterm_disarm() {
 _nemoterm_interrupted() {
   # In the trap itself the line can't be changed.
   zle && zle _nemoterm_wipe
-  # In a handler, or on a busy machine only just after one.
-  (( EPOCHREALTIME - _nemoterm_drawn < 0.04 )) && _nemoterm_wake
+  # zsh may be in a handler, or on a busy machine still about to wait after one.
+  _nemoterm_wake
   if [[ -n $_nemoterm_trap ]]; then
     functions[_nemoterm_users_trap]=$_nemoterm_trap
     _nemoterm_users_trap "$@" || { local -i result=$?; _nemoterm_offer; return $result }
