@@ -49,7 +49,7 @@ pub enum Source {
     Model,
     /// A whole line of the history that begins with what is typed.
     History,
-    /// Words of recent commands, or names from the directory.
+    /// Words of recent commands, names from the directory, or options and subcommands that exist.
     Context,
 }
 
