@@ -127,26 +127,27 @@ impl Specs {
 
     /// The names at a path that begin like this, at most [`MOST`], with how often they were seen.
     fn names(&self, path: &str, beginning: &str) -> Vec<(String, u64)> {
-        let mut names = self.from(path, beginning);
-        names.retain(|(name, _)| name.starts_with(beginning));
-        names
+        self.from(path, beginning, beginning)
     }
 
-    /// The names at a path that don't come before `first`, in their order, at most [`MOST`].
-    fn from(&self, path: &str, first: &str) -> Vec<(String, u64)> {
+    /// The names at a path that don't come before `first`, in their order, up to the first that begins otherwise, at most
+    /// [`MOST`].
+    fn from(&self, path: &str, first: &str, beginning: &str) -> Vec<(String, u64)> {
         let at_path = key(path, "");
         let mut names = Vec::new();
         let mut stream = self.map.range().ge(key(path, first)).into_stream();
         while let Some((found, seen)) = stream.next() {
             let name = found.strip_prefix(at_path.as_bytes()).and_then(|name| std::str::from_utf8(name).ok());
-            let Some(name) = name.filter(|_| names.len() < MOST) else { break };
+            let Some(name) = name.filter(|name| names.len() < MOST && name.starts_with(beginning)) else {
+                break;
+            };
             names.push((name.to_owned(), seen));
         }
         names
     }
 
     fn has_subcommands(&self, path: &str) -> bool {
-        self.from(path, AFTER_OPTIONS).len() >= MIN_SUBCOMMANDS
+        self.from(path, AFTER_OPTIONS, "").len() >= MIN_SUBCOMMANDS
     }
 
     /// The keys of what a whole line names, options and subcommands, and whether each is in the table.
