@@ -260,9 +260,17 @@ fn logits_are_printed_a_row_a_position() {
 fn a_bench_measures_every_figure() {
     let sandbox = Sandbox::new();
     let value = json(&sandbox.nemoterm(&["bench", "--json", "--threads", "1"]));
-    for figure in ["pp64", "pp256", "tg64", "ttft_cold_ms", "ttft_warm_ms", "load_ms", "rss_mib"] {
+    for figure in
+        ["pp64", "pp256", "tg64", "ttft_cold_ms", "ttft_warm_ms", "alternatives3", "load_ms", "rss_mib"]
+    {
         assert!(value[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure}: {value}");
     }
+    let value = json(&sandbox.nemoterm(&["bench", "--json", "--repeat", "1", "--only", "tg128,pp64"]));
+    let (mut names, measured) = (["tg128", "pp64"].iter(), value.as_object().unwrap());
+    assert!(names.all(|name| measured[*name].as_f64().is_some_and(|figure| figure > 0.0)), "{value}");
+    assert!(!measured.contains_key("pp256"), "{value}");
+    let unknown = sandbox.nemoterm(&["bench", "--only", "pp65"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("pp64"), "{}", unknown.stderr);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nemoterm_engine::{GenerateRequest, Generator, LoadOptions, Model, Quantisation, Source, bench};
+use nemoterm_engine::{Figure, GenerateRequest, Generator, LoadOptions, Model, Quantisation, Source, bench};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -17,7 +17,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let load = started.elapsed();
     println!("{:?}", model.info());
     println!("load {load:?}");
-    println!("{:#?}", bench(&model)?);
+    let figures: Vec<Figure> = Figure::all().collect();
+    for (figure, value) in figures.iter().zip(bench(&model, &figures, 7)?) {
+        println!("{:<22} {value:>10.2}", figure.name());
+    }
 
     let mut generator = Generator::new(model, 4)?;
     for prompt in ["git status\ngit add .\ngit comm", "git status\ngit add .\ngit commit"] {

@@ -2,91 +2,125 @@
 
 use std::time::{Duration, Instant};
 
+use crate::decoder::Session;
 use crate::error::EngineError;
 use crate::kernels::math;
 use crate::model::Model;
 
-/// Figures of one model. Each is the median of several runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Bench {
-    /// Prompt tokens a second, in prompts of 64.
-    pub pp64: f64,
-    /// Prompt tokens a second, in prompts of 256.
-    pub pp256: f64,
-    /// Decoded tokens a second, over 64 tokens after a prompt of 64.
-    pub tg64: f64,
-    /// Time to the first token of a prompt of 64, with an empty cache.
-    pub ttft_cold: Duration,
+/// What can be measured. Prompts and caches are of any tokens: the arithmetic is the same for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// A prompt of so many tokens with an empty cache, in tokens a second.
+    Prompt(usize),
+    /// So many tokens generated after a prompt of 64, in tokens a second.
+    Decode(usize),
+    /// Time to the first token of a prompt of so many, with an empty cache, in milliseconds.
+    Cold(usize),
     /// The same when all but the last three tokens are in the cache.
-    pub ttft_warm: Duration,
-    /// Time to the first token of a prompt of 128, with an empty cache.
-    pub ttft128_cold: Duration,
-    /// Time to the first token after three new ones, with 128 in the cache.
-    pub ttft128_warm: Duration,
-    /// Twelve tokens written after three new ones, with 128 in the cache: what a completion takes while one types.
-    pub completion12_warm: Duration,
+    Warm(usize),
+    /// Twelve tokens written after three new ones, with 128 in the cache: what a completion takes while one types, in
+    /// milliseconds.
+    Completion,
 }
 
-const REPEATS: usize = 7;
-/// Tokens of the short prompt, and tokens that are decoded.
-const SHORT: usize = 64;
-/// Tokens of a prompt as shells have them.
-const MEDIUM: usize = 128;
+/// Every figure that has a name, with its name.
+const NAMED: [(&str, Figure); 10] = [
+    ("pp64", Figure::Prompt(64)),
+    ("pp256", Figure::Prompt(256)),
+    ("tg32", Figure::Decode(32)),
+    ("tg64", Figure::Decode(64)),
+    ("tg128", Figure::Decode(128)),
+    ("ttft_cold_ms", Figure::Cold(64)),
+    ("ttft_warm_ms", Figure::Warm(64)),
+    ("ttft128_cold_ms", Figure::Cold(128)),
+    ("ttft128_warm_ms", Figure::Warm(128 + TYPED)),
+    ("completion12_warm_ms", Figure::Completion),
+];
+
+impl Figure {
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMED.iter().map(|&(_, figure)| figure)
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMED.iter().find(|(known, _)| *known == name).map(|&(_, figure)| figure)
+    }
+
+    /// Its name; nothing for one that [`Figure::all`] does not give.
+    pub fn name(self) -> &'static str {
+        NAMED.iter().find(|&&(_, figure)| figure == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// Tokens before those that are generated.
+const BEFORE: usize = 64;
+/// Tokens in the cache before a completion, as shells have them.
+const CACHED: usize = 128;
 /// Tokens of a completion.
 const COMPLETION: usize = 12;
-/// Tokens of the long prompt.
-const LONG: usize = 256;
 /// Tokens that a key stroke adds to a prompt.
 const TYPED: usize = 3;
 
-/// Measures, in a cache of its own. Lengths are halved where the context is too short for them.
-pub fn bench(model: &Model) -> Result<Bench, EngineError> {
-    let context = model.info().context;
-    let (short, long) = (SHORT.min(context / 2).max(TYPED + 1), LONG.min(context / 2).max(TYPED + 1));
-    let medium = MEDIUM.min(context / 2);
-    // The last token that is chosen is not read any more.
-    let written = COMPLETION.min((context - medium).saturating_sub(TYPED) + 1);
-    let mut session = model.session(1)?;
-    let prompt = |length: usize| -> Vec<u32> {
-        // Any ids will do: the arithmetic is the same for all of them.
-        (0..length).map(|i| (i * 7919 % model.info().vocabulary) as u32).collect()
-    };
-    let (short_prompt, long_prompt) = (prompt(short), prompt(long));
-    let (medium_prompt, typed) = (prompt(medium), prompt(medium + TYPED));
-    let mut time = |keep: usize, tokens: &[u32], decoded: usize| -> Result<Duration, EngineError> {
-        session.truncate(0, keep);
-        let started = Instant::now();
-        let mut logits = session.forward(0, &tokens[keep..], 1)?;
-        for _ in 1..decoded {
-            let token = math::argmax(&logits).map_or(0, |token| token as u32);
-            logits = session.forward(0, &[token], 1)?;
-        }
-        Ok(started.elapsed())
-    };
-    // Once unmeasured: the first run pages the weights in and wakes the threads.
-    time(0, &short_prompt, 1)?;
-    let cold = median(|| time(0, &short_prompt, 1))?;
-    let warm = median(|| time(short - TYPED, &short_prompt, 1))?;
-    let decoded = median(|| time(short - 1, &short_prompt, short))?;
-    let medium_cold = median(|| time(0, &medium_prompt, 1))?;
-    let medium_warm = median(|| time(medium, &typed, 1))?;
-    let completion = median(|| time(medium, &typed, written))?;
-    let long_time = median(|| time(0, &long_prompt, 1))?;
-    Ok(Bench {
-        pp64: short as f64 / cold.as_secs_f64(),
-        pp256: long as f64 / long_time.as_secs_f64(),
-        tg64: short as f64 / decoded.as_secs_f64(),
-        ttft_cold: cold,
-        ttft_warm: warm,
-        ttft128_cold: medium_cold,
-        ttft128_warm: medium_warm,
-        completion12_warm: completion,
-    })
+/// Measures each of `figures`, in a cache of its own: the median of `repeats` runs. Where that is more than one, another one
+/// before them is not counted. Lengths are halved where the context is too short for them.
+///
+/// # Errors
+/// Where the model can't run.
+pub fn bench(model: &Model, figures: &[Figure], repeats: usize) -> Result<Vec<f64>, EngineError> {
+    let mut course = Course { model, session: model.session(1)? };
+    // The first pass brings the weights in and wakes the threads.
+    course.time(0, BEFORE.min(model.info().context / 2).max(1), 1)?;
+    figures.iter().map(|&figure| course.measure(figure, repeats.max(1))).collect()
 }
 
-fn median(mut measure: impl FnMut() -> Result<Duration, EngineError>) -> Result<Duration, EngineError> {
-    let mut times = (0..REPEATS).map(|_| measure()).collect::<Result<Vec<_>, _>>()?;
-    times.sort_unstable();
-    Ok(times[REPEATS / 2])
+struct Course<'a> {
+    model: &'a Model,
+    session: Box<dyn Session>,
+}
+
+impl Course<'_> {
+    fn measure(&mut self, figure: Figure, repeats: usize) -> Result<f64, EngineError> {
+        let context = self.model.info().context;
+        let fit = |tokens: usize| tokens.min(context / 2).max(TYPED + 1);
+        // Tokens that are cached, that are run at once, and that are written, the first of which the prompt gives.
+        let (cached, run, written) = match figure {
+            Figure::Prompt(tokens) | Figure::Cold(tokens) => (0, fit(tokens), 1),
+            Figure::Warm(tokens) => (fit(tokens) - TYPED, TYPED, 1),
+            Figure::Decode(tokens) => (fit(BEFORE), 1, fit(tokens).min(context - fit(BEFORE))),
+            Figure::Completion => {
+                let cached = CACHED.min(context / 2);
+                // The last token that is chosen is not read any more.
+                (cached, TYPED, COMPLETION.min((context - cached).saturating_sub(TYPED) + 1))
+            }
+        };
+        self.time(0, cached.max(1), 1)?;
+        if repeats > 1 {
+            self.time(cached, run, written)?;
+        }
+        let mut times =
+            (0..repeats).map(|_| self.time(cached, run, written)).collect::<Result<Vec<_>, _>>()?;
+        times.sort_unstable();
+        let median = times[times.len() / 2].as_secs_f64();
+        Ok(match figure {
+            Figure::Prompt(_) => run as f64 / median,
+            Figure::Decode(_) => written as f64 / median,
+            Figure::Cold(_) | Figure::Warm(_) | Figure::Completion => median * 1e3,
+        })
+    }
+
+    /// Runs `run` tokens behind the first `cached`, then writes until `written` tokens are chosen.
+    fn time(&mut self, cached: usize, run: usize, written: usize) -> Result<Duration, EngineError> {
+        let vocabulary = self.model.info().vocabulary;
+        let tokens: Vec<u32> = (cached..cached + run).map(|i| (i * 7919 % vocabulary) as u32).collect();
+        self.session.truncate(0, cached);
+        let started = Instant::now();
+        let mut logits = self.session.forward(0, &tokens, 1)?;
+        for _ in 1..written {
+            let token = math::argmax(&logits).map_or(0, |token| token as u32);
+            logits = self.session.forward(0, &[token], 1)?;
+        }
+        Ok(started.elapsed())
+    }
 }

@@ -27,7 +27,7 @@ mod tokenizer;
 pub mod train;
 mod weights;
 
-pub use bench::{Bench, bench};
+pub use bench::{Figure, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
 pub use generate::{

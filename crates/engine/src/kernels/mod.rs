@@ -8,6 +8,8 @@
 mod avx2;
 mod dequantise;
 pub(crate) mod math;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,9 @@ enum Packed {
     Plain(Tiles<[f32; LANES]>),
     /// Eight-bit groups, for block formats.
     Quantised(Tiles<Group>),
+    /// The same for many rows.
+    #[cfg(target_arch = "x86_64")]
+    Panels(panels::Activations),
 }
 
 /// 32 activations in 8 bits: element = `scale * value`.
@@ -102,10 +107,12 @@ fn interleave<T: Copy, const N: usize, const X: usize>(
 impl<'a> Activations<'a> {
     /// Prepares `rows` for weights of type `element`.
     pub(crate) fn new(rows: &'a [f32], width: usize, element: ElementType) -> Self {
-        let packed = match kind(element, width) {
+        let packed = match kind(element, width, rows.len() / width) {
             Kind::Portable => Packed::None,
             Kind::Plain => Packed::Plain(Tiles::pack(rows, width, [0.0; LANES], |piece| *piece)),
             Kind::Quantised => Packed::Quantised(math::quantise(rows, width)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Panels => Packed::Panels(panels::Activations::new(rows, width)),
         };
         Self { rows, width, packed }
     }
@@ -116,8 +123,20 @@ impl<'a> Activations<'a> {
             Packed::None => Kind::Portable,
             Packed::Plain(_) => Kind::Plain,
             Packed::Quantised(_) => Kind::Quantised,
+            #[cfg(target_arch = "x86_64")]
+            Packed::Panels(_) => Kind::Panels,
         };
-        have == kind(element, self.width)
+        have == kind(element, self.width, self.count())
+    }
+
+    /// True where [`multiply`] puts the products with one row of activations after those with another, rather than the products
+    /// of one row of weights after those of another.
+    pub(crate) fn by_activations(&self) -> bool {
+        match self.packed {
+            #[cfg(target_arch = "x86_64")]
+            Packed::Panels(_) => true,
+            _ => false,
+        }
     }
 
     fn count(&self) -> usize {
@@ -131,9 +150,18 @@ enum Kind {
     Portable,
     Plain,
     Quantised,
+    #[cfg(target_arch = "x86_64")]
+    Panels,
 }
 
-fn kind(element: ElementType, width: usize) -> Kind {
+/// How `count` rows of activations are multiplied with rows of `width` weights.
+fn kind(element: ElementType, width: usize, count: usize) -> Kind {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx2 && panels::suit(element, count) {
+        return Kind::Panels;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = count;
     match (level(), element.is_quantised()) {
         (Level::Avx2, true) => Kind::Quantised,
         (Level::Avx2, false) if width.is_multiple_of(LANES) => Kind::Plain,
@@ -157,16 +185,22 @@ fn level() -> Level {
     Level::Portable
 }
 
+/// Rows of weights of which the parts of a matrix that are multiplied one by one should be a multiple.
+pub(crate) const PART: usize = 32;
+
 /// Multiplies whole rows of `weights` with every row of activations:
-/// `out[row * count + i] = weights[row] . activations[i]`.
+/// `out[row * count + i] = weights[row] . activations[i]`; or `out[i * rows + row]`, see [`Activations::by_activations`].
 #[allow(unsafe_code)]
 pub(crate) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
     let row_bytes = element.row_bytes(activations.width);
     debug_assert_eq!(weights.len() / row_bytes * activations.count(), out.len());
-    match level() {
+    match (level(), &activations.packed) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `suit` has found the features that the function is compiled for when the activations were packed.
+        (Level::Avx2, Packed::Panels(packed)) => unsafe { panels::multiply(element, weights, packed, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `level` has just found the features that the function is compiled for.
-        Level::Avx2 => unsafe { avx2::multiply(element, weights, activations, out) },
+        (Level::Avx2, _) => unsafe { avx2::multiply(element, weights, activations, out) },
         _ => portable::multiply(element, weights, activations, out),
     }
 }

@@ -50,10 +50,27 @@ fn formats_are_read_as_the_tensor_library_reads_them() {
     }
 }
 
+/// Rows of weights and of activations: few and many of both, and no multiples of what is taken together.
+const SHAPES: [(usize, usize); 13] = [
+    (1, 1),
+    (3, 1),
+    (21, 1),
+    (5, 2),
+    (5, 3),
+    (35, 4),
+    (18, 5),
+    (7, 11),
+    (16, 9),
+    (33, 13),
+    (48, 14),
+    (61, 16),
+    (64, 24),
+];
+
 #[test]
 fn products_are_those_of_plain_arithmetic() {
     for element in ALL {
-        for (rows, count) in [(1, 1), (3, 1), (21, 1), (5, 2), (5, 3), (35, 4), (18, 5), (7, 11)] {
+        for (rows, count) in SHAPES {
             let width = 512;
             let (bytes, weights) = matrix(element, rows, width);
             // Whole numbers with a 127 in every group survive the quantisation of activations unchanged.
@@ -63,14 +80,16 @@ fn products_are_those_of_plain_arithmetic() {
                 group[5] = 127.0;
             }
             let mut have = vec![f32::NAN; rows * count];
-            multiply(element, &bytes, &Activations::new(&activations, width, element), &mut have);
+            let prepared = Activations::new(&activations, width, element);
+            multiply(element, &bytes, &prepared, &mut have);
             let mut plain = vec![f32::NAN; rows * count];
             portable::multiply(element, &bytes, &Activations::new(&activations, width, element), &mut plain);
             for r in 0..rows {
                 for i in 0..count {
                     let pairs = weights[r * width..].iter().zip(&activations[i * width..]).take(width);
                     let want: f64 = pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-                    for have in [have[r * count + i], plain[r * count + i]] {
+                    let at = if prepared.by_activations() { i * rows + r } else { r * count + i };
+                    for have in [have[at], plain[r * count + i]] {
                         let difference = (f64::from(have) - want).abs();
                         assert!(
                             difference < 2e-2,
@@ -95,6 +114,28 @@ fn widths_that_are_no_multiple_of_a_register_work() {
             let want =
                 math::dot(&weights[r * width..(r + 1) * width], &activations[i * width..(i + 1) * width]);
             assert!((have - want).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn attention_is_that_of_plain_arithmetic() {
+    // Heads that are no multiple of a register, and counts of positions that are none of four.
+    for (head, positions) in [(8, 1), (20, 3), (32, 4), (64, 9), (5, 14)] {
+        let stride = 2 * head + 3;
+        let (query, keys, values) =
+            (numbers(head, 2), numbers(positions * stride, 4), numbers(positions * stride, 6));
+        let score = |p: usize| -> f64 {
+            query.iter().zip(&keys[p * stride..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum()
+        };
+        let weights: Vec<f64> = (0..positions).map(|p| score(p).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut have = vec![f32::NAN; head];
+        math::attend(&query, &keys, &values, stride, &mut vec![0.0; positions], &mut have);
+        for (i, have) in have.iter().enumerate() {
+            let want: f64 =
+                weights.iter().enumerate().map(|(p, w)| w * f64::from(values[p * stride + i])).sum();
+            assert!((f64::from(*have) - want / total).abs() < 1e-5, "{head} {positions} {i}: {have}");
         }
     }
 }

@@ -7,6 +7,22 @@ use super::super::Group;
 use super::super::dequantise::fifth_bits;
 use super::{Format, Sum, load16, load32, load32i, part, store8f};
 
+/// A block format as such, for weights that are put in another order before they are multiplied.
+pub(in super::super) trait Block<const N: usize> {
+    /// Groups of 32 in a block.
+    const GROUPS: usize;
+    /// What is taken from the values, so that they need no offset; nothing where they have one of their own.
+    const MIDDLE: i8;
+
+    /// The scale and the offset of each group. To be called only from code compiled for AVX2, FMA and F16C.
+    #[allow(unsafe_code)]
+    unsafe fn scales(block: &[u8; N]) -> Scales;
+
+    /// The values of a group, in bytes. As above.
+    #[allow(unsafe_code)]
+    unsafe fn values(block: &[u8; N], group: usize) -> __m256i;
+}
+
 /// 32 unpacked weights, still without scale and offset.
 #[derive(Clone, Copy)]
 struct Unpacked {
@@ -25,9 +41,9 @@ impl Unpacked {
 
 /// Scale and offset of each group of a block: weight = `scale * value + offset`. Small blocks have one group.
 #[derive(Clone, Copy)]
-struct Scales {
-    scales: [f32; 8],
-    offsets: [f32; 8],
+pub(in super::super) struct Scales {
+    pub(in super::super) scales: [f32; 8],
+    pub(in super::super) offsets: [f32; 8],
 }
 
 impl Scales {
@@ -42,7 +58,7 @@ impl Scales {
 macro_rules! block_format {
     ($name:ident, $bytes:literal, groups: $groups:literal, signed: $signed:literal, offset: $offset:literal,
      $scales:ident, $unpack:ident) => {
-        pub(super) struct $name;
+        pub(in super::super) struct $name;
 
         impl Format<Group, $bytes> for $name {
             const PIECES: usize = $groups;
@@ -90,6 +106,38 @@ block_format!(Q8_0, 34, groups: 1, signed: true, offset: false, q8_0_scales, q8_
 block_format!(Q4K, 144, groups: 8, signed: false, offset: true, k_scales, q4_k);
 block_format!(Q5K, 176, groups: 8, signed: false, offset: true, k_scales, q5_k);
 block_format!(Q6K, 210, groups: 8, signed: true, offset: false, q6_k_scales, q6_k);
+
+/// Implements [`Block`] for formats whose groups have one scale.
+macro_rules! block {
+    ($name:ident, $bytes:literal, groups: $groups:literal, middle: $middle:literal, $scales:ident, $unpack:ident) => {
+        impl Block<$bytes> for $name {
+            const GROUPS: usize = $groups;
+            const MIDDLE: i8 = $middle;
+
+            #[inline(always)]
+            #[allow(unsafe_code)]
+            unsafe fn scales(block: &[u8; $bytes]) -> Scales {
+                // SAFETY: the caller is compiled for these features.
+                unsafe { $scales(block) }
+            }
+
+            #[inline(always)]
+            #[allow(unsafe_code)]
+            unsafe fn values(block: &[u8; $bytes], group: usize) -> __m256i {
+                // SAFETY: as above.
+                unsafe { $unpack(block, group).values }
+            }
+        }
+    };
+}
+
+block!(Q4_0, 18, groups: 1, middle: 8, q4_0_scales, q4_0);
+block!(Q4_1, 20, groups: 1, middle: 0, pair, q4_1);
+block!(Q5_0, 22, groups: 1, middle: 16, q5_0_scales, q5_0);
+block!(Q5_1, 24, groups: 1, middle: 0, pair, q5_1);
+block!(Q8_0, 34, groups: 1, middle: 0, q8_0_scales, q8_0);
+block!(Q4K, 144, groups: 8, middle: 0, k_scales, q4_k);
+block!(Q5K, 176, groups: 8, middle: 0, k_scales, q5_k);
 
 /// Adds the products of 32 weights with `X` groups of activations.
 #[inline]

@@ -1,0 +1,351 @@
+//! Products of quantised weights with many rows of activations, as prompts have them, on x86-64 with AVX-512 VNNI.
+//!
+//! The rows of [`super::avx2`] are read in the order of the file, and each 32 weights take as long to scale and add as to
+//! multiply. With many rows of activations it is worth putting the weights in another order first, in which a register holds the
+//! sums of sixteen rows of weights: these *panels* are made of a few rows at a time, stay in the second-level cache while all
+//! activations are multiplied with them, and are then overwritten. So nothing more than the file is kept in memory.
+//!
+//! The sums are added in another order than by the kernels for few rows, so the last bits differ.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
+use super::math::quantise_group;
+use super::{GROUP, Group};
+use crate::weights::ElementType;
+
+/// Rows of weights in a panel: 32-bit numbers in a register.
+const ROWS: usize = 16;
+/// Panels that are multiplied at a time, and rows of activations. The sums of all of them fit the registers, and are enough for
+/// the processor to be busy until the first one can be added to again.
+const PANELS: usize = 2;
+const TILE: usize = 6;
+/// Four neighbouring numbers are multiplied and added at once; so many times for a group.
+const QUADS: usize = GROUP / 4;
+
+/// Fewer rows of activations than this are multiplied otherwise: putting the weights in order takes longer than it saves.
+pub(super) const LEAST: usize = 9;
+const _: () = assert!(super::PART.is_multiple_of(ROWS * PANELS), "parts of a matrix are whole panels");
+
+/// The same group of [`TILE`] rows of activations.
+#[derive(Clone, Copy)]
+struct ActivationGroup {
+    /// Four neighbouring bytes of each row. 128 is added to each, as one factor has to be unsigned.
+    quads: [[[u8; 4]; TILE]; QUADS],
+    scales: [f32; TILE],
+    /// Sums of the elements, for formats with an offset.
+    sums: [f32; TILE],
+}
+
+/// Rows of activations, tile after tile; the last one may not be full.
+pub(super) struct Activations {
+    groups: Vec<ActivationGroup>,
+    /// Groups in a row.
+    width: usize,
+    count: usize,
+}
+
+/// A group of [`ROWS`] rows of weights: weight = `scale * value + offset`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct WeightGroup {
+    /// Four neighbouring weights of each row.
+    quads: [[i8; 4 * ROWS]; QUADS],
+    /// What the 128 of the activations adds too much, less than nothing.
+    corrections: [i32; ROWS],
+    scales: [f32; ROWS],
+    offsets: [f32; ROWS],
+}
+
+const NO_WEIGHTS: WeightGroup = WeightGroup {
+    quads: [[0; 4 * ROWS]; QUADS],
+    corrections: [0; ROWS],
+    scales: [0.0; ROWS],
+    offsets: [0.0; ROWS],
+};
+
+thread_local! {
+    /// Where panels are made. It grows to as much as the widest matrix needs: 400 kB for rows of 9,216.
+    static PANEL: RefCell<Vec<WeightGroup>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether rows of activations, so many, are multiplied here with weights of this type.
+pub(super) fn suit(element: ElementType, count: usize) -> bool {
+    use ElementType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
+    count >= LEAST
+        && matches!(element, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q4K | Q5K)
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+impl Activations {
+    /// Quantises rows of `width` numbers.
+    #[allow(unsafe_code)]
+    pub(super) fn new(rows: &[f32], width: usize) -> Self {
+        #[target_feature(enable = "avx2,fma")]
+        fn fast(rows: &[f32], width: usize) -> Activations {
+            Activations::pack(rows, width)
+        }
+        // SAFETY: rows are multiplied here only where `suit` has found more than that.
+        unsafe { fast(rows, width) }
+    }
+
+    #[inline(always)]
+    fn pack(rows: &[f32], width: usize) -> Self {
+        let (count, groups) = (rows.len() / width, width / GROUP);
+        let empty =
+            ActivationGroup { quads: [[[0; 4]; TILE]; QUADS], scales: [0.0; TILE], sums: [0.0; TILE] };
+        let mut packed = vec![empty; count.div_ceil(TILE) * groups];
+        for (i, row) in rows.chunks_exact(width).enumerate() {
+            let tile = &mut packed[i / TILE * groups..][..groups];
+            for (into, numbers) in tile.iter_mut().zip(row.as_chunks::<GROUP>().0) {
+                let Group { values, scale, sum } = quantise_group::<true>(numbers);
+                let biased = values.map(|value| value.cast_unsigned() ^ 0x80);
+                for (quad, four) in into.quads.iter_mut().zip(biased.as_chunks::<4>().0) {
+                    quad[i % TILE] = *four;
+                }
+                into.scales[i % TILE] = scale;
+                into.sums[i % TILE] = sum;
+            }
+        }
+        Self { groups: packed, width: groups, count }
+    }
+}
+
+/// Multiplies whole rows of `weights` with every row of activations: `out[i * rows + row] = weights[row] . activations[i]`. This
+/// is another order than that of [`super::multiply`] for fewer activations.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations, out: &mut [f32]) {
+    match element {
+        ElementType::Q4_0 => rows::<Q4_0, 18, false>(weights, activations, out),
+        ElementType::Q4_1 => rows::<Q4_1, 20, true>(weights, activations, out),
+        ElementType::Q5_0 => rows::<Q5_0, 22, false>(weights, activations, out),
+        ElementType::Q5_1 => rows::<Q5_1, 24, true>(weights, activations, out),
+        ElementType::Q8_0 => rows::<Q8_0, 34, false>(weights, activations, out),
+        ElementType::Q4K => rows::<Q4K, 144, true>(weights, activations, out),
+        ElementType::Q5K => rows::<Q5K, 176, true>(weights, activations, out),
+        _ => debug_assert!(false, "no panels are made of {element:?}"),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn rows<F: Block<N>, const N: usize, const OFFSET: bool>(
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+) {
+    let width = activations.width;
+    let chunks = width / F::GROUPS;
+    let weights = weights.as_chunks::<N>().0;
+    let rows = weights.len() / chunks;
+    PANEL.with_borrow_mut(|panel| {
+        if panel.len() < width * PANELS {
+            panel.resize(width * PANELS, NO_WEIGHTS);
+        }
+        let (first, second) = panel[..width * PANELS].split_at_mut(width);
+        for start in (0..rows).step_by(ROWS * PANELS) {
+            let rest = &weights[start * chunks..];
+            let end = rows.min(start + ROWS * PANELS);
+            fill::<F, N>(rest, chunks, first);
+            if end > start + ROWS {
+                fill::<F, N>(&rest[ROWS * chunks..], chunks, second);
+            }
+            let panels = [&*first, &*second];
+            for (i, tile) in activations.groups.chunks_exact(width).enumerate() {
+                let wanted = TILE.min(activations.count - i * TILE);
+                let mut sums = [[[0.0; ROWS]; TILE]; PANELS];
+                match (end > start + ROWS, wanted) {
+                    (true, TILE) => tile_sums::<PANELS, TILE, OFFSET>(panels, tile, &mut sums),
+                    (true, 3..) => tile_sums::<PANELS, 5, OFFSET>(panels, tile, &mut sums),
+                    (true, _) => tile_sums::<PANELS, 2, OFFSET>(panels, tile, &mut sums),
+                    (false, _) => tile_sums::<1, TILE, OFFSET>([first], tile, &mut sums),
+                }
+                for (panel, sums) in sums.iter().enumerate() {
+                    let from = start + panel * ROWS;
+                    let valid = ROWS.min(end.saturating_sub(from));
+                    if valid == 0 {
+                        break;
+                    }
+                    for (x, sums) in sums[..wanted].iter().enumerate() {
+                        out[(i * TILE + x) * rows + from..][..valid].copy_from_slice(&sums[..valid]);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Makes a panel of the first rows. Where there are fewer, the last one comes several times.
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn fill<F: Block<N>, const N: usize>(weights: &[[u8; N]], chunks: usize, panel: &mut [WeightGroup]) {
+    let last = weights.len() / chunks - 1;
+    for c in 0..chunks {
+        let mut blocks = [&weights[c]; ROWS];
+        for (r, block) in blocks.iter_mut().enumerate() {
+            *block = &weights[r.min(last) * chunks + c];
+        }
+        let groups = &mut panel[c * F::GROUPS..][..F::GROUPS];
+        for (r, block) in blocks.iter().enumerate() {
+            // SAFETY: this function is compiled for more than these need.
+            let scales = unsafe { F::scales(block) };
+            for (g, group) in groups.iter_mut().enumerate() {
+                group.scales[r] = scales.scales[g];
+                group.offsets[r] = scales.offsets[g];
+            }
+        }
+        for (g, group) in groups.iter_mut().enumerate() {
+            for half in 0..2 {
+                let mut values = [_mm256_setzero_si256(); 8];
+                for (value, block) in values.iter_mut().zip(&blocks[half * 8..]) {
+                    // SAFETY: as above.
+                    let unpacked = unsafe { F::values(block, g) };
+                    *value = _mm256_sub_epi8(unpacked, _mm256_set1_epi8(F::MIDDLE));
+                }
+                for (quad, rows) in group.quads.iter_mut().zip(transposed(values)) {
+                    store8i(&mut quad.as_chunks_mut::<32>().0[half], rows);
+                }
+            }
+            let mut sum = _mm512_setzero_si512();
+            for quad in &group.quads {
+                sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(-128), load(quad));
+            }
+            group.corrections = store16i(_mm512_sub_epi32(_mm512_setzero_si512(), sum));
+        }
+    }
+}
+
+/// Number `j` of vector `i` becomes number `i` of vector `j`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transposed(rows: [__m256i; 8]) -> [__m256i; 8] {
+    let [a, b, c, d, e, f, g, h] = rows;
+    let pairs = |a, b| (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let fours = |a, b| (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    let ((ab_low, ab_high), (cd_low, cd_high)) = (pairs(a, b), pairs(c, d));
+    let ((ef_low, ef_high), (gh_low, gh_high)) = (pairs(e, f), pairs(g, h));
+    let ((first, second), (third, fourth)) = (fours(ab_low, cd_low), fours(ab_high, cd_high));
+    let ((fifth, sixth), (seventh, eighth)) = (fours(ef_low, gh_low), fours(ef_high, gh_high));
+    let low = |a, b| _mm256_permute2x128_si256::<0x20>(a, b);
+    let high = |a, b| _mm256_permute2x128_si256::<0x31>(a, b);
+    [
+        low(first, fifth),
+        low(second, sixth),
+        low(third, seventh),
+        low(fourth, eighth),
+        high(first, fifth),
+        high(second, sixth),
+        high(third, seventh),
+        high(fourth, eighth),
+    ]
+}
+
+/// The products of `P` panels with the first `X` rows of a tile.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn tile_sums<const P: usize, const X: usize, const OFFSET: bool>(
+    panels: [&[WeightGroup]; P],
+    tile: &[ActivationGroup],
+    out: &mut [[[f32; ROWS]; TILE]; PANELS],
+) {
+    let mut sums = [[_mm512_setzero_ps(); P]; X];
+    // Said before the loop, so that it needs no bounds checks.
+    if panels.iter().any(|panel| panel.len() < tile.len()) {
+        return;
+    }
+    for (g, activations) in tile.iter().enumerate() {
+        let groups = panels.map(|panel| &panel[g]);
+        let mut integers = [[_mm512_setzero_si512(); P]; X];
+        for of_row in &mut integers {
+            for (integer, group) in of_row.iter_mut().zip(groups) {
+                *integer = load16i(&group.corrections);
+            }
+        }
+        for (q, fours) in activations.quads.iter().enumerate() {
+            let mut weights = [_mm512_setzero_si512(); P];
+            for (weights, group) in weights.iter_mut().zip(groups) {
+                *weights = load(&group.quads[q]);
+            }
+            for (of_row, four) in integers.iter_mut().zip(fours) {
+                let four = _mm512_set1_epi32(i32::from_le_bytes(*four));
+                for (integer, weights) in of_row.iter_mut().zip(weights) {
+                    *integer = _mm512_dpbusd_epi32(*integer, four, weights);
+                }
+            }
+        }
+        for (x, (of_row, integers)) in sums.iter_mut().zip(integers).enumerate() {
+            let (scale, total) = (_mm512_set1_ps(activations.scales[x]), _mm512_set1_ps(activations.sums[x]));
+            for ((sum, integer), group) in of_row.iter_mut().zip(integers).zip(groups) {
+                let products = _mm512_mul_ps(_mm512_cvtepi32_ps(integer), load16f(&group.scales));
+                *sum = _mm512_fmadd_ps(products, scale, *sum);
+                if OFFSET {
+                    *sum = _mm512_fmadd_ps(load16f(&group.offsets), total, *sum);
+                }
+            }
+        }
+    }
+    for (x, of_row) in sums.into_iter().enumerate() {
+        for (p, sum) in of_row.into_iter().enumerate() {
+            out[p][x] = store16f(sum);
+        }
+    }
+}
+
+// ---- loads and stores: the only places where memory is touched through pointers ---------------------------------
+
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[i8; 64]) -> __m512i {
+    // SAFETY: 64 bytes are readable behind the reference, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+fn load16i(numbers: &[i32; 16]) -> __m512i {
+    // SAFETY: sixteen numbers are readable behind the reference, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) }
+}
+
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+fn load16f(numbers: &[f32; 16]) -> __m512 {
+    // SAFETY: sixteen numbers are readable behind the reference, and the load needs no alignment.
+    unsafe { _mm512_loadu_ps(numbers.as_ptr()) }
+}
+
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+fn store16f(numbers: __m512) -> [f32; 16] {
+    let mut out = [0.0; 16];
+    // SAFETY: sixteen numbers are writable behind the reference, and the store needs no alignment.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), numbers) };
+    out
+}
+
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+fn store16i(numbers: __m512i) -> [i32; 16] {
+    let mut out = [0; 16];
+    // SAFETY: sixteen numbers are writable behind the reference, and the store needs no alignment.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), numbers) };
+    out
+}
+
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2")]
+fn store8i(bytes: &mut [i8; 32], numbers: __m256i) {
+    // SAFETY: 32 bytes are writable behind the reference, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), numbers) };
+}
