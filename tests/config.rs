@@ -81,7 +81,7 @@ fn values_and_origins_are_shown() {
     let rows: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["model", "nemoterm-mini", "default"]);
     assert_eq!(rows[2], ["threads", "2", &format!("{path},"), "line", "2"]);
-    assert_eq!(rows[5], ["idle_minutes", "7", "NEMOTERM_IDLE_MINUTES"]);
+    assert_eq!(rows[6], ["idle_minutes", "7", "NEMOTERM_IDLE_MINUTES"]);
     let json: serde_json::Value = serde_json::from_str(&place.config(&["show", "--json"])).unwrap();
     assert_eq!(
         json[2],

@@ -34,6 +34,8 @@ pub struct Written {
     pub prefill: Duration,
     /// Time after that.
     pub decode: Duration,
+    /// Passes over the weights in that time; nothing where a server wrote it.
+    pub passes: Option<usize>,
 }
 
 /// One continuation.
@@ -63,6 +65,7 @@ impl From<Output> for Written {
             cached_tokens: output.cached_tokens,
             prefill: output.prefill,
             decode: output.decode,
+            passes: Some(output.passes),
         }
     }
 }

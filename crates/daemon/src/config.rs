@@ -30,6 +30,8 @@ pub struct Config {
     pub quantize: Option<Quantize>,
     /// Threads the model runs on. As many as the engine sees fit where nothing is set.
     pub threads: Option<usize>,
+    /// Whether no tokens are drafted.
+    pub no_drafts: bool,
     /// MiB of a graphics card's memory that the model may take; 0 keeps off it. All there is where nothing is set.
     pub gpu_memory: Option<u64>,
     /// The model is let go of after so many minutes in which nobody asked; 0 is never.
@@ -308,6 +310,7 @@ mod tests {
             "model /c.toml, line 3",
             "quantize default",
             "threads NEMOTERM_THREADS",
+            "drafts default",
             "gpu_memory default",
             "unload_minutes default",
             "idle_minutes default",

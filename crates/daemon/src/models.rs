@@ -214,6 +214,7 @@ pub fn load_on(
         threads: config.threads,
         quantise: config.quantize.map(Quantize::engine),
         keep: shelf(),
+        no_drafts: config.no_drafts,
         device_memory: config.gpu_memory.map(|mib| mib << 20),
         caches,
         progress: Arc::clone(progress),

@@ -17,6 +17,9 @@ use crate::weights::{Checkpoint, RawTensor};
 pub(crate) trait Network: Send + Sync {
     /// Independent caches, numbered from 0.
     fn session(self: Arc<Self>, slots: usize) -> Result<Box<dyn Session>>;
+    /// Whether tokens may be run before it is known that they come next: [`Session::truncate`] takes back any of them, and
+    /// a row of logits is the same, bit for bit, whether it was computed alone or with others.
+    fn can_verify(&self) -> bool;
 }
 
 /// Caches of a network. A cache holds the keys and values of the positions that were run in it.
@@ -273,6 +276,10 @@ impl<B: Backend> Network for Decoder<B> {
         };
         let caches = (0..slots).map(|_| cache()).collect::<Result<_>>()?;
         Ok(Box::new(DecoderSession { decoder: self, caches }))
+    }
+
+    fn can_verify(&self) -> bool {
+        B::ROWS_STAND_ALONE
     }
 }
 

@@ -18,6 +18,7 @@ mod family;
 mod generate;
 mod kernels;
 mod model;
+mod passes;
 mod progress;
 mod quantise;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use generate::{
     Text, largest, log_sum_exp,
 };
 pub use model::{LoadOptions, Model, ModelInfo, Source};
+pub use passes::pass_times;
 pub use progress::Progress;
 pub use quantise::{Kept, KeptFile, Quantisation, Shelf};
 pub use tokenizer::FillIn;

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 
 use crate::backend::host::Host;
 use crate::backend::tensors::Tensors;
-use crate::blend::{self, Blend, Evidence};
+use crate::blend::{self, Blend, Evidence, Guess};
 use crate::config::Config;
 use crate::decoder::{Decoder, Network, Session};
 use crate::device::{self, DeviceChoice};
@@ -71,6 +71,8 @@ pub struct LoadOptions {
     pub keep: Option<Shelf>,
     /// Leave out counts and copies that belong to the model: the network alone.
     pub network_only: bool,
+    /// Run no tokens before they are chosen. Drafts change how long a text takes, and not what it is.
+    pub no_drafts: bool,
     /// Bytes of an accelerator's memory that weights and caches may take; by default all there is.
     pub device_memory: Option<u64>,
     /// Caches that will be made, for the same reckoning; one at least.
@@ -117,6 +119,7 @@ pub struct Model {
     tokens: Tokens,
     network: Arc<dyn Network>,
     blend: Option<Blend>,
+    no_drafts: bool,
 }
 
 /// What a source was found to hold.
@@ -219,7 +222,7 @@ impl Model {
             Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, &checkpoint)?)
         };
         options.progress.finish();
-        Ok(Self { info, tokens, network, blend })
+        Ok(Self { info, tokens, network, blend, no_drafts: options.no_drafts })
     }
 
     /// What was loaded.
@@ -277,6 +280,19 @@ impl Model {
     pub(crate) fn blend(&self, context: &[u32], logits: &mut [f32], evidence: &mut Evidence) {
         if let Some(blend) = &self.blend {
             blend.apply(context, logits, evidence);
+        }
+    }
+
+    /// Whether tokens may be run before it is known that they come next.
+    pub(crate) fn drafts(&self) -> bool {
+        !self.no_drafts && self.network.can_verify()
+    }
+
+    /// What the token after `context` may be, found without the network.
+    pub(crate) fn guess(&self, context: &[u32], evidence: &mut Evidence) -> Option<Guess> {
+        match &self.blend {
+            Some(blend) => blend.guess(context, evidence),
+            None => blend::guess_copy(context, evidence),
         }
     }
 

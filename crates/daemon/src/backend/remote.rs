@@ -313,7 +313,7 @@ impl Remote {
         // The best is there; what fails of the others is just missing.
         texts.extend(futures_util::future::join_all(others).await.into_iter().flatten());
         let decode = time.start.elapsed().saturating_sub(prefill);
-        Ok(Written { texts, prompt_tokens: best.prompt_tokens, cached_tokens: 0, prefill, decode })
+        Ok(Written { texts, prompt_tokens: best.prompt_tokens, prefill, decode, ..Written::default() })
     }
 
     /// Opens the answer that continues what was typed, and reads it until something is there. With it come the prompts of

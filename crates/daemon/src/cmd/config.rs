@@ -149,7 +149,7 @@ fn check(key: Key, config: &Config) -> anyhow::Result<()> {
             let address = config.http.as_deref().unwrap_or("127.0.0.1:0");
             http::Settings::new(address, config)?;
         }
-        Key::Threads | Key::GpuMemory | Key::UnloadMinutes | Key::IdleMinutes | Key::Stats => {}
+        Key::Threads | Key::Drafts | Key::GpuMemory | Key::UnloadMinutes | Key::IdleMinutes | Key::Stats => {}
         Key::Backend
         | Key::RemoteUrl
         | Key::RemoteModel
@@ -251,7 +251,9 @@ fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
     let Some(client) = running()? else { return Ok(()) };
     let failed = matches!(status(&client)?.state, State::Failed { .. });
     if failed
-        || changed.iter().any(|key| matches!(key, Key::Model | Key::Quantize | Key::Threads | Key::GpuMemory))
+        || changed.iter().any(|key| {
+            matches!(key, Key::Model | Key::Quantize | Key::Threads | Key::Drafts | Key::GpuMemory)
+        })
     {
         load(&client, model(&Settings::load()?.config))?;
         eprintln!("the running daemon has taken it");

@@ -186,6 +186,8 @@ fn predict(own: &mut Own, request: &Complete, case: &Case) -> anyhow::Result<Pre
         id: case.id.clone(),
         ms: Some(started.elapsed().as_secs_f64() * 1e3),
         score: best.as_ref().map(|best| f64::from(best.candidate.score)),
+        tokens: written.passes.map(|_| written.texts.iter().map(|text| text.tokens.len()).sum()),
+        passes: written.passes,
         completion: best.map(|best| best.candidate.suffix).unwrap_or_default(),
     })
 }

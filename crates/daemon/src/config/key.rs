@@ -28,6 +28,7 @@ pub enum Key {
     Model,
     Quantize,
     Threads,
+    Drafts,
     GpuMemory,
     UnloadMinutes,
     IdleMinutes,
@@ -71,10 +72,11 @@ struct About {
 }
 
 impl Key {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Model,
         Self::Quantize,
         Self::Threads,
+        Self::Drafts,
         Self::GpuMemory,
         Self::UnloadMinutes,
         Self::IdleMinutes,
@@ -115,6 +117,14 @@ impl Key {
                 allowed: "a whole number from 1 to 1024",
                 otherwise: "(as many as suit the model)",
                 example: "4",
+            },
+            Self::Drafts => About {
+                name: "drafts",
+                variable: "NEMOTERM_DRAFTS",
+                purpose: "whether tokens are guessed from the context and verified several at a time; the text is the same",
+                allowed: "on or off",
+                otherwise: "on",
+                example: "off",
             },
             Self::GpuMemory => About {
                 name: "gpu_memory",
@@ -316,6 +326,11 @@ impl Config {
                 Err(_) => return false,
             },
             (Key::Threads, &Value::Number(number @ 1..=MAX_THREADS)) => self.threads = Some(number as usize),
+            (Key::Drafts, Value::Text(text)) => match text.as_str() {
+                "on" => self.no_drafts = false,
+                "off" => self.no_drafts = true,
+                _ => return false,
+            },
             (Key::GpuMemory, &Value::Number(number @ 0..=MAX_GPU_MEMORY)) => self.gpu_memory = Some(number),
             (Key::UnloadMinutes, &Value::Number(number @ 0..=MAX_IDLE_MINUTES)) => {
                 self.unload_minutes = Some(number);

@@ -94,6 +94,8 @@ impl HostKv {
 }
 
 impl Backend for Host {
+    const ROWS_STAND_ALONE: bool = true;
+
     type Hidden = Rows;
     type Linear = HostLinear;
     type Embedding = RawTensor;

@@ -46,6 +46,9 @@ impl<B: Backend> Attention<'_, B> {
 
 /// A device. Hidden states are rows of f32 (or of the device's working type), one row for each token.
 pub(crate) trait Backend: Send + Sync + Sized + 'static {
+    /// Whether a row of a product or of the attention is the same, bit for bit, however many rows are computed with it.
+    const ROWS_STAND_ALONE: bool;
+
     /// Rows of activations.
     type Hidden;
     /// One or more matrices with the same input, whose outputs stand side by side.

@@ -170,6 +170,9 @@ impl TensorKv {
 }
 
 impl Backend for Tensors {
+    // The library takes another kernel for one row than for several, which adds up in another order.
+    const ROWS_STAND_ALONE: bool = false;
+
     /// [tokens, width]
     type Hidden = Tensor;
     type Linear = TensorLinear;

@@ -52,6 +52,38 @@ pub struct Evidence {
     /// Tokens that followed it then, and their shares, which sum to 1; a token may come several times.
     pub copied: Vec<(u32, f32)>,
     sources: Vec<Source>,
+    /// What each token has of the two together; nothing but zeros between calls.
+    shares: Vec<f32>,
+}
+
+/// A guess at the next token, made without the network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Guess {
+    pub(crate) token: u32,
+    pub(crate) rests_on: RestsOn,
+}
+
+/// What speaks for a guess.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum RestsOn {
+    /// Counts and copies, and the probability that they alone give the token. The network only adds to it.
+    Blend(f32),
+    /// That it followed where so many last tokens stood before, at most [`MATCHES`], and its share of what followed there.
+    Copy(usize, f32),
+}
+
+/// What most often followed where the end of the context stood before, the last of equals: a guess for models that have no
+/// blend. All of the context is looked through, as a text of any kind may be in it.
+pub(crate) fn guess_copy(context: &[u32], evidence: &mut Evidence) -> Option<Guess> {
+    /// What is looked at where a short end is common, such as a blank.
+    const FOLLOWERS: usize = 32;
+    let all = Source { range: 0..context.len(), within_words: false };
+    let matched = copies::find(context, &[all], |_| false, &mut evidence.copied);
+    let followers = &evidence.copied[evidence.copied.len().saturating_sub(FOLLOWERS)..];
+    let count = |token: u32| followers.iter().filter(|&&(other, _)| other == token).count();
+    let best = followers.iter().map(|&(token, _)| token).max_by_key(|&token| count(token))?;
+    let share = count(best) as f32 / followers.len() as f32;
+    Some(Guess { token: best, rests_on: RestsOn::Copy(matched, share) })
 }
 
 /// The two sources and their weights.
@@ -140,6 +172,32 @@ impl Blend {
             window[first] = begin;
         }
         evidence.order = self.ngrams.look_up(&window[first..], &mut evidence.counted);
+    }
+
+    /// The token that counts and copies alone hold for the likeliest after `context`.
+    pub(crate) fn guess(&self, context: &[u32], evidence: &mut Evidence) -> Option<Guess> {
+        self.weigh_evidence(context, evidence);
+        let at = gate(evidence);
+        let Evidence { counted, copied, shares, .. } = evidence;
+        let weighed = |weight: f32, tokens: &[(u32, f32)], shares: &mut Vec<f32>, best: &mut (u32, f32)| {
+            for &(token, share) in tokens {
+                let slot = token as usize;
+                if slot >= shares.len() {
+                    shares.resize(slot + 1, 0.0);
+                }
+                shares[slot] += weight * share;
+                if shares[slot] > best.1 {
+                    *best = (token, shares[slot]);
+                }
+            }
+        };
+        let mut best = (0, 0.0);
+        weighed(self.gates[at], copied, shares, &mut best);
+        weighed(self.gates[at + 1], counted, shares, &mut best);
+        for &(token, _) in copied.iter().chain(counted.iter()) {
+            shares[token as usize] = 0.0;
+        }
+        (best.1 > 0.0).then_some(Guess { token: best.0, rests_on: RestsOn::Blend(best.1) })
     }
 
     /// Makes log-probabilities of `logits`, the network's for the token after `context`.

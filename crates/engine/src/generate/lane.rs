@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use super::drafts::Draft;
+use super::slots::LaneRun;
 use super::text::TextBuffer;
 use super::{Branch, Finish, GenerateRequest, GeneratedToken, Generation, Step};
 use crate::model::Model;
@@ -13,6 +15,8 @@ pub(super) struct Lane<'a> {
     alternative: usize,
     /// Tokens of its path that are not in its cache yet.
     pub(super) behind: Vec<u32>,
+    /// What may come after these.
+    pub(super) draft: Draft,
     /// The tokens that were chosen last, and their log-probabilities.
     pub(super) chosen: Vec<(u32, f32)>,
     /// How many bytes of them were typed already.
@@ -36,6 +40,7 @@ impl<'a> Lane<'a> {
             lane,
             alternative,
             behind,
+            draft: Draft::default(),
             chosen: branch.chosen.clone(),
             typed: branch.typed,
             carried: branch.base,
@@ -48,6 +53,15 @@ impl<'a> Lane<'a> {
             },
             is_done: request.max_tokens == 0,
         }
+    }
+
+    /// What is to be run next: tokens that are not in the cache yet, and the draft.
+    pub(super) fn run(&mut self) -> LaneRun {
+        let mut tokens = std::mem::take(&mut self.behind);
+        let drafted = self.draft.tokens();
+        let rows = 1 + drafted.len();
+        tokens.extend(drafted);
+        LaneRun { lane: self.lane, tokens, rows }
     }
 
     /// Takes the chosen tokens over into the text, and finds out whether one of them ends it.

@@ -1,5 +1,6 @@
 //! Writing text: prefill, healing, decoding, alternatives.
 
+mod drafts;
 mod heal;
 mod lane;
 mod sampling;
@@ -7,6 +8,7 @@ mod slots;
 mod text;
 mod together;
 mod words;
+mod write;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -15,9 +17,9 @@ use crate::blend::Evidence;
 use crate::error::EngineError;
 use crate::kernels::math;
 use crate::model::Model;
-use lane::Lane;
+use drafts::Drafter;
 pub use sampling::{Sampler, Sampling, largest, log_sum_exp};
-use slots::{BESIDE, Slots};
+use slots::Slots;
 pub use together::{Reached, Text};
 
 /// Tokens of a prompt that are run between two looks at the callback.
@@ -88,6 +90,12 @@ pub struct Output {
     pub prefill: Duration,
     /// Time after that.
     pub decode: Duration,
+    /// Passes over the weights in that time. Alternatives share them, and beginnings of words that are looked for together.
+    pub passes: usize,
+    /// Tokens that were run before they were chosen.
+    pub drafted: usize,
+    /// How many of these the model chose then, each of which spared a pass.
+    pub accepted: usize,
 }
 
 /// One continuation.
@@ -133,6 +141,10 @@ pub struct Generator {
     slots: Slots,
     /// What was said about the last token; kept for its memory.
     evidence: Evidence,
+    drafter: Drafter,
+    /// Tokens that were drafted, and those that were right, since the generator was made.
+    drafted: usize,
+    accepted: usize,
 }
 
 /// The first tokens after the prompt, and what they rest on.
@@ -172,7 +184,8 @@ impl Generator {
     pub fn with_texts(model: Model, slots: usize, texts: usize) -> Result<Self, EngineError> {
         let count = slots.max(1);
         let slots = Slots::new(model.session(Slots::count(count, texts))?, count, texts);
-        Ok(Self { model, slots, evidence: Evidence::default() })
+        let drafter = Drafter::new(drafts::costs(&model));
+        Ok(Self { model, slots, evidence: Evidence::default(), drafter, drafted: 0, accepted: 0 })
     }
 
     /// The model.
@@ -238,6 +251,9 @@ impl Generator {
             cached_tokens: cached,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
+            passes: 0,
+            drafted: 0,
+            accepted: 0,
         };
         let wanted = request.alternatives.max(1);
         let by_words = request.beams > 1 && request.sampling == Sampling::Greedy && request.max_tokens > 0;
@@ -245,6 +261,7 @@ impl Generator {
         let run = if by_words { &tokens[..kept] } else { tokens };
         let rows = self.run_prompt(run, cached, kept, on_token)?;
         output.prefill = started.elapsed();
+        let before = (self.slots.passes(), self.drafted, self.accepted);
         let Some(rows) = rows else {
             return Ok(output);
         };
@@ -253,16 +270,17 @@ impl Generator {
                 output.generations =
                     self.branches(&tokens[..kept], branches, request, &mut sampler, on_token)?;
             }
-            output.decode = started.elapsed() - output.prefill;
-            return Ok(output);
-        }
-
-        let walk = self.walk(tokens, kept, rows, wanted, &mut sampler, on_token)?;
-        if let Some(chosen) = walk.chosen {
-            let branches = ordered(chosen, walk.others, wanted);
-            output.generations = self.branches(&walk.path, branches, request, &mut sampler, on_token)?;
+        } else {
+            let walk = self.walk(tokens, kept, rows, wanted, &mut sampler, on_token)?;
+            if let Some(chosen) = walk.chosen {
+                let branches = ordered(chosen, walk.others, wanted);
+                output.generations = self.branches(&walk.path, branches, request, &mut sampler, on_token)?;
+            }
         }
         output.decode = started.elapsed() - output.prefill;
+        output.passes = self.slots.passes() - before.0;
+        output.drafted = self.drafted - before.1;
+        output.accepted = self.accepted - before.2;
         Ok(output)
     }
 
@@ -357,118 +375,6 @@ impl Generator {
                 row = 0;
             }
         }
-    }
-
-    /// Continues branches, and keeps those with different texts, best first. As many as are wanted are written at once;
-    /// where some of them turn out alike, others take their place.
-    fn branches(
-        &mut self,
-        path: &[u32],
-        branches: Vec<Branch>,
-        request: &GenerateRequest<'_>,
-        sampler: &mut Sampler,
-        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<Generation>, EngineError> {
-        let wanted = request.alternatives.max(1);
-        let mut generations: Vec<Generation> = Vec::new();
-        let mut branches = branches.into_iter();
-        loop {
-            let is_first = generations.is_empty();
-            // The first goes on in the cache of the prompt; the others have caches beside it.
-            let room = BESIDE + usize::from(is_first);
-            let batch: Vec<Branch> = branches.by_ref().take(room.min(wanted - generations.len())).collect();
-            if batch.is_empty() {
-                break;
-            }
-            let mut is_cancelled = false;
-            for generation in self.write(path, &batch, generations.len(), request, sampler, on_token)? {
-                is_cancelled |= generation.finish == Finish::Cancelled;
-                let is_new = generations.iter().all(|other| other.text != generation.text);
-                if generations.is_empty() || (is_new && !generation.text.is_empty()) {
-                    generations.push(generation);
-                }
-            }
-            if is_cancelled {
-                break;
-            }
-        }
-        generations.sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
-        Ok(generations)
-    }
-
-    /// Writes several branches to their ends, a token of each in one pass.
-    fn write(
-        &mut self,
-        path: &[u32],
-        branches: &[Branch],
-        before: usize,
-        request: &GenerateRequest<'_>,
-        sampler: &mut Sampler,
-        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<Generation>, EngineError> {
-        let context = self.model.info().context;
-        let first_lane = usize::from(before > 0);
-        // What the cache shares with the path; behind it, an earlier branch may have left its own tokens.
-        let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
-        let mut lanes = Vec::with_capacity(branches.len());
-        for (i, branch) in branches.iter().enumerate() {
-            let at = shared.min(branch.depth);
-            let lane = first_lane + i;
-            if lane > 0 {
-                self.slots.open_lane(lane, at)?;
-            }
-            lanes.push(Lane::new(lane, branch, before + i, path[at..branch.depth].to_vec(), request));
-        }
-        if first_lane == 0
-            && let Some(branch) = branches.first()
-        {
-            self.slots.truncate(shared.min(branch.depth));
-        }
-        loop {
-            let mut runs: Vec<(usize, Vec<u32>)> = Vec::with_capacity(lanes.len());
-            let mut is_cancelled = false;
-            for lane in &mut lanes {
-                if lane.is_done {
-                    continue;
-                }
-                lane.accept(&self.model, request, &mut |step| {
-                    let flow = on_token(step);
-                    is_cancelled |= flow.is_break();
-                    flow
-                });
-                if is_cancelled {
-                    break;
-                }
-                let run = lane.behind.len();
-                if !lane.is_done && self.slots.lane_tokens(lane.lane).len() + run > context {
-                    lane.is_done = true;
-                }
-                if !lane.is_done {
-                    runs.push((lane.lane, std::mem::take(&mut lane.behind)));
-                }
-            }
-            if is_cancelled {
-                for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {
-                    lane.is_done = true;
-                    lane.generation.finish = Finish::Cancelled;
-                }
-            }
-            if is_cancelled || runs.is_empty() {
-                break;
-            }
-            let mut logits = self.slots.forward_lanes(&runs)?;
-            let rows = logits.chunks_exact_mut(self.model.info().vocabulary);
-            for (lane, row) in lanes.iter_mut().filter(|lane| !lane.is_done).zip(rows) {
-                self.model.blend(self.slots.lane_tokens(lane.lane), row, &mut self.evidence);
-                match sampler.choose(row) {
-                    Some(next) => {
-                        lane.chosen.push((next as u32, row[next] - math::log_sum_exp(row)));
-                    }
-                    None => lane.is_done = true,
-                }
-            }
-        }
-        Ok(lanes.into_iter().map(|lane| lane.finish(on_token)).collect())
     }
 }
 

@@ -37,6 +37,16 @@ pub(super) struct Slots {
     chosen_among: usize,
     clock: u64,
     current: usize,
+    /// Passes over the weights so far.
+    passes: usize,
+}
+
+/// What is run in the cache of a lane.
+pub(super) struct LaneRun {
+    pub(super) lane: usize,
+    pub(super) tokens: Vec<u32>,
+    /// The logits after so many of the last tokens are wanted.
+    pub(super) rows: usize,
 }
 
 /// What is run in the cache of one text.
@@ -55,7 +65,12 @@ impl Slots {
 
     pub(super) fn new(session: Box<dyn Session>, chosen_among: usize, texts: usize) -> Self {
         let slots = (0..Self::count(chosen_among, texts)).map(|_| Slot::default()).collect();
-        Self { session, slots, chosen_among, clock: 0, current: 0 }
+        Self { session, slots, chosen_among, clock: 0, current: 0, passes: 0 }
+    }
+
+    /// How many passes over the weights there have been.
+    pub(super) fn passes(&self) -> usize {
+        self.passes
     }
 
     /// How many texts can be written together.
@@ -107,6 +122,7 @@ impl Slots {
     /// Runs tokens in the current cache; the logits of the last `rows`.
     pub(super) fn forward(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, EngineError> {
         let logits = self.session.forward(self.current, tokens, rows)?;
+        self.passes += 1;
         self.slots[self.current].tokens.extend_from_slice(tokens);
         Ok(logits)
     }
@@ -127,15 +143,23 @@ impl Slots {
         self.copy(self.current, self.lane(lane), len)
     }
 
-    /// Runs tokens in several lanes at once; the logits after the last of each, one lane after the other.
-    pub(super) fn forward_lanes(&mut self, runs: &[(usize, Vec<u32>)]) -> Result<Vec<f32>, EngineError> {
-        let run = |(lane, tokens): &'_ (usize, Vec<u32>)| (self.lane(*lane), tokens.len());
-        let slots: Vec<(usize, usize)> = runs.iter().map(run).collect();
-        let all: Vec<Run<'_>> =
-            slots.iter().zip(runs).map(|(&(slot, _), (_, tokens))| Run { slot, tokens, rows: 1 }).collect();
+    /// Forgets the positions of a lane's cache from `len` on.
+    pub(super) fn truncate_lane(&mut self, lane: usize, len: usize) {
+        self.truncate_slot(self.lane(lane), len);
+    }
+
+    /// Runs tokens in several lanes at once; the logits that are wanted, one lane after the other.
+    pub(super) fn forward_lanes(&mut self, runs: &[LaneRun]) -> Result<Vec<f32>, EngineError> {
+        let slots: Vec<usize> = runs.iter().map(|run| self.lane(run.lane)).collect();
+        let all: Vec<Run<'_>> = slots
+            .iter()
+            .zip(runs)
+            .map(|(&slot, run)| Run { slot, tokens: &run.tokens, rows: run.rows })
+            .collect();
         let logits = self.session.forward_all(&all)?;
-        for ((slot, _), (_, tokens)) in slots.into_iter().zip(runs) {
-            self.slots[slot].tokens.extend_from_slice(tokens);
+        self.passes += 1;
+        for (slot, run) in slots.into_iter().zip(runs) {
+            self.slots[slot].tokens.extend_from_slice(&run.tokens);
         }
         Ok(logits)
     }
@@ -172,6 +196,7 @@ impl Slots {
             .map(|(&(slot, rows), run)| Run { slot, tokens: run.tokens, rows })
             .collect();
         let logits = self.session.forward_all(&all)?;
+        self.passes += 1;
         for ((slot, _), run) in slots.into_iter().zip(runs) {
             self.slots[slot].tokens.extend_from_slice(run.tokens);
         }

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
-use super::slots::BESIDE;
+use super::slots::{BESIDE, LaneRun};
 use super::{Branch, Generator, PROGRESS, Step, heal, largest};
 use crate::error::EngineError;
 use crate::kernels::math;
@@ -208,7 +208,8 @@ impl Generator {
             };
             beam.lane = Some(lane);
             let known = self.slots.lane_tokens(lane).len() - kept;
-            runs.push((lane, beam.tokens[known..].iter().map(|&(token, _)| token).collect()));
+            let tokens = beam.tokens[known..].iter().map(|&(token, _)| token).collect();
+            runs.push(LaneRun { lane, tokens, rows: 1 });
         }
         self.slots.forward_lanes(&runs)
     }

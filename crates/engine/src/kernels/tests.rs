@@ -177,3 +177,31 @@ fn argmax_finds_the_first_of_equals() {
     values[200] = 2.0;
     assert_eq!(math::argmax(&values), Some(130));
 }
+
+/// Drafts rest on this: a row that is verified with others has to give what it gives alone.
+#[test]
+fn a_row_is_the_same_bit_for_bit_alone_and_with_others() {
+    const WIDTH: usize = 512;
+    const OUTPUTS: usize = 37;
+    let rows = numbers(9 * WIDTH, 11);
+    for element in ALL {
+        let (bytes, _) = matrix(element, OUTPUTS, WIDTH);
+        let product = |rows: &[f32]| {
+            let activations = Activations::new(rows, WIDTH, element);
+            let count = rows.len() / WIDTH;
+            let mut out = vec![0.0; OUTPUTS * count];
+            multiply(element, &bytes, &activations, &mut out);
+            out
+        };
+        let alone: Vec<Vec<f32>> = rows.chunks_exact(WIDTH).map(product).collect();
+        for count in 2..=9 {
+            let together = product(&rows[..count * WIDTH]);
+            for (i, alone) in alone[..count].iter().enumerate() {
+                for (output, value) in alone.iter().enumerate() {
+                    let other = together[output * count + i];
+                    assert_eq!(value.to_bits(), other.to_bits(), "{element:?}, row {i} of {count}");
+                }
+            }
+        }
+    }
+}

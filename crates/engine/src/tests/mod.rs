@@ -2,6 +2,7 @@
 //! accelerators' backend run on the processor.
 
 mod crafted;
+mod drafts;
 pub(crate) mod fabricate;
 mod families;
 mod fixtures;

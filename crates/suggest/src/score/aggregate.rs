@@ -33,6 +33,9 @@ pub struct Aggregate {
     /// Descriptions only: mean F1 over words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nl_f1: Option<f64>,
+    /// Passes over the model's weights for each token that it wrote; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passes_per_token: Option<f64>,
     /// Median time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms_p50: Option<f64>,
@@ -90,7 +93,12 @@ pub fn report(cases: &[Case], predictions: &[Prediction]) -> Report {
         .map(|case| {
             let prediction = by_id.get(case.id.as_str());
             let completion = prediction.map_or("", |p| &p.completion);
-            Row { case, outcome: judge(case, completion), ms: prediction.and_then(|p| p.ms) }
+            Row {
+                case,
+                outcome: judge(case, completion),
+                ms: prediction.and_then(|p| p.ms),
+                work: prediction.and_then(|p| p.passes.zip(p.tokens)),
+            }
         })
         .collect();
     let generic = |case: &Case| case.generic.map(|generic| if generic { "True" } else { "False" }.to_owned());
@@ -110,6 +118,8 @@ struct Row<'a> {
     case: &'a Case,
     outcome: Outcome,
     ms: Option<f64>,
+    /// Passes, and the tokens that they gave.
+    work: Option<(usize, usize)>,
 }
 
 /// Groups rows by a name, the largest group first, equals in the order of their first case.
@@ -144,6 +154,8 @@ fn aggregate(rows: &[&Row<'_>]) -> Option<Aggregate> {
     ms.sort_by(f64::total_cmp);
     let percentile = |share: f64| ms.get((ms.len() - 1).min((share * ms.len() as f64) as usize)).copied();
     let percentile = |share: f64| if ms.is_empty() { None } else { percentile(share) };
+    let work = rows.iter().filter_map(|row| row.work);
+    let (passes, tokens) = work.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     Some(Aggregate {
         n: rows.len(),
         exact: share(|o| o.exact),
@@ -156,6 +168,7 @@ fn aggregate(rows: &[&Row<'_>]) -> Option<Aggregate> {
         prec: if empty < 1.0 { next / (1.0 - empty) } else { 0.0 },
         nl_cmd: of_descriptions(descriptions.iter().filter(|d| d.command).count() as f64),
         nl_f1: of_descriptions(descriptions.iter().map(|d| d.f1).sum()),
+        passes_per_token: (tokens > 0).then(|| passes as f64 / tokens as f64),
         ms_p50: percentile(0.5),
         ms_p95: percentile(0.95),
         ms_max: ms.last().copied(),

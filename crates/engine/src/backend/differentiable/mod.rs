@@ -79,6 +79,9 @@ pub(crate) struct TrainRope {
 pub(crate) struct Segments(pub(crate) Arc<Vec<usize>>);
 
 impl Backend for Differentiable {
+    // Nothing is written with it.
+    const ROWS_STAND_ALONE: bool = false;
+
     /// [tokens, width]
     type Hidden = Tensor;
     type Linear = TrainLinear;

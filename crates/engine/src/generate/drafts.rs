@@ -1,0 +1,155 @@
+//! Drafts: tokens that are likely to come next, which are run with the last one in a single pass and kept as far as the model
+//! chooses the same. Where the guesses are right one pass does the work of several, and the text is the same in any case.
+//!
+//! Known as prompt lookup decoding (Saxena 2023) where guesses are copies of the context; how many are worth running follows
+//! Leviathan, Kalman and Matias (2023), "Fast inference from transformers via speculative decoding": as many as give the most
+//! tokens for the time of a pass.
+
+use crate::blend::{Evidence, Guess, MATCHES, RestsOn};
+use crate::model::Model;
+
+/// Tokens that are run before they are chosen, at most: a pass has eight rows then.
+pub(super) const MOST: usize = 7;
+
+/// What comes after guesses that are less likely than this to be all right can't be worth a row.
+const LEAST_REACHED: f32 = 0.1;
+
+/// What passes of 1 to 8 rows cost beside one of a single row.
+pub(super) type Costs = [f32; MOST + 1];
+
+/// Measured with `examples/rows.rs` on an x86-64 core with AVX2: the embedded model (f16, 192 wide), and SmolLM2-135M in Q4_1, of which
+/// a single row has a kernel of its own. Where memory is what limits a pass, as with a large model on many cores, rows cost less.
+const PLAIN_COSTS: Costs = [1.0, 1.45, 1.7, 2.0, 2.7, 2.75, 3.1, 3.55];
+const QUANTISED_COSTS: Costs = [1.0, 1.8, 2.05, 2.2, 2.65, 2.8, 3.0, 3.2];
+
+/// What passes of a model cost; `None` where it has no drafts.
+pub(super) fn costs(model: &Model) -> Option<&'static Costs> {
+    let is_plain = matches!(model.info().quantisation, "F32" | "F16" | "BF16");
+    model.drafts().then_some(if is_plain { &PLAIN_COSTS } else { &QUANTISED_COSTS })
+}
+
+/// Guesses on which so many others of their kind were judged count half from then on.
+const MEMORY: f32 = 64.0;
+/// How many judged guesses the first estimate of a kind stands for.
+const PRIOR: f32 = 6.0;
+/// Kinds that rest on counts and copies, by their probability; and those that rest on copies, by length and by whether all
+/// followers were the same.
+const BLENDS: usize = 10;
+const KINDS: usize = BLENDS + 2 * MATCHES;
+
+/// How often guesses of a kind were right.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    right: f32,
+    judged: f32,
+}
+
+/// Makes drafts, and learns how good they are.
+pub(super) struct Drafter {
+    /// What passes of 1 to 8 rows cost beside one of a single row; `None` where nothing is drafted.
+    costs: Option<&'static Costs>,
+    records: [Record; KINDS],
+    evidence: Evidence,
+    /// The text with the guesses so far; kept for its memory.
+    text: Vec<u32>,
+}
+
+/// Guesses at the next tokens.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    guesses: Vec<Guess>,
+    /// How many of them are run.
+    run: usize,
+}
+
+impl Draft {
+    /// The tokens to run.
+    pub(super) fn tokens(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.guesses[..self.run].iter().map(|guess| guess.token)
+    }
+}
+
+impl Drafter {
+    /// With what passes of the model cost; `None` makes no drafts.
+    pub(super) fn new(costs: Option<&'static Costs>) -> Self {
+        let first = |kind: usize| Record { right: PRIOR * first_estimate(kind), judged: PRIOR };
+        Self { costs, records: std::array::from_fn(first), evidence: Evidence::default(), text: Vec::new() }
+    }
+
+    /// Guesses what follows `known` and then `behind`: at most `most` tokens, and none from one on that `ends` the text.
+    pub(super) fn draft(
+        &mut self,
+        model: &Model,
+        (known, behind): (&[u32], &[u32]),
+        most: usize,
+        ends: impl Fn(u32) -> bool,
+    ) -> Draft {
+        let mut draft = Draft::default();
+        let Some(costs) = self.costs else { return draft };
+        self.text.clear();
+        self.text.extend_from_slice(known);
+        self.text.extend_from_slice(behind);
+        // Tokens that a pass is expected to give, and how many of them for its cost at best.
+        let (mut tokens, mut best) = (1.0_f32, 1.0_f32);
+        // The probability that all guesses so far are right.
+        let mut reached = 1.0;
+        while draft.guesses.len() < most.min(MOST) {
+            let Some(guess) = model.guess(&self.text, &mut self.evidence) else { break };
+            if ends(guess.token) {
+                break;
+            }
+            draft.guesses.push(guess);
+            reached *= self.estimate(&guess);
+            tokens += reached;
+            let worth = tokens / costs[draft.guesses.len()];
+            if worth > best {
+                best = worth;
+                draft.run = draft.guesses.len();
+            }
+            if reached < LEAST_REACHED {
+                break;
+            }
+            self.text.push(guess.token);
+        }
+        draft
+    }
+
+    /// Learns whether the guess at `place` of a draft, before which all were right, was what the model chose.
+    pub(super) fn judge(&mut self, draft: &Draft, place: usize, chosen: u32) {
+        let Some(guess) = draft.guesses.get(place) else { return };
+        let record = &mut self.records[kind(guess)];
+        record.judged += 1.0;
+        record.right += f32::from(u8::from(guess.token == chosen));
+        if record.judged > MEMORY {
+            record.judged /= 2.0;
+            record.right /= 2.0;
+        }
+    }
+
+    fn estimate(&self, guess: &Guess) -> f32 {
+        let Record { right, judged } = self.records[kind(guess)];
+        right / judged
+    }
+}
+
+/// The kind of a guess.
+fn kind(guess: &Guess) -> usize {
+    match guess.rests_on {
+        RestsOn::Blend(share) => ((share * BLENDS as f32) as usize).min(BLENDS - 1),
+        RestsOn::Copy(length, share) => {
+            BLENDS + 2 * (length.clamp(1, MATCHES) - 1) + usize::from(share >= 1.0)
+        }
+    }
+}
+
+/// How often guesses of a kind are right, before any was judged: as on sessions of a shell.
+fn first_estimate(kind: usize) -> f32 {
+    match kind.checked_sub(BLENDS) {
+        None => (kind as f32 + 0.5) / BLENDS as f32,
+        Some(copy) => {
+            let (length, is_sole) = (copy / 2 + 1, copy % 2 == 1);
+            let sole = 1.0 - 0.8 / length as f32;
+            if is_sole { sole } else { sole / 2.0 }
+        }
+    }
+}

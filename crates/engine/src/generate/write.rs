@@ -1,0 +1,169 @@
+//! Writing texts to their ends: alternatives in one pass each token, and a single text with drafts.
+
+use std::ops::ControlFlow;
+
+use super::lane::Lane;
+use super::slots::{BESIDE, LaneRun};
+use super::{Branch, Finish, GenerateRequest, Generation, Generator, Sampler, Step};
+use crate::error::EngineError;
+use crate::kernels::math;
+
+impl Generator {
+    /// Continues branches, and keeps those with different texts, best first. As many as are wanted are written at once;
+    /// where some of them turn out alike, others take their place.
+    pub(super) fn branches(
+        &mut self,
+        path: &[u32],
+        branches: Vec<Branch>,
+        request: &GenerateRequest<'_>,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>, EngineError> {
+        let wanted = request.alternatives.max(1);
+        let mut generations: Vec<Generation> = Vec::new();
+        let mut branches = branches.into_iter();
+        loop {
+            let is_first = generations.is_empty();
+            // The first goes on in the cache of the prompt; the others have caches beside it.
+            let room = BESIDE + usize::from(is_first);
+            let batch: Vec<Branch> = branches.by_ref().take(room.min(wanted - generations.len())).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let mut is_cancelled = false;
+            for generation in self.write(path, &batch, generations.len(), request, sampler, on_token)? {
+                is_cancelled |= generation.finish == Finish::Cancelled;
+                let is_new = generations.iter().all(|other| other.text != generation.text);
+                if generations.is_empty() || (is_new && !generation.text.is_empty()) {
+                    generations.push(generation);
+                }
+            }
+            if is_cancelled {
+                break;
+            }
+        }
+        generations.sort_by(|a, b| b.logprob.total_cmp(&a.logprob));
+        Ok(generations)
+    }
+
+    /// Writes several branches to their ends, a token of each in one pass.
+    fn write(
+        &mut self,
+        path: &[u32],
+        branches: &[Branch],
+        before: usize,
+        request: &GenerateRequest<'_>,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>, EngineError> {
+        let context = self.model.info().context;
+        let first_lane = usize::from(before > 0);
+        // What the cache shares with the path; behind it, an earlier branch may have left its own tokens.
+        let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
+        let mut lanes = Vec::with_capacity(branches.len());
+        for (i, branch) in branches.iter().enumerate() {
+            let at = shared.min(branch.depth);
+            let lane = first_lane + i;
+            if lane > 0 {
+                self.slots.open_lane(lane, at)?;
+            }
+            lanes.push(Lane::new(lane, branch, before + i, path[at..branch.depth].to_vec(), request));
+        }
+        if first_lane == 0
+            && let Some(branch) = branches.first()
+        {
+            self.slots.truncate(shared.min(branch.depth));
+        }
+        loop {
+            let mut is_cancelled = false;
+            for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {
+                lane.accept(&self.model, request, &mut |step| {
+                    let flow = on_token(step);
+                    is_cancelled |= flow.is_break();
+                    flow
+                });
+                if is_cancelled {
+                    break;
+                }
+                if self.slots.lane_tokens(lane.lane).len() + lane.behind.len() > context {
+                    lane.is_done = true;
+                }
+            }
+            if is_cancelled {
+                for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {
+                    lane.is_done = true;
+                    lane.generation.finish = Finish::Cancelled;
+                }
+            }
+            let mut open: Vec<&mut Lane<'_>> = lanes.iter_mut().filter(|lane| !lane.is_done).collect();
+            if let [only] = open.as_mut_slice() {
+                self.draft(only, request);
+            }
+            let runs: Vec<LaneRun> = open.iter_mut().map(|lane| lane.run()).collect();
+            if runs.is_empty() {
+                break;
+            }
+            let mut logits = self.slots.forward_lanes(&runs)?;
+            let mut rest = logits.as_mut_slice();
+            for (lane, run) in open.into_iter().zip(&runs) {
+                let (rows, others) = rest.split_at_mut(run.rows * self.model.info().vocabulary);
+                rest = others;
+                self.choose(lane, rows, request, sampler, on_token);
+            }
+        }
+        Ok(lanes.into_iter().map(|lane| lane.finish(on_token)).collect())
+    }
+
+    /// Drafts what a text goes on with, as far as it may go on. Texts that are written beside others have no drafts: they share
+    /// each pass already, and all of them wait for the longest.
+    fn draft(&mut self, lane: &mut Lane<'_>, request: &GenerateRequest<'_>) {
+        let known = self.slots.lane_tokens(lane.lane);
+        let room = self.model.info().context - known.len() - lane.behind.len();
+        // The last token that is wanted need not be run.
+        let wanted = request.max_tokens.saturating_sub(lane.generation.tokens.len() + 1);
+        let tokens = self.model.tokens();
+        let ends = |token: u32| {
+            tokens.ends_text(token)
+                || (request.stop_at_newline && tokens.vocabulary().bytes(token).contains(&b'\n'))
+        };
+        lane.draft = self.drafter.draft(&self.model, (known, &lane.behind), room.min(wanted), ends);
+        self.drafted += lane.draft.tokens().len();
+    }
+
+    /// Chooses the next token of a text from the row of logits after its last one; and where that is the one that was drafted,
+    /// the token after it from the next row, and so on. What was run in vain is forgotten.
+    fn choose(
+        &mut self,
+        lane: &mut Lane<'_>,
+        rows: &mut [f32],
+        request: &GenerateRequest<'_>,
+        sampler: &mut Sampler,
+        on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) {
+        let draft = std::mem::take(&mut lane.draft);
+        let mut known = self.slots.lane_tokens(lane.lane).len() - draft.tokens().len();
+        let mut drafted = draft.tokens();
+        for (place, row) in rows.chunks_exact_mut(self.model.info().vocabulary).enumerate() {
+            let context = &self.slots.lane_tokens(lane.lane)[..known];
+            self.model.blend(context, row, &mut self.evidence);
+            let Some(next) = sampler.choose(row) else {
+                lane.is_done = true;
+                break;
+            };
+            lane.chosen.push((next as u32, row[next] - math::log_sum_exp(row)));
+            self.drafter.judge(&draft, place, next as u32);
+            if drafted.next() != Some(next as u32) {
+                break;
+            }
+            self.accepted += 1;
+            known += 1;
+            lane.accept(&self.model, request, on_token);
+            // It is in the cache already.
+            lane.behind.clear();
+            if lane.is_done {
+                break;
+            }
+        }
+        self.slots.truncate_lane(lane.lane, known);
+    }
+}
