@@ -111,14 +111,33 @@ uninstall() {
 # they are missing and we may install them.
 prepare() {
     if ! have cc; then
-        as_root apt-get install -y --no-install-recommends build-essential ||
+        package build-essential ||
             fail 'there is no C compiler' 'apt-get install build-essential; on macOS: xcode-select --install'
     fi
     if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
     if ! have cargo; then
-        { as_root apt-get install -y --no-install-recommends rustup && rustup default stable; } ||
-            fail 'there is no Rust toolchain' 'install rustup and run: rustup default stable'
+        # Debian has it from 13 on, Ubuntu from 24.04 on.
+        { package rustup ca-certificates && rustup default stable; } ||
+            fail 'there is no Rust toolchain' 'install rustup (see rustup.rs), then run this again in a new shell'
     fi
+    # What older systems have as a package is too old, and cargo would say so in the middle of much else.
+    least=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' "$here/Cargo.toml")
+    found=$(cd "$here" && cargo --version 2>/dev/null | cut -d ' ' -f 2)
+    case $found in
+        1.*)
+            minor=${found#1.}
+            if [ "${minor%%.*}" -lt "${least#1.}" ]; then
+                fail "the Rust toolchain is $found, and $least or later is needed" \
+                    'rustup update stable; where cargo is a package of the system, install rustup (see rustup.rs)'
+            fi
+            ;;
+    esac
+}
+
+# Installs packages of a Debian. Its list of them may be old, or not there yet.
+package() {
+    as_root apt-get update -qq || true
+    as_root apt-get install -y --no-install-recommends "$@"
 }
 
 as_root() {
@@ -198,8 +217,9 @@ install_from() {
 }
 
 build() {
-    [ -n "$here" ] && [ -f "$here/Cargo.toml" ] ||
+    if [ -z "$here" ] || [ ! -f "$here/Cargo.toml" ]; then
         fail 'there is no release for this machine, and no checkout to build from' 'clone the repository and run its install.sh'
+    fi
     prepare
     cd "$here"
     cargo build --release --locked --bin nemoterm

@@ -1,6 +1,7 @@
 //! install.sh with a release, and the walk from nothing to ghost text.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -56,7 +57,9 @@ impl Place {
         // Nothing is built here.
         let cargo = place.sandbox.home().join("bin/cargo");
         fs::create_dir(cargo.parent().unwrap()).unwrap();
-        fs::write(&cargo, "#!/bin/sh\necho \"cargo $*\" >>\"$HOME/calls\"\nexit 1\n").unwrap();
+        let script =
+            "#!/bin/sh\ncase $1 in --version) exit;; esac\necho \"cargo $*\" >>\"$HOME/calls\"\nexit 1\n";
+        fs::write(&cargo, script).unwrap();
         fs::set_permissions(cargo, fs::Permissions::from_mode(0o755)).unwrap();
         place
     }
@@ -210,4 +213,138 @@ fn from_nothing_to_ghost_text() {
     assert_eq!(status["model"]["name"], name);
     assert!(status["model"]["architecture"].as_str().unwrap().starts_with(architecture), "{status}");
     assert!(status["completions"].as_u64().unwrap() > 0, "the model answered");
+}
+
+/// The workflow that makes releases.
+fn workflow() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/release.yml")).unwrap()
+}
+
+#[test]
+fn archives_of_a_release_are_called_as_they_are_asked_for() {
+    let workflow = workflow();
+    let targets: BTreeSet<_> = workflow
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- { target: "))
+        .map(|line| line.split([',', ' ']).next().unwrap())
+        .collect();
+    let place = Place::new();
+    let uname = place.sandbox.home().join("bin/uname");
+    let script = "#!/bin/sh\ncase $1 in -s) echo \"$SYSTEM\";; -m) echo \"$MACHINE\";; esac\n";
+    fs::write(&uname, script).unwrap();
+    fs::set_permissions(uname, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(place.published("SHA256SUMS"), "").unwrap();
+    let mut asked = BTreeSet::new();
+    // What uname says of the systems there are releases for; some say aarch64, some arm64.
+    for (system, machine) in [
+        ("Linux", "x86_64"),
+        ("Linux", "amd64"),
+        ("Linux", "aarch64"),
+        ("Linux", "arm64"),
+        ("Darwin", "arm64"),
+        ("Darwin", "x86_64"),
+    ] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh");
+        let mut command = place.command("/bin/sh");
+        command.arg(script).env("NEMOTERM_RELEASES", &place.releases);
+        let output = printed(command.env("SYSTEM", system).env("MACHINE", machine).output().unwrap());
+        let note = "note          the release has nothing for ";
+        let target = output.stdout.lines().find_map(|line| line.strip_prefix(note));
+        asked.insert(target.unwrap_or_else(|| panic!("{}{}", output.stdout, output.stderr)).to_owned());
+    }
+    assert_eq!(asked.iter().map(String::as_str).collect::<BTreeSet<_>>(), targets);
+    // What is before a target, on both sides.
+    let made = words_after(&workflow, "cargo xtask pack ", "${{ matrix.target }}");
+    let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh")).unwrap();
+    assert_eq!(made, words_after(&script, "unpack \"", "$target.tar.gz\""));
+    assert_eq!(made, BTreeSet::from(["nemoterm-", "nemoterm-cuda-"]));
+}
+
+/// What stands between two texts, everywhere in a line.
+fn words_after<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
+    text.lines().filter_map(|line| Some(line.split_once(before)?.1.split_once(after)?.0)).collect()
+}
+
+#[test]
+fn what_the_workflow_publishes_installs_itself() {
+    let place = Place::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workflow = workflow();
+    let (_, step) = workflow.split_once("- name: Checksums").unwrap();
+    let (_, step) = step.split_once("run: |\n").unwrap();
+    let step: String = step
+        .lines()
+        .take_while(|line| line.starts_with("          "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    // The step finds the archives in dist, beside a checkout.
+    let checkout = place.sandbox.home().join("checkout");
+    fs::create_dir_all(checkout.join("dist")).unwrap();
+    fs::copy(root.join("install.sh"), checkout.join("install.sh")).unwrap();
+    fs::rename(place.published(&archive()), checkout.join("dist").join(archive())).unwrap();
+    let mut command = place.sandbox.command("bash");
+    command.args(["-eo", "pipefail", "-c", &step]).current_dir(&checkout);
+    command.env("GITHUB_SERVER_URL", &place.releases).env("GITHUB_REPOSITORY", "o/n");
+    let made = printed(command.env("GITHUB_REF_NAME", "v9.8.7").output().unwrap());
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let published = place.published("o/n/releases/download/v9.8.7");
+    fs::create_dir_all(published.parent().unwrap()).unwrap();
+    fs::rename(checkout.join("dist"), &published).unwrap();
+    fs::remove_dir_all(checkout).unwrap();
+
+    // A person fetches it, reads it and runs it, with nothing said of where releases lie.
+    let script = place.sandbox.home().join("install.sh");
+    fs::copy(published.join("install.sh"), &script).unwrap();
+    let mut command = place.command("/bin/sh");
+    let done = printed(command.arg(script).arg("--no-hooks").output().unwrap());
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    assert!(place.installed().is_file() && !place.built(), "{}", done.stdout);
+}
+
+#[test]
+fn a_toolchain_that_is_missing_or_too_old_is_named() {
+    let place = Place::new();
+    let bin = place.sandbox.home().join("bin");
+    let program = |name: &str, text: &str| {
+        fs::write(bin.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("cargo", "echo 'cargo 1.63.0 (fd9c4297c 2022-07-01)'");
+    let old = place.install("", &[]);
+    assert_eq!(old.code, Some(1));
+    assert!(
+        old.stderr.contains("the Rust toolchain is 1.63.0, and 1.89 or later is needed\nhint: rustup"),
+        "{}",
+        old.stderr
+    );
+    assert!(!place.installed().exists());
+    program(
+        "cargo",
+        "case $1 in --version) echo 'cargo 1.100.2';; *) echo \"cargo $*\" >>\"$HOME/calls\"; exit 1;; esac",
+    );
+    assert_eq!(place.install("", &[]).code, Some(1));
+    assert!(place.built());
+
+    // Where there is none it is a package, of a list that is read first; and where it is none, that is said.
+    fs::remove_file(bin.join("cargo")).unwrap();
+    program("sudo", "exec \"$@\"");
+    program(
+        "apt-get",
+        "echo \"apt-get $*\" >>\"$HOME/packages\"; case $1 in update) exit 0;; esac; exit 100",
+    );
+    // The tools that the script needs, and no toolchain of this machine.
+    for tool in ["cat", "chmod", "cut", "dirname", "id", "mktemp", "rm", "sed", "sh", "tr", "uname"] {
+        std::os::unix::fs::symlink(find(tool).unwrap(), bin.join(tool)).unwrap();
+    }
+    program("cc", "exit 0");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh");
+    let mut command = place.command("/bin/sh");
+    command.arg(script).env("PATH", &bin).env("NEMOTERM_RELEASES", "");
+    let missing = printed(command.output().unwrap());
+    assert_eq!(missing.code, Some(1));
+    let expected = "install.sh: there is no Rust toolchain\nhint: install rustup";
+    assert!(missing.stderr.contains(expected), "{}", missing.stderr);
+    let packages = fs::read_to_string(place.sandbox.home().join("packages")).unwrap();
+    let install = "apt-get install -y --no-install-recommends rustup ca-certificates";
+    assert_eq!(packages.lines().collect::<Vec<_>>(), ["apt-get update -qq", install]);
 }

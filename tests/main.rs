@@ -11,6 +11,8 @@ mod history;
 mod install;
 mod kept;
 mod life;
+#[cfg(target_os = "linux")]
+mod manager;
 mod models;
 mod openai;
 mod pictures;

@@ -4,6 +4,8 @@ pub mod fake;
 pub mod files;
 pub mod home;
 pub mod hub;
+#[cfg(target_os = "linux")]
+pub mod manager;
 pub mod openai;
 pub mod picture;
 pub mod sandbox;

@@ -5,7 +5,7 @@
 
 use std::{
     env, fs,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -31,9 +31,6 @@ pub const MAX_HISTORY: usize = 20;
 
 /// Suggestions of our own that are sent along.
 pub const MAX_CANDIDATES: usize = 8;
-
-/// The end of a history file that is read, in bytes.
-const MAX_HISTORY_BYTES: u64 = 8 << 20;
 
 /// Where a line is being typed.
 #[derive(Debug, Clone)]
@@ -137,32 +134,15 @@ pub fn login_shell() -> String {
     Path::new(&shell).file_name().and_then(|name| name.to_str()).unwrap_or("sh").to_owned()
 }
 
-/// The file a shell keeps its history in by default, or `$HISTFILE` where that is exported.
+/// The file a shell keeps its history in by default. `None` without a home.
 pub fn default_history_file(shell: Shell) -> Option<PathBuf> {
     let dirs = directories::BaseDirs::new()?;
-    let set = env::var_os("HISTFILE").map(PathBuf::from);
-    match shell {
-        Shell::Zsh => Some(set.unwrap_or_else(|| dirs.home_dir().join(".zsh_history"))),
-        Shell::Fish => Some(dirs.data_dir().join("fish/fish_history")),
-        Shell::Bash | Shell::Other => Some(set.unwrap_or_else(|| dirs.home_dir().join(".bash_history"))),
-    }
+    Some(history::usual(shell, dirs.home_dir(), |name| env::var_os(name)))
 }
 
 /// The commands of a history file, oldest first; of a very long one, those at its end.
 pub fn read_history(shell: Shell, path: &Path) -> io::Result<Vec<String>> {
-    let mut file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut bytes = Vec::new();
-    if length > MAX_HISTORY_BYTES {
-        file.seek(SeekFrom::Start(length - MAX_HISTORY_BYTES))?;
-    }
-    file.take(MAX_HISTORY_BYTES).read_to_end(&mut bytes)?;
-    if length > MAX_HISTORY_BYTES {
-        // The first line is most likely cut.
-        let end = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        bytes.drain(..end);
-    }
-    Ok(history::parse(shell, &bytes))
+    Ok(history::parse(shell, &history::end(fs::File::open(path)?, history::MAX_BYTES)?))
 }
 
 /// Names in a directory, newest first: what one has just made is what one goes on with.

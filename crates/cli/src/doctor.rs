@@ -128,13 +128,12 @@ fn service() -> Option<Finding> {
     if !service::is_installed() {
         return None;
     }
-    let listens =
-        cfg!(target_os = "macos") || daemon::locate().is_ok_and(|runtime| runtime.socket().exists());
+    let listens = daemon::locate().is_ok_and(|runtime| service::is_listening(&runtime).unwrap_or(true));
     let found = "installed: a service manager starts the daemon";
     Some(if listens {
         Finding::good("service", found)
     } else {
-        Finding::bad(&problems::NO_SOCKET, "installed, but its socket is not there")
+        Finding::bad(&problems::NO_SOCKET, "installed, but it does not listen")
     })
 }
 

@@ -3,6 +3,9 @@
 //! systemd binds the socket and starts the daemon when the first client connects. launchd starts it when the user logs in.
 //! Without a service the first shell starts the daemon.
 
+mod launchd;
+mod systemd;
+
 use std::{
     env,
     ffi::OsStr,
@@ -10,17 +13,37 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
-use nemoterm_protocol::runtime::{self, Runtime};
+use nemoterm_protocol::{
+    Request,
+    client::Client,
+    runtime::{self, Runtime},
+};
 
 use crate::{daemon, daemon_process::Program, failure::Failure};
+use systemd::Sandbox;
 
-/// Name of the agent, for launchd.
-const LABEL: &str = "org.nemoterm.nemotermd";
+/// Variables that say where the daemon and its libraries find what they need. The service's are those of the shell that
+/// installs it, as a service manager knows none of a shell's.
+const VARIABLES: &[&str] = &[
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    CUDA_CACHE,
+];
 
-const SOCKET_UNIT: &str = "nemoterm.socket";
-const SERVICE_UNIT: &str = "nemoterm.service";
+/// Where the driver keeps kernels that it has compiled; without it, in the home directory.
+const CUDA_CACHE: &str = "CUDA_CACHE_PATH";
+
+/// How long a service may take to answer once it was started. It does so before it loads its model.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What the files are made of.
 #[derive(Debug)]
@@ -31,7 +54,9 @@ struct Plan {
     runtime: String,
     /// Whether that is where a service finds it without being told.
     is_usual: bool,
-    /// Where the log lies, and where quantised weights are kept.
+    /// What its environment holds besides the manager's.
+    environment: Vec<(&'static str, String)>,
+    /// Where the log lies, and where quantised weights and compiled kernels are kept.
     writes: Vec<String>,
     /// Whether HTTP is served.
     http: bool,
@@ -46,50 +71,101 @@ struct Unit {
     text: String,
 }
 
-/// Writes the files and has the service manager take them; or only prints them.
+/// Writes the files, has the service manager take them, and looks whether the daemon answers; or only prints them.
 ///
 /// # Errors
-/// Where there is no service manager, or it fails; then the files are as they were.
+/// Where there is no service manager, it fails, or the daemon does not answer; then the files are as they were.
 pub fn install(runtime: &Runtime, print: bool) -> anyhow::Result<()> {
     let plan = plan(runtime)?;
-    let units = plan.units()?;
+    let whole = units(&plan, Sandbox::Whole)?;
     if print {
         let mut out = io::stdout().lock();
-        for unit in &units {
+        for unit in &whole {
             writeln!(out, "# {}\n{}", unit.path.display(), unit.text)?;
         }
         return Ok(());
     }
     // It is asked for something harmless first, so that nothing is touched where it can't be reached.
     probe()?;
-    let before: Vec<_> = units.iter().map(|unit| (&unit.path, fs::read(&unit.path).ok())).collect();
-    let installed = || -> anyhow::Result<()> {
-        for unit in &units {
-            write(unit)?;
-        }
-        // Behind a sandbox the daemon can't make them.
-        plan.writes.iter().try_for_each(fs::create_dir_all)?;
-        reload()?;
-        // One that runs on its own would keep the lock.
-        daemon::end(runtime)?;
-        enable(&units)
-    };
-    if let Err(error) = installed() {
-        for (path, text) in before {
-            // What fails here is told by the error that brought us here.
+    let before: Vec<_> = whole.iter().map(|unit| (&unit.path, fs::read(&unit.path).ok())).collect();
+    if let Err(error) = set_up(runtime, &plan, &whole) {
+        // What fails from here on is told by the error that brought us here.
+        let _ = disable();
+        for (path, text) in &before {
             let _ = match text {
                 Some(text) => fs::write(path, text),
                 None => fs::remove_file(path),
             };
         }
         let _ = reload();
+        if before.iter().all(|(_, text)| text.is_some()) {
+            let _ = begin(&whole);
+        }
         return Err(error);
     }
-    for unit in &units {
+    for unit in &whole {
         eprintln!("installed {}", unit.path.display());
     }
     eprintln!("nemoterm daemon uninstall takes it back");
     Ok(())
+}
+
+/// Puts the service in place and starts it.
+fn set_up(runtime: &Runtime, plan: &Plan, whole: &[Unit]) -> anyhow::Result<()> {
+    whole.iter().try_for_each(write)?;
+    // Behind a sandbox the daemon can't make them.
+    plan.writes.iter().try_for_each(fs::create_dir_all)?;
+    // One that runs on its own would keep the lock.
+    let taken = || -> anyhow::Result<()> {
+        take(whole)?;
+        daemon::end(runtime)?;
+        Ok(begin(whole)?)
+    };
+    taken()?;
+    if cfg!(target_os = "macos") {
+        return answers(runtime);
+    }
+    if systemd::start().is_err() {
+        if !systemd::lacks_namespaces() {
+            return Err(silent("it does not start").into());
+        }
+        // Some systems forbid them, Ubuntu since 23.10 by default.
+        units(plan, Sandbox::WithoutFiles)?.iter().try_for_each(write)?;
+        taken()?;
+        systemd::start().map_err(|_| silent("it does not start"))?;
+        eprintln!(
+            "note: this system gives a service no user namespace, so the daemon could write wherever you can; \
+             system calls and networks are closed to it all the same"
+        );
+    }
+    answers(runtime)
+}
+
+/// The error of a service that does not answer.
+fn silent(why: &str) -> Failure {
+    let message = format!("the service does not answer: {why}");
+    if cfg!(target_os = "macos") {
+        return Failure::new(message, "nemoterm daemon logs may tell why");
+    }
+    let hint = format!("journalctl --user -u {} may tell why", systemd::SERVICE_UNIT);
+    Failure::new(format!("{message} ({})", systemd::state()), hint)
+}
+
+/// Waits until the daemon has answered a request.
+fn answers(runtime: &Runtime) -> anyhow::Result<()> {
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        let error =
+            match Client::connect(runtime, ANSWER).and_then(|client| client.ask(&Request::Status, ANSWER)) {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+        let is_gone = || !cfg!(target_os = "macos") && !runtime.is_locked() && systemd::has_failed();
+        if Instant::now() > deadline || is_gone() {
+            return Err(silent(&error.to_string()).into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Takes the service back.
@@ -137,13 +213,31 @@ fn plan(runtime: &Runtime) -> anyhow::Result<Plan> {
         || PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),
         PathBuf::from,
     );
+    let is_usual = runtime.dir() == usual.join("nemoterm");
     let (log, cache) = (runtime::log_file(), runtime::cache_dir());
-    let writes = [log.as_deref().and_then(Path::parent), cache.as_deref()];
+    let mut writes: Vec<_> =
+        [log.and_then(|log| log.parent().map(Path::to_owned)), cache.clone()].into_iter().flatten().collect();
+    let is_set = |name: &&'static str| Some((*name, env::var_os(name).filter(|value| !value.is_empty())?));
+    let mut environment: Vec<_> = VARIABLES.iter().filter_map(is_set).collect();
+    if !is_usual {
+        environment.push(("NEMOTERM_RUNTIME_DIR", runtime.dir().into()));
+    }
+    // The driver would compile its kernels anew at each start where it can't keep them.
+    match environment.iter().find(|(name, _)| *name == CUDA_CACHE) {
+        Some((_, kernels)) => writes.push(kernels.into()),
+        None if program.path.ends_with("nemotermd-cuda") => {
+            let kernels = cache.map(|cache| cache.join("cuda"));
+            environment.extend(kernels.map(|kernels| (CUDA_CACHE, kernels.into())));
+        }
+        None => {}
+    }
+    let environment = environment.into_iter().map(|(name, value)| Ok((name, text(Path::new(&value))?)));
     Ok(Plan {
         program: text(&std::path::absolute(&program.path)?)?,
-        is_usual: runtime.dir() == usual.join("nemoterm"),
+        is_usual,
         runtime: text(runtime.dir())?,
-        writes: writes.into_iter().flatten().map(text).collect::<Result<_, _>>()?,
+        environment: environment.collect::<Result<_, Failure>>()?,
+        writes: writes.iter().map(|path| text(path)).collect::<Result<_, _>>()?,
         http,
         remote,
     })
@@ -163,127 +257,35 @@ fn text(path: &Path) -> Result<String, Failure> {
     })
 }
 
+/// Whether it listens; nothing where none is installed, or that can't be told.
+pub fn is_listening(runtime: &Runtime) -> Option<bool> {
+    if !is_installed() || cfg!(target_os = "macos") {
+        return None;
+    }
+    Some(runtime.socket().exists() && systemd::is_listening().unwrap_or(true))
+}
+
 /// Where the files lie.
 fn paths() -> Result<Vec<PathBuf>, Failure> {
     let dirs =
         directories::BaseDirs::new().ok_or_else(|| Failure::new("there is no home directory", "set HOME"))?;
     if cfg!(target_os = "macos") {
-        return Ok(vec![dirs.home_dir().join("Library/LaunchAgents").join(format!("{LABEL}.plist"))]);
+        return Ok(vec![
+            dirs.home_dir().join("Library/LaunchAgents").join(format!("{}.plist", launchd::LABEL)),
+        ]);
     }
     let dir = dirs.config_dir().join("systemd/user");
-    Ok(vec![dir.join(SOCKET_UNIT), dir.join(SERVICE_UNIT)])
+    Ok(vec![dir.join(systemd::SOCKET_UNIT), dir.join(systemd::SERVICE_UNIT)])
 }
 
-impl Plan {
-    fn units(&self) -> Result<Vec<Unit>, Failure> {
-        let texts =
-            if cfg!(target_os = "macos") { vec![self.agent()] } else { vec![self.socket(), self.service()] };
-        Ok(paths()?.into_iter().zip(texts).map(|(path, text)| Unit { path, text }).collect())
-    }
-
-    /// The directory of the socket, as systemd understands it.
-    fn systemd_runtime(&self) -> String {
-        if self.is_usual { "%t/nemoterm".to_owned() } else { self.runtime.replace('%', "%%") }
-    }
-
-    fn socket(&self) -> String {
-        format!(
-            "[Unit]\n\
-             Description=Socket of nemoterm, which completes commands\n\
-             \n\
-             [Socket]\n\
-             ListenStream={}/daemon.sock\n\
-             SocketMode=0600\n\
-             DirectoryMode=0700\n\
-             RemoveOnStop=yes\n\
-             \n\
-             [Install]\n\
-             WantedBy=sockets.target\n",
-            self.systemd_runtime()
-        )
-    }
-
-    fn service(&self) -> String {
-        let environment = if self.is_usual {
-            String::new()
-        } else {
-            format!("Environment={}\n", quoted(&format!("NEMOTERM_RUNTIME_DIR={}", self.runtime)))
-        };
-        let reason = match (self.http, self.remote) {
-            (true, true) => "HTTP is served and a remote server is asked",
-            (true, false) => "HTTP is served",
-            (false, true) => "A remote server is asked",
-            (false, false) => "",
-        };
-        let network = if reason.is_empty() {
-            "# No network. Where HTTP is to be served or a remote server to be asked, set it first and install again.\n\
-             RestrictAddressFamilies=AF_UNIX\n"
-                .to_owned()
-        } else {
-            format!(
-                "# {reason}, because the configuration says so.\n\
-                 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
-            )
-        };
-        let writes: String =
-            self.writes.iter().map(|dir| format!(" {}", quoted(&format!("-{dir}")))).collect();
-        format!(
-            "[Unit]\n\
-             Description=nemoterm, which completes commands with a local language model\n\
-             Requires={SOCKET_UNIT}\n\
-             After={SOCKET_UNIT}\n\
-             \n\
-             [Service]\n\
-             ExecStart={program} serve\n\
-             {environment}\
-             UMask=0077\n\
-             NoNewPrivileges=yes\n\
-             {network}\
-             SystemCallArchitectures=native\n\
-             SystemCallFilter=@system-service\n\
-             SystemCallErrorNumber=EPERM\n\
-             LockPersonality=yes\n\
-             RestrictNamespaces=yes\n\
-             RestrictRealtime=yes\n\
-             RestrictSUIDSGID=yes\n\
-             # These need user namespaces, and are left out by systemd where there are none.\n\
-             ProtectSystem=strict\n\
-             ProtectHome=read-only\n\
-             ReadWritePaths={runtime}{writes}\n",
-            program = quoted(&self.program),
-            runtime = if self.is_usual { "%t/nemoterm".to_owned() } else { quoted(&self.runtime) },
-        )
-    }
-
-    fn agent(&self) -> String {
-        let [program, runtime] = [&self.program, &self.runtime].map(|text| escaped(text));
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
-             <plist version=\"1.0\">\n\
-             <dict>\n\
-             \x20 <key>Label</key><string>{LABEL}</string>\n\
-             \x20 <key>ProgramArguments</key>\n\
-             \x20 <array><string>{program}</string><string>serve</string><string>--background</string></array>\n\
-             \x20 <key>EnvironmentVariables</key>\n\
-             \x20 <dict><key>NEMOTERM_RUNTIME_DIR</key><string>{runtime}</string></dict>\n\
-             \x20 <key>RunAtLoad</key><true/>\n\
-             \x20 <key>ProcessType</key><string>Interactive</string>\n\
-             \x20 <key>Umask</key><integer>63</integer>\n\
-             </dict>\n\
-             </plist>\n"
-        )
-    }
-}
-
-/// One word of a systemd unit.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%"))
-}
-
-/// A text of an XML document.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// The files of the service.
+fn units(plan: &Plan, sandbox: Sandbox) -> Result<Vec<Unit>, Failure> {
+    let texts = if cfg!(target_os = "macos") {
+        vec![plan.agent()]
+    } else {
+        vec![plan.socket(), plan.service(sandbox)]
+    };
+    Ok(paths()?.into_iter().zip(texts).map(|(path, text)| Unit { path, text }).collect())
 }
 
 fn write(unit: &Unit) -> Result<(), Failure> {
@@ -297,36 +299,31 @@ fn write(unit: &Unit) -> Result<(), Failure> {
 }
 
 fn probe() -> Result<(), Failure> {
-    if cfg!(target_os = "macos") { run("launchctl", &["version"]) } else { reload() }
+    if cfg!(target_os = "macos") { launchd::probe() } else { systemd::reload() }
 }
 
 fn reload() -> Result<(), Failure> {
-    if cfg!(target_os = "macos") { Ok(()) } else { run("systemctl", &["--user", "daemon-reload"]) }
-}
-
-fn enable(units: &[Unit]) -> anyhow::Result<()> {
-    if cfg!(target_os = "macos") {
-        // One of that name has to go first.
-        let _ = disable();
-        for unit in units {
-            run("launchctl", &["bootstrap", &domain(), &text(&unit.path)?])?;
-        }
-        return Ok(());
-    }
-    Ok(run("systemctl", &["--user", "enable", "--now", SOCKET_UNIT])?)
+    if cfg!(target_os = "macos") { Ok(()) } else { systemd::reload() }
 }
 
 fn disable() -> Result<(), Failure> {
-    if cfg!(target_os = "macos") {
-        return run("launchctl", &["bootout", &format!("{}/{LABEL}", domain())]);
-    }
-    run("systemctl", &["--user", "disable", "--now", SOCKET_UNIT])?;
-    run("systemctl", &["--user", "stop", SERVICE_UNIT])
+    if cfg!(target_os = "macos") { launchd::disable() } else { systemd::disable() }
 }
 
-/// The user's session, for launchd.
-fn domain() -> String {
-    format!("gui/{}", rustix::process::geteuid().as_raw())
+/// Has the service manager know the files, and nothing run of them.
+fn take(units: &[Unit]) -> Result<(), Failure> {
+    match units {
+        [socket, service] => systemd::take([&socket.path, &service.path]),
+        _ => Ok(()),
+    }
+}
+
+/// Has the service manager listen for clients, or run the daemon.
+fn begin(units: &[Unit]) -> Result<(), Failure> {
+    match units {
+        [agent] => launchd::enable(&agent.path),
+        _ => systemd::listen(),
+    }
 }
 
 /// Runs the service manager's program.
@@ -351,55 +348,15 @@ fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
+    pub fn plan() -> Plan {
         Plan {
             program: "/opt/a \"b\" 100%/nemotermd".to_owned(),
             runtime: "/run/user/7/nemoterm".to_owned(),
             is_usual: true,
-            writes: ["/home/u/.local/state/nemoterm", "/home/u/.cache/nemoterm"].map(str::to_owned).to_vec(),
+            environment: Vec::new(),
+            writes: ["/home/u/.local/state/nemoterm", "/home/u/.cache/$1"].map(str::to_owned).to_vec(),
             http: false,
             remote: false,
         }
-    }
-
-    #[test]
-    fn a_service_has_no_network_unless_it_needs_one() {
-        let without = plan().service();
-        assert!(without.contains("\nRestrictAddressFamilies=AF_UNIX\n"), "{without}");
-        assert!(without.contains("\nExecStart=\"/opt/a \\\"b\\\" 100%%/nemotermd\" serve\n"), "{without}");
-        assert!(!without.contains("Environment="), "{without}");
-        for with in [Plan { http: true, ..plan() }, Plan { remote: true, ..plan() }] {
-            let with = with.service();
-            assert!(with.contains("\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"), "{with}");
-        }
-    }
-
-    #[test]
-    fn the_socket_lies_where_clients_look() {
-        assert!(plan().socket().contains("\nListenStream=%t/nemoterm/daemon.sock\n"));
-        let elsewhere = Plan { is_usual: false, runtime: "/x 5%/r".to_owned(), ..plan() };
-        assert!(elsewhere.socket().contains("\nListenStream=/x 5%%/r/daemon.sock\n"));
-        let service = elsewhere.service();
-        assert!(service.contains("\nEnvironment=\"NEMOTERM_RUNTIME_DIR=/x 5%%/r\"\n"), "{service}");
-        assert!(
-            service.contains(
-                "\nReadWritePaths=\"/x 5%%/r\" \"-/home/u/.local/state/nemoterm\" \"-/home/u/.cache/nemoterm\"\n"
-            ),
-            "{service}"
-        );
-    }
-
-    #[test]
-    fn an_agent_is_xml() {
-        let agent = Plan { program: "/a & <b>/nemotermd".to_owned(), ..plan() }.agent();
-        assert!(
-            agent.contains("<string>/a &amp; &lt;b&gt;/nemotermd</string><string>serve</string>"),
-            "{agent}"
-        );
-        assert!(
-            agent.contains(
-                "<dict><key>NEMOTERM_RUNTIME_DIR</key><string>/run/user/7/nemoterm</string></dict>"
-            )
-        );
     }
 }

@@ -32,8 +32,10 @@ const PROFILE: [&str; 2] = ["--profile", "ci"];
 /// Programs the tests drive, and the Debian packages that hold them.
 const TOOLS: [(&str, &str); 4] = [("zsh", "zsh"), ("bash", "bash"), ("fish", "fish"), ("tmux", "tmux")];
 
-/// Plugins the widgets must get along with: a file, and its Debian package.
-const PLUGINS: [(&str, &str); 2] = [
+/// What tests use where there is a Debian: plugins the widgets must get along with, and the manager of services. A file, and
+/// its package.
+const ON_DEBIAN: [(&str, &str); 3] = [
+    ("/usr/lib/systemd/systemd", "systemd"),
     ("/usr/share/zsh-autosuggestions/zsh-autosuggestions.zsh", "zsh-autosuggestions"),
     ("/usr/share/zsh-syntax-highlighting/zsh-syntax-highlighting.zsh", "zsh-syntax-highlighting"),
 ];
@@ -105,7 +107,7 @@ fn shells() -> anyhow::Result<()> {
     let debian = find("apt-get").is_some();
     if debian {
         missing.extend(
-            PLUGINS.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package),
+            ON_DEBIAN.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package),
         );
     }
     if missing.is_empty() {

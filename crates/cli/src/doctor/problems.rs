@@ -49,9 +49,9 @@ problems! {
         "set NEMOTERM_RUNTIME_DIR to a directory of your own with mode 0700",
         "Usually it is $XDG_RUNTIME_DIR/nemoterm. After `su` that variable names the other user's directory.";
     NO_SOCKET: "service",
-        "The service is installed, and its socket is not there",
+        "The service is installed, and it does not listen",
         "systemctl --user restart nemoterm.socket",
-        "Somebody removed the socket, or systemd has not started the unit: `systemctl --user status nemoterm.socket` tells. Until then the first shell starts a daemon of its own.";
+        "Somebody removed the socket, or systemd does not run the unit, as after a daemon that could not be started again and again: `systemctl --user status nemoterm.socket nemoterm.service` tells. Until then the first shell starts a daemon of its own, which is in no sandbox.";
     BAD_CONFIG: "config",
         "Something in config.toml or in a variable is not allowed",
         "nemoterm config edit opens the file",

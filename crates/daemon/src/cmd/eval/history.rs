@@ -2,23 +2,19 @@
 
 use std::{
     env, fs,
-    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use nemoterm_suggest::{
     buffer::Buffer,
     context::{Context, HistoryLine, Shell},
-    history::{Index, parse},
+    history::{self, Index},
     redact::redact,
     replay::Replay,
     score::{Case, CaseContext},
 };
 
 use crate::failure::Failure;
-
-/// The end of a history file that is read, in bytes; as much as shells' clients read.
-const MAX_BYTES: u64 = 8 << 20;
 
 /// Last lines that are part of a request, as many as clients send.
 const RECENT: usize = 20;
@@ -61,17 +57,23 @@ impl History {
         let login = Path::new(&login).file_name().and_then(|name| name.to_str()).unwrap_or("sh");
         let name = args.shell.as_deref().unwrap_or(login);
         let shell = Shell::from_name(name);
-        let file = args.histfile.clone().or_else(|| usual(shell)).ok_or_else(|| {
+        let usual = || {
+            let dirs = directories::BaseDirs::new()?;
+            Some(history::usual(shell, dirs.home_dir(), |name| env::var_os(name)))
+        };
+        let file = args.histfile.clone().or_else(usual).ok_or_else(|| {
             Failure::new(
                 "there is no home directory for a history",
                 "set HOME, or name a file with --histfile",
             )
         })?;
         let hint = "--shell and --histfile name another; zsh keeps one where HISTFILE and SAVEHIST are set";
-        let bytes = end_of(&file).map_err(|error| {
+        // As much as shells' clients read.
+        let read = fs::File::open(&file).and_then(|file| history::end(file, history::MAX_BYTES));
+        let bytes = read.map_err(|error| {
             Failure::new(format!("the history {} can't be read: {error}", file.display()), hint)
         })?;
-        let history = Self::of(shell, parse(shell, &bytes), args.last, args.seed);
+        let history = Self::of(shell, history::parse(shell, &bytes), args.last, args.seed);
         if history.len() == 0 {
             return Err(Failure::new(format!("{} holds no command to try", file.display()), hint));
         }
@@ -126,31 +128,6 @@ impl History {
         }
         Ok(())
     }
-}
-
-/// Where a shell keeps its history if nobody says otherwise.
-fn usual(shell: Shell) -> Option<PathBuf> {
-    let dirs = directories::BaseDirs::new()?;
-    let set = env::var_os("HISTFILE").map(PathBuf::from);
-    match shell {
-        Shell::Zsh => Some(set.unwrap_or_else(|| dirs.home_dir().join(".zsh_history"))),
-        Shell::Fish => Some(dirs.data_dir().join("fish/fish_history")),
-        Shell::Bash | Shell::Other => Some(set.unwrap_or_else(|| dirs.home_dir().join(".bash_history"))),
-    }
-}
-
-fn end_of(file: &Path) -> io::Result<Vec<u8>> {
-    let mut file = fs::File::open(file)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    if length > MAX_BYTES {
-        // The first line is most likely cut.
-        let end = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        bytes.drain(..end);
-    }
-    Ok(bytes)
 }
 
 /// Whether a command is one to complete: of one line, not too long, and without a secret, which would not be sent either.
