@@ -77,7 +77,7 @@ impl Manager {
             let owned = Command::new("chown").args(["-R", &USER.to_string()]).arg(home).status().unwrap();
             assert!(owned.success());
         }
-        let group = is_root.then(|| group()).flatten();
+        let group = is_root.then(group).flatten();
         let mut command = match &group {
             Some(group) => {
                 let mut command = Command::new("sh");
