@@ -605,10 +605,12 @@ function _nemoterm_bind_keys
                         # What no key stands for, as é or 日. Expanding an abbreviation, of which none ends so, lets
                         # `commandline` see the line, and the mode's prompt is ours.
                         set --append _nemoterm_printable "'' self-insert expand-abbr repaint-mode"
-                    case '?' '\\\\?' "'?'" '"?"'
+                    # fish 4 has names for what it can't write otherwise.
+                    case '?' '\\\\?' "'?'" '"?"' space
                         set -l expands
                         test $commands[$i] = self-insert; or set expands ' expand'
-                        set --append _nemoterm_printable "$key "(string escape -- "_nemoterm_insert $key$expands")
+                        set -l inserts (string replace space "' '" -- $key)
+                        set --append _nemoterm_printable "$key "(string escape -- "_nemoterm_insert $inserts$expands")
                 end
                 continue
             case forward-char end-of-line
