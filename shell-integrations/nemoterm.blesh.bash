@@ -227,7 +227,10 @@ ble/complete/auto-complete/source:nemoterm() {
     __nemoterm_fit || return 1
   fi
   __nemoterm_move_on
-  __nemoterm_show "$suggestion" && ble/application/render
+  __nemoterm_show "$suggestion" || return 1
+  ble/application/render
+  # Or the next source is asked.
+  return 0
 }
 
 # After that, whenever ble.sh has nothing to do: better answers, and what comes before anything is typed.
@@ -324,8 +327,13 @@ ble/widget/nemoterm/ask() {
 
 ble/widget/nemoterm/dismiss() {
   # The next key asks anew.
-  ble/widget/auto_complete/cancel
   _nemoterm_shown= _nemoterm_patience=0
+  if [[ ${_ble_decode_keymap_stack[*]} == *vi_imap* ]]; then
+    # Where Esc leaves insert mode too.
+    ble/widget/auto_complete/cancel-default
+  else
+    ble/widget/auto_complete/cancel
+  fi
 }
 
 # Whether what the cursor stands after is one of ours.

@@ -1,7 +1,9 @@
 //! bash with ble.sh, an editor of its own, which asks us for suggestions. They run where there is one: the file that
 //! `NEMOTERM_TEST_BLESH` names, or one in the places where it is installed.
 
-use std::{env, fs, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
+mod cases;
+
+use std::{env, fs, os::unix::fs::DirBuilderExt as _, path::PathBuf, process::Command, time::Duration};
 
 use rustix::process::{Signal, kill_process};
 
@@ -35,25 +37,40 @@ fn look_for_blesh() -> Option<PathBuf> {
 
 /// A bash with ble.sh and the integration, at its first prompt.
 pub fn start(home: &Home, settings: &str) -> Option<Terminal> {
+    start_sized(home, settings, 24, 80)
+}
+
+fn start_sized(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
+    Some(first_prompt(Terminal::spawn_sized(command(home, settings)?, rows, columns)))
+}
+
+/// The terminal, once it shows the first prompt.
+pub fn first_prompt(terminal: Terminal) -> Terminal {
+    terminal.wait("the first prompt", |screen| {
+        screen.rows.iter().any(|row| row == "ready")
+            && screen.last_row().starts_with('>')
+            && screen.cursor.1 == 2
+    });
+    terminal
+}
+
+/// What runs it.
+pub fn command(home: &Home, settings: &str) -> Option<Command> {
     let blesh = look_for_blesh()?;
     let bash = find("bash")?;
     let rc = format!(
-        "PS1='> '\nHISTFILE=~/.bash_history\nsource {} --attach=none --norc\nble-face auto_complete=fg=8\n\
+        "PS1='> '\nHISTFILE=~/.bash_history\nsource {} --attach=none --norc\nble-face auto_complete=fg=8\nbleopt char_width_version=15.0 char_width_mode=west\n\
          {settings}\neval \"$({} init bash)\"\necho ready\nble-attach\n",
         blesh.display(),
         nemoterm().display()
     );
     home.write(".bashrc", &rc);
-    let mut command = home.command(bash);
     // What ble.sh shares with others of its kind is not shared with other tests.
     let shared = home.path().join("shared");
     fs::DirBuilder::new().mode(0o700).recursive(true).create(&shared).unwrap();
+    let mut command = home.command(bash);
     command.arg("-i").env("USER", "somebody").env("XDG_RUNTIME_DIR", shared);
-    let terminal = Terminal::spawn(command);
-    terminal.wait("the first prompt", |screen| {
-        screen.rows.iter().any(|row| row == "ready") && screen.last_row() == ">" && screen.cursor.1 == 2
-    });
-    Some(terminal)
+    Some(command)
 }
 
 /// Waits for a line without a ghost.

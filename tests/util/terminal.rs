@@ -296,15 +296,20 @@ fn read(mut master: File, shared: &Shared) {
         };
         let at = Instant::now();
         let mut state = shared.lock();
-        state.parser.process(&chunk[..length]);
+        // Where the cursor is, is asked about between two pieces of text.
+        let mut rest = &chunk[..length];
+        while let Some(at) = rest.windows(4).position(|window| window == b"\x1b[6n") {
+            let (before, after) = rest.split_at(at + 4);
+            state.parser.process(before);
+            let (row, column) = state.parser.screen().cursor_position();
+            let _ = write!(master, "\x1b[{};{}R", row + 1, column + 1);
+            rest = after;
+        }
+        state.parser.process(rest);
         state.written.extend_from_slice(&chunk[..length]);
         let screen = Screen::of(state.parser.screen());
         state.moments.push(Moment { at, cursor: screen.cursor, ghost: screen.ghost });
         let asks = |query: &[u8]| chunk[..length].windows(query.len()).any(|window| window == query);
-        if asks(b"\x1b[6n") {
-            let (row, column) = screen.cursor;
-            let _ = write!(master, "\x1b[{};{}R", row + 1, column + 1);
-        }
         if asks(b"\x1b[c") || asks(b"\x1b[0c") {
             let _ = write!(master, "\x1b[?6c");
         }
