@@ -201,6 +201,22 @@ impl Terminal {
         Screen::of(state.parser.screen())
     }
 
+    /// Whether there is any ghost before that time is over.
+    pub fn has_ghost_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut state = self.state();
+        loop {
+            if !Screen::of(state.parser.screen()).ghost.is_empty() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
     /// Waits for this ghost.
     pub fn wait_ghost(&self, ghost: &str) -> Screen {
         self.wait(&format!("the ghost {ghost:?}"), |screen| screen.ghost == ghost)
