@@ -19,6 +19,8 @@
 #   NEMOTERM_BASH_BUILTIN   the builtin to load, instead of the one that is installed with nemoterm; empty for none
 # `nemoterm off` and `nemoterm on` work for all shells at once.
 #
+# With ble.sh, which is to be loaded before this, none of the following is done; see the end of this.
+#
 # How it works: a builtin that is loaded into bash (crates/bash in the sources) draws after the line, and asks one
 # `nemoterm attach` a shell.
 #

@@ -53,9 +53,10 @@ function _nemoterm_hotkey
     end
 end
 
-# Does what a key does, given its bytes in hexadecimal. There is no way to hand fish a key.
+# Does what a key does, given its bytes and, after `=`, its name, both in hexadecimal. There is no way to hand fish a key.
 function _nemoterm_key
-    set -l key (printf (string replace --regex --all '..' '\\\\x$0' -- $argv[1]) | string collect --no-trim-newlines)
+    set -l parts (string split = -- $argv[1])
+    set -l key (_nemoterm_unhex $parts[1] | string collect --no-trim-newlines)
     set -l pasted (string match --regex --groups-only '^\e\[200~([\s\S]*)\e\[201~$' -- $key | string collect)
     if test -n "$pasted"
         commandline --insert -- $pasted
@@ -63,6 +64,10 @@ function _nemoterm_key
     end
     # Of the user's bindings and fish's own, the user's win. fish prints them so that it can read them again.
     set -l bindings (bind --mode $fish_bind_mode -- $key 2>/dev/null)
+    # fish 4 reads what terminals send, and binds keys by name.
+    if set -q parts[2]; and not string match --quiet '3.*' -- $version
+        set --prepend bindings (bind --mode $fish_bind_mode -- (_nemoterm_unhex $parts[2]) 2>/dev/null)
+    end
     set -l binding (string match --invert -- '*--preset*' $bindings) $bindings
     set -l words
     set -q binding[1]; and eval set words $binding[1]
@@ -85,6 +90,10 @@ function _nemoterm_key
             eval $command
         end
     end
+end
+
+function _nemoterm_unhex
+    printf (string replace --regex --all '..' '\\\\x$0' -- $argv[1])
 end
 
 # --- the client -----------------------------------------------------------------------------------------------
@@ -596,10 +605,12 @@ function _nemoterm_bind_keys
                         # What no key stands for, as é or 日. Expanding an abbreviation, of which none ends so, lets
                         # `commandline` see the line, and the mode's prompt is ours.
                         set --append _nemoterm_printable "'' self-insert expand-abbr repaint-mode"
-                    case '?' '\\\\?' "'?'" '"?"'
+                    # fish 4 has names for what it can't write otherwise.
+                    case '?' '\\\\?' "'?'" '"?"' space
                         set -l expands
                         test $commands[$i] = self-insert; or set expands ' expand'
-                        set --append _nemoterm_printable "$key "(string escape -- "_nemoterm_insert $key$expands")
+                        set -l inserts (string replace space "' '" -- $key)
+                        set --append _nemoterm_printable "$key "(string escape -- "_nemoterm_insert $inserts$expands")
                 end
                 continue
             case forward-char end-of-line

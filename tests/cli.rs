@@ -390,9 +390,14 @@ fn doctor_names_conflicts_and_asks_the_shell_it_runs_in() {
         assert!(says("zsh", true, "asks nemoterm first") && says("zsh", false, "zsh-vi-mode"), "{findings}");
         assert!(!findings.to_string().contains("zsh-autocomplete"), "a comment is no conflict");
     }
-    assert!(says("bash", false, "ble.sh"), "{findings}");
+    assert!(says("bash", true, "ble.sh draws the suggestions"), "{findings}");
     assert!(!findings.to_string().contains("inshellisense"), "fish does not load nemoterm");
     assert_eq!(printed.code, Some(1));
+    // ble.sh has to be there already.
+    write(".bashrc", "eval \"$(nemoterm init bash)\"\nsource ~/.local/share/blesh/ble.sh\n");
+    let findings = json(&sandbox.nemoterm(&["doctor", "--json"]));
+    let bash = findings.as_array().unwrap().iter().find(|one| one["problem"] == "BLE_SH");
+    assert!(bash.is_some_and(|one| one["check"] == "bash" && one["ok"] == false), "{findings}");
     // The file that loads it is the one that is named, where install.sh put it too.
     write(".config/fish/conf.d/nemoterm.fish", "'/x/nemoterm' init fish | source\n");
     if find("fish").is_some() {

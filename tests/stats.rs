@@ -121,6 +121,13 @@ fn bash_and_fish_tell_what_is_taken_too() {
         terminal.send(RIGHT);
         eventually("fish to be counted", || place.stats()["accepted"] == 2);
     }
+    if let Some(terminal) = shells::blesh::start(&place.home, "") {
+        let before = place.stats();
+        let counted = |key: &str| before[key].as_u64().unwrap();
+        place.take(&terminal, RIGHT);
+        eventually("ble.sh to be counted", || place.stats()["accepted"] == counted("accepted") + 1);
+        assert_eq!(place.stats()["keys_saved"], counted("keys_saved") + 14);
+    }
     let stats = place.stats();
     let shells: Vec<_> = stats["rows"].as_array().unwrap().iter().map(|row| row["shell"].clone()).collect();
     assert!(shells.iter().any(|shell| shell == "bash"), "{stats}");

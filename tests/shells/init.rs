@@ -52,3 +52,15 @@ fn what_is_evaluated_without_a_prompt_does_nothing() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
     }
 }
+
+#[test]
+fn the_tests_of_the_matrix_exist() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shells");
+    let page = fs::read_to_string(here.join("README.md")).unwrap();
+    let named: Vec<_> = page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
+    assert!(named.len() > 70, "{named:?}");
+    for (file, test) in named {
+        let source = fs::read_to_string(here.join(file).with_extension("rs")).unwrap();
+        assert!(source.contains(&format!("#[test]\nfn {test}()")), "{file}.rs has no test {test}");
+    }
+}

@@ -3,6 +3,7 @@
 mod attach;
 mod bash;
 pub mod bash_ghost;
+pub mod blesh;
 mod fill_in;
 pub mod fish;
 mod fish_ghost;

@@ -1,9 +1,6 @@
 //! The next command, and the last one put right, before anything is typed: alike in every shell.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -236,11 +233,7 @@ fn a_line_that_failed_is_put_right() {
         eventually("a correction", || {
             // The client may not have looked at the PATH yet.
             run(&terminal, "gti status");
-            let since = Instant::now();
-            while terminal.screen().ghost.is_empty() && since.elapsed().as_millis() < 300 {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            terminal.screen().ghost == "git status"
+            terminal.has_ghost_within(Duration::from_millis(300)) && terminal.screen().ghost == "git status"
         });
         terminal.send(RIGHT);
         wait_plain(&terminal, "> git status");

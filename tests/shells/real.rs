@@ -93,10 +93,16 @@ fn zsh_and_bash_show_what_the_model_says() {
 
 #[test]
 fn a_real_daemon_that_is_stopped_killed_and_started_again() {
-    let home = Home::new();
-    home.limit(Duration::from_millis(150));
-    let Some(terminal) = start(&home, "zsh") else { return };
-    let pid = warm(&home);
+    for shell in ["zsh", "bash"] {
+        let home = Home::new();
+        home.limit(Duration::from_millis(150));
+        let Some(terminal) = start(&home, shell) else { continue };
+        stopped_killed_and_started_again(&home, &terminal);
+    }
+}
+
+fn stopped_killed_and_started_again(home: &Home, terminal: &Terminal) {
+    let pid = warm(home);
     terminal.type_slowly("git st");
     terminal.wait("a ghost", |screen| !screen.ghost.is_empty());
     terminal.send("\x15");
@@ -118,14 +124,41 @@ fn a_real_daemon_that_is_stopped_killed_and_started_again() {
         terminal.send("\x15");
         terminal.wait("an empty line", |screen| screen.cursor.1 == 2);
         terminal.type_slowly("git com");
-        let since = Instant::now();
-        while terminal.screen().ghost.is_empty() && since.elapsed() < Duration::from_millis(300) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        terminal.has_ghost_within(Duration::from_millis(300));
     }
-    assert_ne!(daemon(&home), Some(pid));
+    assert_ne!(daemon(home), Some(pid));
     let screen = terminal.screen().text();
     assert!(!screen.contains("nemoterm") && !screen.contains("error"), "something was printed:\n{screen}");
+}
+
+/// To a shell an upgrade is this: the daemon ends when it is told to, and another one answers, which has its own model.
+#[test]
+fn a_daemon_that_is_replaced_under_a_running_shell() {
+    for shell in ["zsh", "bash"] {
+        let home = Home::new();
+        let Some(terminal) = start(&home, shell) else { continue };
+        let pid = warm(&home);
+        terminal.type_slowly("git com");
+        terminal.wait("a ghost", |screen| !screen.ghost.is_empty());
+        terminal.send("\x15");
+        terminal.wait_row(">");
+        let mut restart = home.command(nemoterm());
+        restart.env_remove("NEMOTERM_AUTOSTART").env("NEMOTERM_DAEMON", nemotermd());
+        let restarted = restart.args(["daemon", "restart"]).output().unwrap();
+        assert!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
+        assert_ne!(warm(&home), pid);
+        eventually("a ghost of the new daemon", || {
+            terminal.send("\x15");
+            terminal.wait("an empty line", |screen| screen.cursor.1 == 2);
+            terminal.type_slowly("git com");
+            terminal.has_ghost_within(Duration::from_millis(500))
+        });
+        let screen = terminal.screen().text();
+        assert!(
+            !screen.contains("nemoterm") && !screen.contains("error"),
+            "something was printed:\n{screen}"
+        );
+    }
 }
 
 #[test]

@@ -60,8 +60,14 @@ pub fn nemotermd() -> PathBuf {
 }
 
 /// Where a program lies; nothing, with a printed reason, where it is missing. `NEMOTERM_REQUIRE_SHELLS=1` makes that a
-/// failure.
+/// failure. `NEMOTERM_TEST_FISH` names another fish than the one that is installed.
 pub fn find(program: &str) -> Option<PathBuf> {
+    if program == "fish"
+        && let Some(named) = env::var_os("NEMOTERM_TEST_FISH").map(PathBuf::from)
+    {
+        assert!(named.is_file(), "NEMOTERM_TEST_FISH: {} is missing", named.display());
+        return Some(named);
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
     if found.is_none() {

@@ -201,6 +201,22 @@ impl Terminal {
         Screen::of(state.parser.screen())
     }
 
+    /// Whether there is any ghost before that time is over.
+    pub fn has_ghost_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut state = self.state();
+        loop {
+            if !Screen::of(state.parser.screen()).ghost.is_empty() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
     /// Waits for this ghost.
     pub fn wait_ghost(&self, ghost: &str) -> Screen {
         self.wait(&format!("the ghost {ghost:?}"), |screen| screen.ghost == ghost)
@@ -296,15 +312,20 @@ fn read(mut master: File, shared: &Shared) {
         };
         let at = Instant::now();
         let mut state = shared.lock();
-        state.parser.process(&chunk[..length]);
+        // Where the cursor is, is asked about between two pieces of text.
+        let mut rest = &chunk[..length];
+        while let Some(at) = rest.windows(4).position(|window| window == b"\x1b[6n") {
+            let (before, after) = rest.split_at(at + 4);
+            state.parser.process(before);
+            let (row, column) = state.parser.screen().cursor_position();
+            let _ = write!(master, "\x1b[{};{}R", row + 1, column + 1);
+            rest = after;
+        }
+        state.parser.process(rest);
         state.written.extend_from_slice(&chunk[..length]);
         let screen = Screen::of(state.parser.screen());
         state.moments.push(Moment { at, cursor: screen.cursor, ghost: screen.ghost });
         let asks = |query: &[u8]| chunk[..length].windows(query.len()).any(|window| window == query);
-        if asks(b"\x1b[6n") {
-            let (row, column) = screen.cursor;
-            let _ = write!(master, "\x1b[{};{}R", row + 1, column + 1);
-        }
         if asks(b"\x1b[c") || asks(b"\x1b[0c") {
             let _ = write!(master, "\x1b[?6c");
         }

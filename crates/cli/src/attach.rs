@@ -33,6 +33,9 @@
 //! id, a line each, and go on by ourselves; the shell opens the pipe for every request, and finds the newest reply in
 //! the file that is named like the pipe with `.reply` at its end, whenever SIGURG reaches it.
 //!
+//! With `--pipes` what has that name is a pipe too, and no signal is sent. That is for ble.sh, which looks for answers while it
+//! waits for keys, and where a client that is the shell's own child would be waited for by `wait`.
+//!
 //! # Its life
 //!
 //! It leaves the shell's session, so Ctrl-C does not reach it, never writes to the terminal, sleeps in `poll`
@@ -78,6 +81,9 @@ pub struct Args {
     /// Go on in the background, answer in a file and signal the shell
     #[arg(long, requires = "fifo", requires = "pid")]
     background: bool,
+    /// In the background, answer through a second pipe with a name, and signal nobody
+    #[arg(long, requires = "fifo", requires = "pid")]
+    pipes: bool,
     /// The process in the background
     #[arg(long, hide = true, requires = "fifo", requires = "pid", conflicts_with = "background")]
     mailbox: bool,
@@ -108,17 +114,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = Runtime::locate().ok();
     let fifo = args.fifo.then(|| Fifo::create(runtime.as_ref())).transpose()?;
     let path = fifo.as_ref().map(|fifo| fifo.path().to_owned());
+    let answers = path.as_deref().filter(|_| args.mailbox).map(Mailbox::beside);
+    let pipe = answers.as_deref().filter(|_| args.pipes).map(Fifo::at).transpose()?;
     let mut requests = Requests::new(fifo, args.pid, args.mailbox)?;
     let mut replies = Replies::new(std::io::stdout().as_fd())?;
-    // Only now: who opens a pipe that nobody reads is refused.
+    let opened = pipe.as_ref().map(Replies::through).transpose()?;
+    // Only now: who opens a pipe that nobody reads or writes is refused, or waits.
     replies.hello(path.as_deref());
-    let mut mailbox = None;
-    if args.mailbox
-        && let (Some(path), Some(shell)) = (&path, args.pid.and_then(Pid::from_raw))
-    {
-        let file = Mailbox::beside(path);
+    if let Some(opened) = opened {
+        replies = opened;
+    } else if let (Some(file), Some(shell)) = (&answers, args.pid.and_then(Pid::from_raw)) {
         replies = Replies::with_mailbox(Mailbox::new(file.clone(), shell));
-        mailbox = Some(file);
     }
 
     let history = args.histfile.map(|file| cwd.join(file));
@@ -131,7 +137,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     session.end();
-    if let Some(file) = mailbox {
+    if let Some(file) = answers {
         // It may never have been written.
         let _ = std::fs::remove_file(file);
     }

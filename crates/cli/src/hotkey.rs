@@ -5,7 +5,7 @@
 //!
 //! 1. `add` or `replace`, or nothing where the line stays as it is;
 //! 2. the text to add to the line or to put in its place;
-//! 3. the keys that were not for us, in hexadecimal, one word a key, for the shell to act on.
+//! 3. the keys that were not for us, in hexadecimal, one word a key, for the shell to act on; for fish with the names it knows them by.
 //!
 //! In the middle of a line it draws nothing and adds the best suggestion at the cursor.
 //! Where there is nothing to suggest, or no room to show it, it prints three empty lines and has taken no key.
@@ -88,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (false, true) => "replace",
         (false, false) => "add",
     };
-    let keys: Vec<String> = outcome.keys.iter().map(Key::to_hex).collect();
+    let keys: Vec<String> = outcome.keys.iter().map(|key| key.to_hex(args.shell == "fish")).collect();
     writeln!(io::stdout().lock(), "{verb}\n{}\n{}", outcome.text, keys.join(" "))?;
     Ok(())
 }

@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use crate::failure::Failure;
 
 const ZSH: &str = include_str!("../../../shell-integrations/nemoterm.zsh");
-const BASH: &str = include_str!("../../../shell-integrations/nemoterm.bash");
+const BASH: &str = concat!(
+    include_str!("../../../shell-integrations/nemoterm.bash"),
+    include_str!("../../../shell-integrations/nemoterm.blesh.bash"),
+);
 const FISH: &str = include_str!("../../../shell-integrations/nemoterm.fish");
 
 /// What stands in the integrations for the path of this program, quoted.

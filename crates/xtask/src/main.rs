@@ -2,6 +2,7 @@
 
 mod cuda;
 mod llama;
+mod newer;
 mod synthetic;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 const USAGE: &str = "\
-cargo xtask shells   install the shells and tools the tests drive
+cargo xtask shells   install the shells and tools the tests drive, and fetch newer ones into target/shells
 cargo xtask weights  fetch real weights that more tests can run on; with --all also Gemma 3, of 240 MB
 cargo xtask python   install the Python packages the tests drive; with --all also lm-eval, which is large
 cargo xtask test     all of the above that works here, then build and run every test
@@ -30,7 +31,8 @@ cargo xtask bench    measure key stroke to ghost text, and the engine";
 const PROFILE: [&str; 2] = ["--profile", "ci"];
 
 /// Programs the tests drive, and the Debian packages that hold them.
-const TOOLS: [(&str, &str); 4] = [("zsh", "zsh"), ("bash", "bash"), ("fish", "fish"), ("tmux", "tmux")];
+const TOOLS: [(&str, &str); 5] =
+    [("zsh", "zsh"), ("bash", "bash"), ("fish", "fish"), ("tmux", "tmux"), ("patchelf", "patchelf")];
 
 /// What tests use where there is a Debian: plugins the widgets must get along with, and the manager of services. A file, and
 /// its package.
@@ -64,10 +66,11 @@ fn main() -> ExitCode {
     let command = env::args().nth(1).unwrap_or_default();
     let all = env::args().any(|arg| arg == "--all");
     let done = match command.as_str() {
-        "shells" => shells(),
+        "shells" => shells().map(|()| newer()),
         "weights" => weights().and_then(|()| if all { large_weights() } else { Ok(()) }),
         "python" => python(all),
         "test" => shells().and_then(|()| {
+            newer();
             if let Err(error) = weights() {
                 eprintln!("skipped: no real weights ({error:#})");
             }
@@ -118,6 +121,13 @@ fn shells() -> anyhow::Result<()> {
     }
     apt_get(&["update", "-qq"])?;
     apt_get(&[&["install", "-y", "-qq", "--no-install-recommends"], missing.as_slice()].concat())
+}
+
+/// Fetches ble.sh and fish 4, without which tests are left out.
+fn newer() {
+    if let Err(error) = newer::fetch() {
+        eprintln!("skipped: no ble.sh or no fish 4 ({error:#})");
+    }
 }
 
 fn apt_get(args: &[&str]) -> anyhow::Result<()> {
@@ -230,7 +240,14 @@ fn test() -> anyhow::Result<()> {
     if venv().join("packages").exists() {
         command.env("NEMOTERM_TEST_PYTHON", venv().join("bin/python"));
     }
-    run(&mut command)
+    run(&mut command)?;
+    // Once more, what is driven in fish.
+    if let Some(fish) = newer::fish4() {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--package", "nemoterm", "--test", "e2e", "--locked"]).args(PROFILE);
+        run(command.args(["--", "fish"]).env("NEMOTERM_TEST_FISH", fish))?;
+    }
+    Ok(())
 }
 
 fn check() -> anyhow::Result<()> {

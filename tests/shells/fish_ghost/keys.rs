@@ -226,6 +226,10 @@ fn other_keys_do_what_they_did() {
     clear(&terminal);
     terminal.send("\x1b[A");
     wait_plain(&terminal, "> echo hi");
+    terminal.send("\x0c");
+    terminal.wait("the line on an empty screen", |screen| {
+        screen.rows == ["> echo hi"] && screen.ghost.is_empty()
+    });
 }
 
 /// fish moves the cursor before it looks whether there is anything to draw.

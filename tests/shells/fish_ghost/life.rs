@@ -10,6 +10,7 @@ use crate::shells::{CTRL_SPACE, RIGHT, knowing};
 use crate::util::{
     eventually,
     fake::{Answer, Fake},
+    find,
     home::Home,
     terminal::Terminal,
 };
@@ -177,4 +178,30 @@ fn without_a_client_there_is_the_hotkey() {
     terminal.wait_row("> cargo t");
     terminal.send(CTRL_SPACE);
     terminal.wait_ghost("est --workspace");
+}
+
+#[test]
+fn inside_tmux() {
+    let (Some(tmux), Some(fish)) = (find("tmux"), find("fish")) else { return };
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc def"]);
+    // Writes the settings.
+    let Some(outside) = start(&home, "") else { return };
+    drop(outside);
+    home.write(
+        ".tmux.conf",
+        "set -g status off\nset -g escape-time 0\nset -g default-terminal screen-256color\n",
+    );
+    let mut command = home.command(tmux);
+    command.arg("-S").arg(home.path().join("tmux")).arg("new-session").arg(format!("{} -i", fish.display()));
+    let mut terminal = Terminal::spawn(command);
+    terminal.wait("the first prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
+    terminal.send("echo ab");
+    terminal.wait_ghost("c def");
+    terminal.send(RIGHT);
+    wait_plain(&terminal, "> echo abc def");
+    terminal.send("\r");
+    terminal.wait_output("abc def");
+    terminal.send("exit\r");
+    terminal.wait_end();
 }

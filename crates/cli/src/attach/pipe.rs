@@ -236,9 +236,16 @@ impl Fifo {
         let runtime = runtime.context("there is no directory for the pipe")?;
         runtime.create()?;
         sweep(runtime.dir());
-        let path = runtime.dir().join(format!("{PREFIX}{}", std::process::id()));
+        Self::at(&runtime.dir().join(format!("{PREFIX}{}", std::process::id())))
+    }
+
+    /// Makes one there, which has to be in a directory that is closed to other users.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn at(path: &Path) -> anyhow::Result<Self> {
         // Left over from an earlier process with our id.
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(path);
         let name = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: mkfifo reads the name, which is a C string that outlives the call.
         #[expect(unsafe_code, reason = "rustix has no mkfifo on every system")]
@@ -246,7 +253,7 @@ impl Fifo {
         if made != 0 {
             return Err(io::Error::last_os_error()).context("making the pipe");
         }
-        Ok(Self { path })
+        Ok(Self { path: path.to_owned() })
     }
 
     /// Its name.
@@ -326,6 +333,15 @@ impl Replies {
         fcntl_setfl(&output, fcntl_getfl(&output)? | OFlags::NONBLOCK)?;
         let output = Arc::new(Mutex::new(Output::Pipe(File::from(output))));
         Ok(Self { output, tally: Tally::default() })
+    }
+
+    /// Writes to a pipe with a name, whether or not the shell has opened it yet. Our own end to read keeps it open.
+    ///
+    /// # Errors
+    /// Where it can't be opened.
+    pub fn through(fifo: &Fifo) -> io::Result<Self> {
+        let pipe = File::options().read(true).write(true).open(fifo.path())?;
+        Self::new(pipe.as_fd())
     }
 
     /// Says that requests are read, and where.

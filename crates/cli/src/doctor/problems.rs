@@ -137,8 +137,8 @@ problems! {
         "put the line that loads nemoterm into its zvm_after_init function",
         "";
     BLE_SH: "bash",
-        "ble.sh is loaded, which takes the place of readline: nemoterm keeps still in it",
-        "load one of the two",
+        "ble.sh is loaded after nemoterm, which can't suggest in it then",
+        "put the line that loads nemoterm after the one that loads ble.sh",
         "";
     INSHELLISENSE: "shell",
         "inshellisense is loaded, which draws suggestions of its own",

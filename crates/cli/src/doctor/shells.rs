@@ -23,6 +23,8 @@ struct Neighbour {
 enum Is {
     /// Both get along.
     Fine(&'static str),
+    /// Both get along where nemoterm is loaded last.
+    FineBefore(&'static str, &'static Problem),
     InTheWay(&'static Problem),
 }
 
@@ -34,7 +36,11 @@ const NEIGHBOURS: [Neighbour; 8] = [
     },
     Neighbour { shell: "zsh", signs: &["zsh-autocomplete"], is: Is::InTheWay(&problems::ZSH_AUTOCOMPLETE) },
     Neighbour { shell: "zsh", signs: &["zsh-vi-mode"], is: Is::InTheWay(&problems::ZSH_VI_MODE) },
-    Neighbour { shell: "bash", signs: &["ble.sh", "blesh"], is: Is::InTheWay(&problems::BLE_SH) },
+    Neighbour {
+        shell: "bash",
+        signs: &["ble.sh", "blesh"],
+        is: Is::FineBefore("ble.sh draws the suggestions, and asks nemoterm first", &problems::BLE_SH),
+    },
     Neighbour { shell: "", signs: &["inshellisense"], is: Is::InTheWay(&problems::INSHELLISENSE) },
     Neighbour {
         shell: "",
@@ -57,18 +63,21 @@ const NEIGHBOURS: [Neighbour; 8] = [
 pub(super) fn neighbours(shell: &'static str) -> Vec<Finding> {
     let lines: Vec<String> = files(shell).iter().flat_map(lines).collect();
     // Who does not load us has no conflict.
-    if !lines.iter().any(|line| line.contains("nemoterm") && line.contains("init")) {
-        return Vec::new();
-    }
+    let loads_us = |line: &String| line.contains("nemoterm") && line.contains("init");
+    let Some(ours) = lines.iter().rposition(loads_us) else { return Vec::new() };
     let is_here = |neighbour: &&Neighbour| neighbour.shell.is_empty() || neighbour.shell == shell;
-    let is_loaded = |neighbour: &&Neighbour| {
-        neighbour.signs.iter().any(|sign| lines.iter().any(|line| line.contains(sign)))
+    let place = |neighbour: &Neighbour| {
+        lines.iter().position(|line| neighbour.signs.iter().any(|sign| line.contains(sign)))
     };
-    let found = NEIGHBOURS.iter().filter(is_here).filter(is_loaded);
+    let found = NEIGHBOURS.iter().filter(is_here);
+    let found = found.filter_map(|neighbour| Some((neighbour, place(neighbour)?)));
     found
-        .map(|neighbour| match neighbour.is {
+        .map(|(neighbour, place)| match neighbour.is {
             Is::Fine(found) => Finding::good(shell, found),
-            Is::InTheWay(problem) => Finding::bad(problem, problem.what).check(shell),
+            Is::FineBefore(found, _) if place < ours => Finding::good(shell, found),
+            Is::FineBefore(_, problem) | Is::InTheWay(problem) => {
+                Finding::bad(problem, problem.what).check(shell)
+            }
         })
         .collect()
 }
@@ -123,7 +132,7 @@ pub(super) fn integration(name: &'static str) -> Option<Finding> {
     let login = context::login_shell() == name;
     Some(if let Some(hooked) = hooked {
         let loaded = format!("loaded by {}", hooked.display());
-        if name == "bash" && bash_builtin().is_none() {
+        if name == "bash" && bash_builtin().is_none() && !loads_blesh() {
             Finding::bad(
                 &problems::NO_BUILTIN,
                 format!("{loaded}, without the builtin: it suggests only at a key"),
@@ -138,6 +147,11 @@ pub(super) fn integration(name: &'static str) -> Option<Finding> {
     } else {
         Finding::good(name, "not set up, and not your login shell")
     })
+}
+
+/// Whether bash loads ble.sh, in which no builtin is needed.
+fn loads_blesh() -> bool {
+    files("bash").iter().flat_map(lines).any(|line| line.contains("ble.sh") || line.contains("blesh"))
 }
 
 /// The library that lets bash suggest while one types, where nemoterm.bash looks for it.

@@ -52,10 +52,96 @@ impl Key {
         }
     }
 
-    /// Its bytes in hexadecimal.
-    pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    /// Its bytes in hexadecimal; if it is to be `named`, `=` after that and what fish 4 calls it, also in hexadecimal, where that
+    /// has a name for it.
+    pub fn to_hex(&self, named: bool) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let name = name(&self.0).filter(|_| named).map(|name| format!("={}", hex(name.as_bytes())));
+        hex(&self.0) + &name.unwrap_or_default()
     }
+}
+
+/// What `bind` of fish 4 calls a key, for which it reads terminals' sequences: `alt-right`, `ctrl-e`, `x`.
+fn name(bytes: &[u8]) -> Option<String> {
+    match bytes {
+        [0x1b, b'[', b'Z'] => Some("shift-tab".to_owned()),
+        [0x1b, b'[', parameters @ .., last] => {
+            let mut parameters = std::str::from_utf8(parameters).ok()?.split(';');
+            let number: u32 =
+                parameters.next().filter(|text| !text.is_empty()).unwrap_or("1").parse().ok()?;
+            let modifiers: u32 = parameters.next().unwrap_or("1").parse().ok()?;
+            let name = match last {
+                b'u' => of_char(char::from_u32(number)?)?,
+                b'~' => of_number(number)?.to_owned(),
+                _ => of_letter(*last)?.to_owned(),
+            };
+            // What is pressed with it is told as a sum of 4 for Ctrl, 2 for Alt and 1 for Shift, and one more.
+            let pressed = |bit: u32, name: &'static str| {
+                if modifiers.saturating_sub(1) & bit == 0 { "" } else { name }
+            };
+            Some([pressed(4, "ctrl-"), pressed(2, "alt-"), pressed(1, "shift-"), &name].concat())
+        }
+        [0x1b, b'O', last] => of_letter(*last).map(str::to_owned),
+        [0x1b] => Some("escape".to_owned()),
+        [0x1b, rest @ ..] => name(rest).map(|name| format!("alt-{name}")),
+        [0] => Some("ctrl-space".to_owned()),
+        [b'\t' | b'\r'] => of_char(char::from(bytes[0])),
+        [byte @ 1..=26] => Some(format!("ctrl-{}", char::from(byte + b'a' - 1))),
+        _ => {
+            let mut chars = std::str::from_utf8(bytes).ok()?.chars();
+            chars.next().filter(|_| chars.next().is_none()).and_then(of_char)
+        }
+    }
+}
+
+fn of_char(char: char) -> Option<String> {
+    Some(match char {
+        '\x1b' => "escape".to_owned(),
+        '\r' => "enter".to_owned(),
+        '\t' => "tab".to_owned(),
+        '\x7f' => "backspace".to_owned(),
+        ' ' => "space".to_owned(),
+        '-' => "minus".to_owned(),
+        ',' => "comma".to_owned(),
+        _ if char.is_control() => return None,
+        _ => char.to_string(),
+    })
+}
+
+fn of_letter(last: u8) -> Option<&'static str> {
+    Some(match last {
+        b'A' => "up",
+        b'B' => "down",
+        b'C' => "right",
+        b'D' => "left",
+        b'F' => "end",
+        b'H' => "home",
+        b'P' => "f1",
+        b'Q' => "f2",
+        b'R' => "f3",
+        b'S' => "f4",
+        _ => return None,
+    })
+}
+
+fn of_number(number: u32) -> Option<&'static str> {
+    Some(match number {
+        1 | 7 => "home",
+        2 => "insert",
+        3 => "delete",
+        4 | 8 => "end",
+        5 => "pageup",
+        6 => "pagedown",
+        15 => "f5",
+        17 => "f6",
+        18 => "f7",
+        19 => "f8",
+        20 => "f9",
+        21 => "f10",
+        23 => "f11",
+        24 => "f12",
+        _ => return None,
+    })
 }
 
 /// How many bytes the first key has.
@@ -140,6 +226,36 @@ mod tests {
 
     #[test]
     fn keys_travel_in_hexadecimal() {
-        assert_eq!(Key("\x1b[Aé".as_bytes().to_vec()).to_hex(), "1b5b41c3a9");
+        assert_eq!(Key("\x1b[200~é".as_bytes().to_vec()).to_hex(true), "1b5b3230307ec3a9");
+        assert_eq!(Key(b"\x1b[A".to_vec()).to_hex(true), "1b5b41=7570");
+        assert_eq!(Key(b"\x1b[A".to_vec()).to_hex(false), "1b5b41");
+    }
+
+    #[test]
+    fn keys_have_the_names_of_fish_4() {
+        for (bytes, named) in [
+            ("x", "x"),
+            ("é", "é"),
+            (" ", "space"),
+            ("-", "minus"),
+            ("\x05", "ctrl-e"),
+            ("\r", "enter"),
+            ("\x7f", "backspace"),
+            ("\x1b[D", "left"),
+            ("\x1bOH", "home"),
+            ("\x1b[3~", "delete"),
+            ("\x1b[3;5~", "ctrl-delete"),
+            ("\x1b[1;6C", "ctrl-shift-right"),
+            ("\x1b\x1b[C", "alt-right"),
+            ("\x1bf", "alt-f"),
+            ("\x1b\x05", "alt-ctrl-e"),
+            ("\x1b[101;5u", "ctrl-e"),
+            ("\x1b[Z", "shift-tab"),
+        ] {
+            assert_eq!(name(bytes.as_bytes()).as_deref(), Some(named), "{bytes:?}");
+        }
+        for bytes in ["\x1b[200~x\x1b[201~", "\x1b[M", "\x1b[x~", "\x1c", "ab"] {
+            assert_eq!(name(bytes.as_bytes()), None, "{bytes:?}");
+        }
     }
 }
