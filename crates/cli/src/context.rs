@@ -125,6 +125,7 @@ pub fn core_context(wire: &Context) -> nemoterm_suggest::context::Context {
             })
             .collect(),
         commands: wire.commands.clone(),
+        examples: Vec::new(),
     }
 }
 

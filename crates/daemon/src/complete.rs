@@ -15,6 +15,7 @@ use nemoterm_protocol::{
 use nemoterm_suggest::{
     buffer::{Buffer, Kind},
     clean, context,
+    examples::{self, Example},
     prompt::{Prompt, PromptFormat},
     rank::{self, Candidate},
     redact, safety, specs,
@@ -150,7 +151,14 @@ impl Plan {
         }
         let buffer = Buffer::new(request.line.clone(), request.cursor);
         let is_description = matches!(buffer.kind(), Kind::Description(_));
-        let context = core_context(&request.context);
+        let mut context = core_context(&request.context);
+        if let Kind::Description(description) = buffer.kind()
+            && let Some(known) = models::examples(!request.unasked)
+        {
+            let owned = |example: &Example<'_>| (example.description.to_owned(), example.command.to_owned());
+            context.examples =
+                known.nearest(description, examples::MOST, |_| true).iter().map(owned).collect();
+        }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::default());
         let wanted = request.alternatives.clamp(1, MAX_ALTERNATIVES);
         let default_tokens = if is_description { DESCRIPTION_TOKENS } else { LINE_TOKENS };
@@ -388,6 +396,7 @@ fn core_context(wire: &Context) -> context::Context {
             .map(|entry| context::HistoryLine { line: entry.line.clone(), status: entry.status })
             .collect(),
         commands: wire.commands.clone(),
+        examples: Vec::new(),
     }
 }
 
@@ -425,6 +434,15 @@ mod tests {
         assert_eq!(newer_half("ls\n# list files\n"), "# list files\n");
         assert_eq!(newer_half("äöüß"), "üß");
         assert_eq!(newer_half("x"), "");
+    }
+
+    #[test]
+    fn a_description_stands_after_some_that_are_like_it() {
+        let prompt = Plan::new(&request("# list all files in this directory")).unwrap().generate.prompt;
+        let lines: Vec<&str> = prompt.lines().collect();
+        assert_eq!(lines.len(), 2 * examples::MOST + 1, "{prompt}");
+        assert!(lines[4].starts_with("# ") && lines[5].starts_with("ls"), "{prompt}");
+        assert_eq!(Plan::new(&request("ls")).unwrap().generate.prompt, "ls");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Which models there are: the embedded one, and those a person names.
 
 use std::{
+    io::Read as _,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Once, OnceLock},
 };
 
+use lzma_rust2::XzReader;
 use nemoterm_engine::{
     DeviceChoice, Kept, LoadError, LoadOptions, Model, Progress, Quantisation, Shelf, Source,
 };
 use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
-use nemoterm_suggest::specs::Specs;
+use nemoterm_suggest::{examples::Examples, specs::Specs};
 
 use crate::{cmd::loading::watch, config::Config, failure::Failure};
 
@@ -74,6 +76,28 @@ pub fn specs() -> Option<&'static Specs> {
         Specs::new(table).ok()
     });
     SPECS.as_ref()
+}
+
+/// What is known with its description, whatever the model. It takes a tenth of a second to read, so that is done at the first
+/// description; what nobody waits for does not wait for it, and gets nothing then.
+pub fn examples(wait: bool) -> Option<&'static Examples> {
+    static EXAMPLES: OnceLock<Examples> = OnceLock::new();
+    static READING: Once = Once::new();
+    fn read() -> Examples {
+        let packed: &[u8] = include_bytes!("../../../models/nemoterm-mini/examples.tsv.xz");
+        let mut text = String::new();
+        if let Err(error) = XzReader::new(packed, true).read_to_string(&mut text) {
+            tracing::error!("the described commands of this program can't be read: {error}");
+        }
+        Examples::new(text)
+    }
+    if wait {
+        return Some(EXAMPLES.get_or_init(read));
+    }
+    READING.call_once(|| {
+        std::thread::spawn(|| EXAMPLES.get_or_init(read));
+    });
+    EXAMPLES.get()
 }
 
 /// Finds the model of a name: a preset, a directory, a GGUF file or `OWNER/NAME[@REVISION][:FILE]` on the Hub.

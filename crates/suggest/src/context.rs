@@ -68,6 +68,8 @@ pub struct Context {
     pub history: Vec<HistoryLine>,
     /// The commands on PATH, as far as they were read.
     pub commands: Vec<String>,
+    /// Descriptions with their commands that are like the one that is typed, the nearest last: [`crate::examples`].
+    pub examples: Vec<(String, String)>,
 }
 
 #[cfg(test)]

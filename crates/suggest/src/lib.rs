@@ -3,7 +3,7 @@
 //! The daemon and the thin client share this crate. The client answers a key stroke at once with
 //! [`rank::local`], from the [`history`] and recent commands, and an empty prompt with what comes [`next`] or puts
 //! the last line right ([`correct`]); it [`redact`]s what it is about to send, and looks
-//! at what comes back once more with [`clean::is_displayable`]. The daemon builds the model's [`prompt`],
+//! at what comes back once more with [`clean::is_displayable`]. The daemon builds the model's [`prompt`], with [`examples`] before a description,
 //! [`clean`]s what the model wrote, holds back what [`safety`] flags, doubts what no program takes ([`specs`]), and [`rank`]s. [`score`] judges
 //! completions, for `nemoterm eval`, and [`replay`] sets the scene for them.
 //!
@@ -14,6 +14,7 @@ pub mod clean;
 pub mod context;
 mod copy;
 pub mod correct;
+pub mod examples;
 pub mod history;
 pub mod next;
 pub mod prompt;

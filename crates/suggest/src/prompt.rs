@@ -10,8 +10,8 @@
 //! ```
 //!
 //! the last commands, oldest first, one a line, and then the line up to the cursor. A description is a line
-//! `# TEXT`, and the command is what the model writes on the next line. The engine adds the token that begins
-//! a text, and heals the last one.
+//! `# TEXT`, and the command is what the model writes on the next line; others with their commands stand before it
+//! in the same form, the nearest last. The engine adds the token that begins a text, and heals the last one.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -72,6 +72,9 @@ impl Prompt {
         }
         match buffer.kind() {
             Kind::Description(description) => {
+                for (description, command) in &context.examples {
+                    text.extend(["# ", description, "\n", command, "\n"]);
+                }
                 text.push_str("# ");
                 text.push_str(last_chars(description, format.line_chars));
                 text.push('\n');
@@ -170,6 +173,17 @@ mod tests {
     #[test]
     fn a_description_is_a_comment_line() {
         assert_eq!(prompt(&Context::default(), &Buffer::new(" #list files", 3)), "# list files\n");
+    }
+
+    #[test]
+    fn examples_stand_before_a_description_and_no_command() {
+        let mut context = context(["cd src".into()]);
+        context.examples = vec![("List all".into(), "ls -a".into())];
+        assert_eq!(
+            prompt(&context, &Buffer::at_end("# list files")),
+            "cd src\n# List all\nls -a\n# list files\n"
+        );
+        assert_eq!(prompt(&context, &Buffer::at_end("ls")), "cd src\nls");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use nemoterm_engine::{LoadOptions, Model, Source};
 
 use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
-use crate::documents::{Document, described, line_after};
+use crate::documents::{Document, Documents, EXAMPLES, described, line_after};
+use crate::examples;
 
 /// How often a line that is made of a table of options counts, next to one that somebody wrote.
 const OPTION_WEIGHT: f64 = 0.2;
@@ -23,7 +24,7 @@ const PENALTY: f64 = 1e-3;
 
 /// Counts the lines of the corpora and writes them beside the weights in `directory`; with `cases`, a file as
 /// `nemoterm eval` reads it, weighs them as suits those best.
-pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded, cases: Option<&Path>) -> Result<()> {
+pub fn write(directory: &Path, texts: &Documents, cases: Option<&Path>) -> Result<()> {
     let path = directory.join(BLEND);
     // The tokenizer alone is wanted here, and an older file may not fit it.
     if path.is_file() {
@@ -33,12 +34,12 @@ pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded, cases: Op
     let model = load()?;
     let vocabulary = model.info().vocabulary;
     anyhow::ensure!(vocabulary <= 1 << 16, "counts are kept of 65536 tokens at most, not of {vocabulary}");
-    let counts = count(&model, corpora, excluded)?;
+    let counts = count(&model, texts.corpora(), texts.excluded())?;
     let (contexts, followers) = counts.sizes();
     let mut gates = fitted(&[]);
     counts.write(&gates, &path)?;
     if let Some(cases) = cases {
-        let points = points(&load()?, &documents(cases)?)?;
+        let points = points(&load()?, &documents(cases, texts)?)?;
         let before = loss(&points, |_| [0.0, 0.0]);
         gates = fitted(&points);
         let after = loss(&points, |point| gate(&gates, point));
@@ -76,9 +77,12 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
 }
 
 /// The cases as documents.
-fn documents(path: &Path) -> Result<Vec<Document>> {
+fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
-        Some(description) => described(case.history(), description, &case.command()),
+        Some(description) => {
+            let examples = texts.known().nearest(description, EXAMPLES, |_| true);
+            described(case.history(), examples::owned(&examples), description, &case.command())
+        }
         None => line_after(case.history(), &case.command()),
     };
     Ok(cases::read(path)?.iter().map(document).collect())

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result};
+use nemoterm_suggest::examples::Examples;
 use nemoterm_suggest::{Buffer, Context, HistoryLine, Prompt, PromptFormat};
 use rand::Rng;
 use rand::distr::Distribution as _;
@@ -15,6 +16,7 @@ use rand::seq::IndexedRandom as _;
 use regex::Regex;
 
 use crate::corpora::{Corpora, Example, Excluded, Session, Spec};
+use crate::examples;
 use crate::scene::Scene;
 
 /// Shares of the kinds of documents, by number; whatever their sum is.
@@ -69,6 +71,12 @@ fn session_weights(sessions: &[Session]) -> impl Iterator<Item = f64> {
 /// by the context, which a single command does not have.
 const REALISTIC: f64 = 0.1;
 
+/// How many described commands are shown before a description at most, and how often there are none.
+pub const EXAMPLES: usize = nemoterm_suggest::examples::MOST;
+const WITHOUT_EXAMPLES: f64 = 0.15;
+/// How often the wanted command may be among them.
+const SAME_AMONG_EXAMPLES: f64 = 0.15;
+
 /// Commands that stand between others in every session.
 const IN_BETWEEN: [&str; 12] = [
     "ls",
@@ -93,6 +101,8 @@ pub struct Documents {
     examples: WeightedIndex<f64>,
     described: Vec<usize>,
     described_weights: WeightedIndex<f64>,
+    /// What the daemon will have, too.
+    known: Examples,
     /// Examples of documents that hold several.
     by_doc: Vec<Vec<usize>>,
     workflows: Vec<Vec<Vec<String>>>,
@@ -138,6 +148,7 @@ impl Documents {
             (0.2 + count).sqrt() * (path.len() as f64).sqrt()
         };
         Ok(Self {
+            known: Examples::new(examples::text(&corpora)),
             examples: weights(&all)?,
             described_weights: weights(&described)?,
             sessions: WeightedIndex::new(session_weights(&corpora.sessions)).ok(),
@@ -155,6 +166,11 @@ impl Documents {
     /// What the documents are made of.
     pub fn corpora(&self) -> &Corpora {
         &self.corpora
+    }
+
+    /// The described commands that go before a description.
+    pub fn known(&self) -> &Examples {
+        &self.known
     }
 
     /// What none of them holds.
@@ -195,7 +211,23 @@ impl Documents {
         } else {
             (example.description.clone(), example.command.clone())
         };
-        described(&[], &as_typed(&description, rng), &command)
+        self.after_examples(&[], &as_typed(&description, rng), &command, rng)
+    }
+
+    /// A description and its command after what is like it. Mostly the same command is not among that, as where somebody asks for what
+    /// nobody has described yet; but where it is, it is to be used.
+    fn after_examples(
+        &self,
+        before: &[String],
+        description: &str,
+        command: &str,
+        rng: &mut impl Rng,
+    ) -> Document {
+        let count = if rng.random_bool(WITHOUT_EXAMPLES) { 0 } else { rng.random_range(1..=EXAMPLES) };
+        let may_be_the_same = rng.random_bool(SAME_AMONG_EXAMPLES);
+        let admits = |command_of_example: &str| may_be_the_same || command_of_example != command;
+        let examples = self.known.nearest(description, count, |example| admits(example.command));
+        described(before, examples::owned(&examples), description, command)
     }
 
     fn session(&self, rng: &mut impl Rng) -> Document {
@@ -219,7 +251,7 @@ impl Documents {
         let lines = interrupted(lines, rng);
         if rng.random_bool(0.08) {
             let example = &self.corpora.examples[self.described[self.described_weights.sample(rng)]];
-            return described(&lines, &as_typed(&example.description, rng), &example.command);
+            return self.after_examples(&lines, &as_typed(&example.description, rng), &example.command, rng);
         }
         Document { prompt: String::new(), answer: lines.join("\n") }
     }
@@ -270,7 +302,7 @@ impl Documents {
         }
         let description = &chosen[0].description;
         if count == 1 && !description.is_empty() && description.len() < 120 && rng.random_bool(0.5) {
-            return described(&[], &as_typed(description, rng), &line);
+            return self.after_examples(&[], &as_typed(description, rng), &line, rng);
         }
         Document { prompt: String::new(), answer: line }
     }
@@ -282,18 +314,25 @@ fn program(line: &str) -> &str {
 }
 
 /// A description and its command, as the daemon writes them for the model.
-pub fn described(before: &[String], description: &str, command: &str) -> Document {
-    Document { prompt: prompt(before, &format!("# {description}")), answer: command.to_owned() }
+pub fn described(
+    before: &[String],
+    examples: Vec<(String, String)>,
+    description: &str,
+    command: &str,
+) -> Document {
+    let prompt = prompt(before, examples, &format!("# {description}"));
+    Document { prompt, answer: command.to_owned() }
 }
 
 /// A line and those before it, as the daemon writes them for the model.
 pub fn line_after(before: &[String], line: &str) -> Document {
-    Document { prompt: prompt(before, ""), answer: line.to_owned() }
+    Document { prompt: prompt(before, Vec::new(), ""), answer: line.to_owned() }
 }
 
-fn prompt(before: &[String], typed: &str) -> String {
+fn prompt(before: &[String], examples: Vec<(String, String)>, typed: &str) -> String {
     let context = Context {
         history: before.iter().map(|line| HistoryLine::new(line.clone())).collect(),
+        examples,
         ..Context::default()
     };
     Prompt::new(&context, &Buffer::at_end(typed.to_owned()), &PromptFormat::default()).text

@@ -10,6 +10,7 @@ mod blend;
 mod cases;
 mod corpora;
 mod documents;
+mod examples;
 mod optimiser;
 mod pages;
 mod plot;
@@ -156,7 +157,8 @@ fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     }
     train(args, &documents)?;
     specs::write(&args.out, documents.corpora(), documents.excluded())?;
-    blend::write(&args.out, documents.corpora(), documents.excluded(), args.weigh.as_deref())
+    examples::write(&args.out, documents.corpora())?;
+    blend::write(&args.out, &documents, args.weigh.as_deref())
 }
 
 /// Matrix products are computed on one thread each: several batches at once use the cores better. The library reads

@@ -1,0 +1,208 @@
+//! Commands that are known with what they do. Those whose descriptions are nearest to the one that is typed go before it in
+//! the prompt, so that a small model has something to copy from and to change, and a large one sees how answers look.
+//!
+//! Nearest is what Okapi BM25 ranks first (Robertson and Zaragoza, 2009, "The Probabilistic Relevance Framework: BM25 and
+//! Beyond"), with words counted once a description.
+
+use std::collections::HashMap;
+
+/// How soon more of the same word stops to count, and how much a long description is held against itself.
+const K1: f32 = 1.2;
+const B: f32 = 0.5;
+/// Shown is what has at least this part of the score that the description itself would have.
+const MIN_SHARE: f32 = 0.3;
+/// So many are shown at most.
+pub const MOST: usize = 3;
+/// A longer description, in bytes, takes too much of a prompt.
+pub const MAX_DESCRIPTION: usize = 120;
+/// The same for a command.
+pub const MAX_COMMAND: usize = 160;
+
+/// A command and what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Example<'a> {
+    /// What it does, in a line.
+    pub description: &'a str,
+    /// The command, in a line.
+    pub command: &'a str,
+}
+
+impl Example<'_> {
+    /// Whether it is a line each, and short enough.
+    pub fn is_fit(&self) -> bool {
+        let is_line = |text: &str, most: usize| {
+            !text.is_empty() && text.len() <= most && !text.contains(['\t', '\n', '\r'])
+        };
+        is_line(self.description, MAX_DESCRIPTION) && is_line(self.command, MAX_COMMAND)
+    }
+}
+
+/// What is known, found by words.
+#[derive(Debug)]
+pub struct Examples {
+    /// `DESCRIPTION\tCOMMAND`, one a line.
+    text: String,
+    /// Where each line begins, and where the last one ends.
+    starts: Vec<u32>,
+    /// How many words each description has.
+    lengths: Vec<u8>,
+    mean_length: f32,
+    /// In which lines a word is, in ascending order.
+    places: HashMap<Box<str>, Vec<u32>>,
+}
+
+impl Examples {
+    /// Takes lines of `DESCRIPTION\tCOMMAND`. Those without a tab are never found.
+    pub fn new(text: String) -> Self {
+        let mut places: HashMap<Box<str>, Vec<u32>> = HashMap::new();
+        let (mut starts, mut lengths) = (vec![0], Vec::new());
+        for (number, line) in text.lines().enumerate() {
+            let description = line.split_once('\t').map_or("", |(description, _)| description);
+            let mut count = 0u8;
+            for word in words(description) {
+                let lines = match places.get_mut(word.as_str()) {
+                    Some(lines) => lines,
+                    None => places.entry(word.into()).or_default(),
+                };
+                if lines.last() != Some(&(number as u32)) {
+                    lines.push(number as u32);
+                    count = count.saturating_add(1);
+                }
+            }
+            lengths.push(count);
+            starts.push((line.as_ptr() as usize - text.as_ptr() as usize + line.len() + 1) as u32);
+        }
+        let sum: f32 = lengths.iter().map(|&length| f32::from(length)).sum();
+        let mean_length = (sum / lengths.len().max(1) as f32).max(1.0);
+        Self { text, starts, lengths, mean_length, places }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// At most so many of those that are nearest to a description and that `admits` lets through, the nearest last. Of those
+    /// with the same command there is one.
+    pub fn nearest(
+        &self,
+        description: &str,
+        count: usize,
+        admits: impl Fn(Example<'_>) -> bool,
+    ) -> Vec<Example<'_>> {
+        let mut query: Vec<String> = words(description).collect();
+        query.sort_unstable();
+        query.dedup();
+        let mut scores = vec![0f32; self.len()];
+        let mut own = 0.0;
+        for word in &query {
+            // A word that nobody has used, as the name of a file, says nothing.
+            let Some(lines) = self.places.get(word.as_str()) else { continue };
+            let rarity = self.rarity(lines.len());
+            own += rarity * self.weight(query.len() as f32);
+            for &line in lines {
+                scores[line as usize] += rarity * self.weight(f32::from(self.lengths[line as usize]));
+            }
+        }
+        let least = own * MIN_SHARE;
+        let mut found: Vec<usize> = (0..self.len()).filter(|&at| scores[at] > least).collect();
+        // Equal ones in the order of the file, so that the same description always finds the same.
+        found.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let mut nearest: Vec<Example<'_>> = Vec::new();
+        for example in found.into_iter().filter_map(|at| self.at(at)) {
+            if nearest.len() == count {
+                break;
+            }
+            if nearest.iter().all(|other| other.command != example.command) && admits(example) {
+                nearest.push(example);
+            }
+        }
+        nearest.reverse();
+        nearest
+    }
+
+    fn at(&self, at: usize) -> Option<Example<'_>> {
+        let line = self.text[self.starts[at] as usize..].lines().next()?;
+        let (description, command) = line.split_once('\t')?;
+        Some(Example { description, command })
+    }
+
+    /// The inverse document frequency of a word that is in so many descriptions.
+    fn rarity(&self, lines: usize) -> f32 {
+        let (all, lines) = (self.len() as f32, lines as f32);
+        (1.0 + (all - lines + 0.5) / (lines + 0.5)).ln()
+    }
+
+    /// What a word counts in a description of so many words.
+    fn weight(&self, length: f32) -> f32 {
+        (K1 + 1.0) / (1.0 + K1 * (1.0 - B + B * length / self.mean_length))
+    }
+}
+
+/// The words of a description in lower case, without the endings of a plural: `branches` is the same as `branch`, and
+/// `directories` as `directory`.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(|word| {
+        let mut word = word.to_lowercase();
+        if word.len() > 3 {
+            if word.ends_with('s') && !word.ends_with("ss") {
+                word.pop();
+            }
+            if word.ends_with('e') {
+                word.pop();
+            }
+            if word.ends_with('y') {
+                word.pop();
+                word.push('i');
+            }
+        }
+        word
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "List all files\tls -a\nPrint the number of lines of a file\twc -l file\n\
+        Show the current branch\tgit branch --show-current\nno tab\nCount lines in a file\twc -l file\nList branches\tgit branch\n";
+
+    fn commands(description: &str, count: usize) -> Vec<&'static str> {
+        // Leaked so that the answers outlive it; a test's few bytes.
+        let examples: &'static Examples = Box::leak(Box::new(Examples::new(TEXT.to_owned())));
+        examples.nearest(description, count, |_| true).iter().map(|example| example.command).collect()
+    }
+
+    #[test]
+    fn the_nearest_stands_last() {
+        assert_eq!(commands("count the lines of file x.txt", 1), ["wc -l file"]);
+        assert_eq!(commands("list branch names", 2), ["ls -a", "git branch"]);
+    }
+
+    #[test]
+    fn a_command_stands_once_and_what_is_far_off_not_at_all() {
+        assert_eq!(commands("number of lines in a file", 3), ["wc -l file"]);
+        assert!(commands("convert video", 3).is_empty());
+        assert!(commands("", 3).is_empty() && commands("no tab", 3).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_admitted_makes_room() {
+        let examples = Examples::new(TEXT.to_owned());
+        let found = examples.nearest("list all branches", 1, |example| example.command != "git branch");
+        assert_eq!(found[0].command, "ls -a");
+    }
+
+    #[test]
+    fn an_example_is_two_short_lines() {
+        let is_fit = |description, command| Example { description, command }.is_fit();
+        assert!(is_fit("list", "ls"));
+        assert!(!is_fit("", "ls") && !is_fit("list\tall", "ls") && !is_fit("list", "ls\npwd"));
+        assert!(!is_fit("list", &"x".repeat(MAX_COMMAND + 1)));
+    }
+}
