@@ -11,8 +11,8 @@ const K1: f32 = 1.2;
 const B: f32 = 0.5;
 /// Shown is what has at least this part of the score that the description itself would have.
 const MIN_SHARE: f32 = 0.3;
-/// So many are shown at most.
-pub const MOST: usize = 3;
+/// So many are shown at most. The embedded model does worse with two or three, and they take longer to read.
+pub const MOST: usize = 1;
 /// A longer description, in bytes, takes too much of a prompt.
 pub const MAX_DESCRIPTION: usize = 120;
 /// The same for a command.

@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result};
 use indicatif::ProgressIterator as _;
 use nemoterm_engine::train::{BLEND, Counts, GATES};
 use nemoterm_engine::{LoadOptions, Model, Source};
+use nemoterm_suggest::examples::MOST;
 
 use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
-use crate::documents::{Document, Documents, EXAMPLES, described, line_after};
+use crate::documents::{Document, Documents, described, line_after};
 use crate::examples;
 
 /// How often a line that is made of a table of options counts, next to one that somebody wrote.
@@ -80,7 +81,7 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
 fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
         Some(description) => {
-            let examples = texts.known().nearest(description, EXAMPLES, |_| true);
+            let examples = texts.known().nearest(description, MOST, |_| true);
             described(case.history(), examples::owned(&examples), description, &case.command())
         }
         None => line_after(case.history(), &case.command()),

@@ -71,8 +71,9 @@ fn session_weights(sessions: &[Session]) -> impl Iterator<Item = f64> {
 /// by the context, which a single command does not have.
 const REALISTIC: f64 = 0.1;
 
-/// How many described commands are shown before a description at most, and how often there are none.
-pub const EXAMPLES: usize = nemoterm_suggest::examples::MOST;
+/// How many described commands are shown before a description at most, which is more than the daemon shows, so that they are read as what may
+/// or may not help; and how often there are none.
+const EXAMPLES: usize = 3;
 const WITHOUT_EXAMPLES: f64 = 0.15;
 /// How often the wanted command may be among them.
 const SAME_AMONG_EXAMPLES: f64 = 0.15;
