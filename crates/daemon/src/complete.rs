@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generator, Output, Sampling, Step};
+use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generator, Odds, Output, Sampling, Step};
 use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
@@ -67,6 +67,8 @@ pub struct Generate {
     pub max_tokens: usize,
     pub alternatives: usize,
     pub sampling: Sampling,
+    /// The line up to the cursor, where it is known what may follow it.
+    pub typed: Option<String>,
 }
 
 impl Generate {
@@ -80,6 +82,11 @@ impl Generate {
             ..GenerateRequest::new(&self.prompt)
         }
     }
+}
+
+/// Whether the table of what exists is asked about a line: only at the end of one that is a command.
+fn is_specified(buffer: &Buffer) -> bool {
+    matches!(buffer.kind(), Kind::Command) && buffer.after().is_empty()
 }
 
 /// Runs a model on a request. A prompt that leaves the context no room for an answer loses its oldest half, again and
@@ -96,6 +103,9 @@ pub fn generate(
     if generator.model().info().parameters < WORDS_UP_TO {
         request.beams = BEAMS;
     }
+    let place = generate.typed.as_deref().and_then(|typed| models::specs()?.place(typed));
+    let odds = |rest: &str| place.as_ref().map_or(1.0, |place| place.odds(rest));
+    request.odds = place.as_ref().map(|_| Odds(&odds));
     let room = generator.model().info().context.saturating_sub(request.max_tokens);
     // A token is at least a byte, but for the one that begins the text.
     while request.prompt.len() >= room && generator.model().encode_plain(request.prompt)?.len() > room {
@@ -173,6 +183,7 @@ impl Plan {
             max_tokens: if request.max_tokens == 0 { default_tokens } else { request.max_tokens.min(256) },
             alternatives: wanted,
             sampling,
+            typed: is_specified(&buffer).then(|| buffer.before().to_owned()),
         };
         let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
         let last = request.context.history.last().map(|entry| entry.line.clone());
@@ -242,7 +253,7 @@ impl Plan {
             candidates
                 .push(Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref()));
         }
-        if matches!(self.buffer.kind(), Kind::Command) && self.buffer.after().is_empty() {
+        if is_specified(&self.buffer) {
             specs::weigh(models::specs(), &self.buffer, &mut candidates);
         }
         candidates.retain(|candidate| {

@@ -19,6 +19,10 @@ use crate::{cmd::loading::watch, config::Config, failure::Failure};
 /// Name of the model that is part of this program.
 pub const EMBEDDED: &str = "nemoterm-mini";
 
+/// What its weights become while they are loaded, which takes a few milliseconds: with these it completes as well as with the 16
+/// bits that they lie in, and reads a prompt twice as fast.
+const EMBEDDED_QUANTIZE: Quantize = Quantize::Q80;
+
 /// What it is, in a line.
 pub const EMBEDDED_DESCRIPTION: &str =
     "embedded: Minitron architecture, 3.9 M parameters, trained on shell commands";
@@ -236,7 +240,7 @@ pub fn load_on(
     let options = LoadOptions {
         device: if config.gpu_memory == Some(0) { DeviceChoice::Cpu } else { device },
         threads: config.threads,
-        quantise: config.quantize.map(Quantize::engine),
+        quantise: config.quantize.or((name == EMBEDDED).then_some(EMBEDDED_QUANTIZE)).map(Quantize::engine),
         keep: shelf(),
         no_drafts: config.no_drafts,
         device_memory: config.gpu_memory.map(|mib| mib << 20),

@@ -32,8 +32,8 @@ pub use bench::{Figure, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};
 pub use generate::{
-    Finish, GenerateRequest, GeneratedToken, Generation, Generator, Output, Reached, Sampler, Sampling, Step,
-    Text, largest, log_sum_exp,
+    Finish, GenerateRequest, GeneratedToken, Generation, Generator, Odds, Output, Reached, Sampler, Sampling,
+    Step, Text, largest, log_sum_exp,
 };
 pub use model::{LoadOptions, Model, ModelInfo, Source};
 pub use passes::pass_times;

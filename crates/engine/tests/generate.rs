@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use nemoterm_engine::{
-    DeviceChoice, EngineError, Finish, GenerateRequest, Generator, LoadOptions, Model, Output, Sampling,
-    Source, Text,
+    DeviceChoice, EngineError, Finish, GenerateRequest, Generator, LoadOptions, Model, Odds, Output,
+    Sampling, Source, Text,
 };
 
 fn mini() -> Model {
@@ -150,6 +150,25 @@ fn beams_find_likelier_words() {
         likelier += usize::from(best > greedy + 0.05);
     }
     assert!(likelier > 0, "the search never found another word than the greedy choice");
+}
+
+#[test]
+fn what_is_known_of_words_decides_between_them() {
+    let mut generator = generator();
+    let prompt = "git comm";
+    let first = |generator: &mut Generator, odds: Option<Odds<'_>>| -> (String, f32) {
+        let request = GenerateRequest { beams: 3, odds, ..GenerateRequest::new(prompt) };
+        let generation = run(generator, &request).generations.remove(0);
+        let logprob = generation.tokens[0].logprob;
+        (generation.text.split(' ').next().unwrap_or_default().to_owned(), logprob)
+    };
+    let (likeliest, logprob) = first(&mut generator, None);
+    let refuse = |word: &str| if word == likeliest { 1e-6 } else { 1.0 };
+    let (other, _) = first(&mut generator, Some(Odds(&refuse)));
+    assert_ne!(other, likeliest);
+    // What is known decides between words; it is not part of what the model thinks of them.
+    let same = first(&mut generator, Some(Odds(&|_| 0.5)));
+    assert_eq!(same, (likeliest, logprob));
 }
 
 #[test]

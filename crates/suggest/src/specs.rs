@@ -4,8 +4,8 @@
 //! thousand of them, so that such a word is not believed, and the right one is offered.
 //!
 //! The table is a finite state transducer (crate `fst`) from `PATH\tNAME`, such as `git commit\t--amend` and `git\tcommit`, to
-//! how often the name was seen there in other people's lines. It is made with the model, by `nemoterm-train`, and
-//! read where it lies.
+//! how often the name was seen there in other people's lines. Programs stand at the empty path; at the path [`AGAIN`] stand
+//! the options that are given more than once. It is made with the model, by `nemoterm-train`, and read where it lies.
 
 use std::borrow::Cow;
 
@@ -21,6 +21,8 @@ const MIN_OPTIONS: usize = 3;
 const MIN_SUBCOMMANDS: usize = 4;
 /// How much of an option has to be typed before others are offered than the model's: less fits too many.
 const MIN_TYPED: usize = 3;
+/// The same for programs.
+const MIN_TYPED_PROGRAM: usize = 2;
 /// The first name after all options, in the order of the table.
 const AFTER_OPTIONS: &str = ".";
 /// More names than this are not looked at: so many fit that none is likely.
@@ -28,6 +30,16 @@ const MOST: usize = 64;
 
 /// What is left of the estimate of a model's word that does not exist. It may be newer than the table.
 const DOUBTED: f32 = 0.2;
+/// The same for a program: nobody knows all of them.
+const DOUBTED_PROGRAM: f32 = 0.4;
+/// The same for an option that the command has already.
+const TWICE: f32 = 0.2;
+/// The path of options that are given more than once, whatever the program; no program is called that.
+pub const AGAIN: &str = "\t";
+/// The path of programs.
+pub const PROGRAMS: &str = "";
+/// Options that nearly every program takes, whether or not it is in a list.
+const UNIVERSAL: [&str; 2] = ["--help", "--version"];
 /// How likely it is that a name is right which is the only one that goes on so.
 const ONLY_ONE: f32 = 0.7;
 
@@ -47,6 +59,8 @@ pub struct Place<'a> {
     is_next: bool,
     /// What is typed of that word.
     typed: &'a str,
+    /// The options that the command has already.
+    given: Vec<&'a str>,
 }
 
 /// A name that goes on with what is typed.
@@ -69,11 +83,10 @@ pub fn weigh(specs: Option<&Specs>, buffer: &Buffer, candidates: &mut Vec<Candid
     // What is typed may be whole already.
     let mut is_settled = place.is_whole();
     for candidate in candidates.iter_mut() {
-        match place.exists(&candidate.suffix) {
-            Some(true) => is_settled = true,
-            Some(false) if candidate.source == Source::Model => candidate.score *= DOUBTED,
-            _ => {}
+        if candidate.source == Source::Model {
+            candidate.score *= place.odds(&candidate.suffix);
         }
+        is_settled |= place.exists(&candidate.suffix) == Some(true);
     }
     if !is_settled {
         let names = place.names().into_iter();
@@ -105,7 +118,15 @@ impl Specs {
         if typed.contains(['\'', '"', '\\', '$', '`']) || words.iter().any(|word| word.raw == "--") {
             return None;
         }
-        let (first, rest) = words.split_first()?;
+        let Some((first, rest)) = words.split_first() else {
+            return Some(Place {
+                specs: self,
+                path: PROGRAMS.to_owned(),
+                is_next: true,
+                typed,
+                given: Vec::new(),
+            });
+        };
         if first.operator || words.last().is_some_and(|last| last.operator) {
             return None;
         }
@@ -122,7 +143,8 @@ impl Specs {
         }
         // What stands behind an option may be its value.
         let is_value = words.last().is_some_and(|last| last.raw.starts_with('-') && !last.raw.contains('='));
-        Some(Place { specs: self, path, is_next: is_next && !is_value, typed })
+        let given = rest.iter().map(|word| option_name(word.raw)).filter(|name| name.starts_with('-'));
+        Some(Place { specs: self, path, is_next: is_next && !is_value, typed, given: given.collect() })
     }
 
     /// The names at a path that begin like this, at most [`MOST`], with how often they were seen.
@@ -155,8 +177,8 @@ impl Specs {
         let mut keys = Vec::new();
         for word in tokens(line).iter().filter(|word| !word.operator) {
             let Some(place) = self.place(&line[..word.start]) else { continue };
-            let name = word.raw.split_once('=').map_or(word.raw, |(name, _)| name);
-            let is_option = name.len() >= MIN_TYPED && name.starts_with('-');
+            let name = option_name(word.raw);
+            let is_option = name.len() >= MIN_TYPED && name.starts_with('-') && place.path != PROGRAMS;
             let is_subcommand = place.is_next && is_subcommand(name) && self.has_subcommands(&place.path);
             if !is_plain(name) || !(is_option || is_subcommand) {
                 continue;
@@ -166,6 +188,25 @@ impl Specs {
         }
         keys
     }
+}
+
+/// The options that one of a line's commands has more than once.
+pub fn given_twice(line: &str) -> Vec<&str> {
+    let all = tokens(line);
+    let mut twice = Vec::new();
+    for command in all.split(Token::starts_command) {
+        let mut given: Vec<&str> =
+            command.iter().map(|word| option_name(word.raw)).filter(|name| name.starts_with('-')).collect();
+        given.sort_unstable();
+        twice.extend(given.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]));
+    }
+    twice.dedup();
+    twice
+}
+
+/// An option without what it is set to.
+fn option_name(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(name, _)| name)
 }
 
 fn is_plain(name: &str) -> bool {
@@ -196,19 +237,49 @@ impl Place<'_> {
         self.paths().any(|path| self.specs.map.contains_key(key(path, self.typed)))
     }
 
+    /// The word that `rest` makes of what is typed; none where it makes another one.
+    fn word(&self, rest: &str) -> Option<String> {
+        let first = rest.split_ascii_whitespace().next()?;
+        (!rest.starts_with(' ') || self.typed.is_empty()).then(|| format!("{}{first}", self.typed))
+    }
+
+    /// How likely a word is that `rest` makes of what is typed, next to what a model thinks that does not know what exists: 1
+    /// where nothing speaks against it.
+    pub fn odds(&self, rest: &str) -> f32 {
+        let exists = match self.exists(rest) {
+            Some(false) if self.path == PROGRAMS => DOUBTED_PROGRAM,
+            Some(false) => DOUBTED,
+            _ => 1.0,
+        };
+        if self.is_given(rest) { exists * TWICE } else { exists }
+    }
+
+    /// Whether the command has this option already, and it is none of those that are given again.
+    fn is_given(&self, rest: &str) -> bool {
+        let Some(word) = self.word(rest) else { return false };
+        let name = option_name(&word);
+        self.given.contains(&name) && !self.specs.map.contains_key(key(AGAIN, name))
+    }
+
     /// Whether a word that `rest` makes of what is typed exists: nothing where that can't be told.
     pub fn exists(&self, rest: &str) -> Option<bool> {
-        let rest =
-            rest.split_ascii_whitespace().next().filter(|_| !rest.starts_with(' ') || self.typed.is_empty());
-        let word = format!("{}{}", self.typed, rest?);
-        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        let word = self.word(rest)?;
+        let name = option_name(&word);
         let is_known = |path: &str| self.specs.map.contains_key(key(path, name));
         if let Some(long) = name.strip_prefix("--") {
+            if UNIVERSAL.contains(&name) {
+                return Some(true);
+            }
             let is_complete = self.specs.names(&self.path, "--").len() >= MIN_OPTIONS;
             return (!long.is_empty() && is_plain(long) && is_complete).then(|| self.paths().any(is_known));
         }
         let may_be_one = self.is_next && is_subcommand(&word) && self.specs.has_subcommands(&self.path);
         may_be_one.then(|| is_known(&self.path))
+    }
+
+    /// How much of a name that is no option has to be typed before others are offered than the model's.
+    fn min_typed(&self) -> usize {
+        if self.path == PROGRAMS { MIN_TYPED_PROGRAM } else { 1 }
     }
 
     /// The names that go on with what is typed, the most used first; none where too little is typed to tell.
@@ -220,10 +291,13 @@ impl Place<'_> {
             }
             let mut names: Vec<(String, u64)> =
                 self.paths().flat_map(|path| self.specs.names(path, typed)).collect();
-            names.sort();
+            let universal = UNIVERSAL.iter().filter(|name| name.starts_with(typed));
+            names.extend(universal.map(|&name| (name.to_owned(), 0)));
+            names.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
             names.dedup_by(|a, b| a.0 == b.0);
+            names.retain(|(name, _)| !self.is_given(&name[typed.len()..]));
             names
-        } else if self.is_next && !typed.is_empty() && self.specs.has_subcommands(&self.path) {
+        } else if self.is_next && typed.len() >= self.min_typed() && self.specs.has_subcommands(&self.path) {
             self.specs.names(&self.path, typed)
         } else {
             return Vec::new();
@@ -244,9 +318,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A program `kit` with four subcommands, of which `pull` has options, and `one` with a single option.
+    /// A program `kit` with four subcommands, of which `pull` has options, and `one` with a single option; and programs that are
+    /// known by their names.
     fn specs() -> Specs {
-        let mut keys = vec![key("kit", "--config"), key("one", "--only")];
+        let mut keys = vec![key("kit", "--config"), key("one", "--only"), key(AGAIN, "--format")];
+        for name in ["kit", "one", "bluectl", "kite-runner"] {
+            keys.push(key(PROGRAMS, name));
+        }
         for name in ["pull", "push", "list", "pull-all"] {
             keys.push(key("kit", name));
         }
@@ -284,8 +362,15 @@ mod tests {
             ("kit pull -- --o", "ther", None),
             ("kit pull > --o", "ther", None),
             ("kit pull \"--o", "ther", None),
-            ("ki", "t", None),
-            ("", "kit", None),
+            // Programs.
+            ("ki", "t", Some(true)),
+            ("", "kit pull", Some(true)),
+            ("ls | sudo blue", "ctl", Some(true)),
+            ("blu", "e", Some(false)),
+            ("./ki", "te", None),
+            // What every program takes.
+            ("other --he", "lp", Some(true)),
+            ("kit pull --v", "ersion", Some(true)),
         ] {
             assert_eq!(exists(before, rest), expected, "{before:?} {rest:?}");
         }
@@ -301,6 +386,11 @@ mod tests {
         assert_eq!(names("kit pull --fo"), ["rmat", "rce"]);
         assert_eq!(names("kit pull -na"), ["me"]);
         assert_eq!(names("kit pul"), ["l-all", "l"]);
+        assert_eq!(names("kit pull --force --fo"), ["rmat"], "given already");
+        assert_eq!(names("kit pull --format x --form"), ["at"], "given again");
+        assert_eq!(names("ki"), ["te-runner", "t"]);
+        assert_eq!(names("other --hel"), ["p"]);
+        assert!(names("k").is_empty());
         assert!(
             names("kit pull --").is_empty() && names("kit ").is_empty() && names("kit pull x").is_empty()
         );
@@ -327,6 +417,20 @@ mod tests {
         assert_eq!(lines("kit pull", &[(" x", 0.1)]), ["kit pull x"], "it need not be another one");
         assert_eq!(lines("kit pull --zap", &[("ped", 0.5)]), ["kit pull --zapped"]);
         assert_eq!(lines("other --fu", &[("ll", 0.5)]), ["other --full"]);
+        assert_eq!(lines("blu", &[("e", 0.5)]), ["bluectl", "blue"]);
+        assert_eq!(lines("other --hel", &[("lo world", 0.1)]), ["other --help", "other --hello world"]);
+    }
+
+    #[test]
+    fn what_was_given_is_not_given_again() {
+        let specs = specs();
+        let odds = |before: &str, rest: &str| specs.place(before).map_or(1.0, |place| place.odds(rest));
+        assert_eq!(odds("other --deep --de", "ep"), TWICE);
+        assert_eq!(odds("other --deep=1 -x ", "-x y"), TWICE);
+        assert_eq!(odds("other --format a --for", "mat"), 1.0, "one of those that are");
+        assert_eq!(odds("other --deep | more --de", "ep"), 1.0, "another command");
+        assert_eq!(odds("kit pull --zap --za", "p"), TWICE * DOUBTED);
+        assert_eq!(given_twice("a -e 1 -e 2 --x=1 | b --x=2; c --y --z --y"), ["-e", "--y"]);
     }
 
     #[test]
@@ -336,9 +440,11 @@ mod tests {
         assert_eq!(
             named("kit pull --force --form=x a | kit --config y push -f"),
             [
+                known("", "kit"),
                 known("kit", "pull"),
                 known("kit pull", "--force"),
                 (key("kit pull", "--form"), false),
+                known("", "kit"),
                 known("kit", "--config"),
             ]
         );

@@ -74,6 +74,7 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
             }
         }
     }
+    counts.prune();
     Ok(counts)
 }
 

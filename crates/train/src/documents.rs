@@ -23,16 +23,16 @@ use crate::scene::Scene;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Mix {
     /// Share of single commands
-    #[arg(long, default_value_t = 0.30)]
+    #[arg(long, default_value_t = 0.32)]
     pub commands: f64,
     /// Share of descriptions with their commands
     #[arg(long, default_value_t = 0.33)]
     pub described: f64,
     /// Share of sessions
-    #[arg(long, default_value_t = 0.27)]
+    #[arg(long, default_value_t = 0.22)]
     pub sessions: f64,
     /// Share of lines made from tables of options
-    #[arg(long, default_value_t = 0.10)]
+    #[arg(long, default_value_t = 0.13)]
     pub options: f64,
 }
 
@@ -50,11 +50,37 @@ pub struct Document {
 fn source_weight(source: &str) -> f64 {
     match source {
         "awscli" | "azure-cli" => 0.3,
-        "pages" => 0.7,
+        "pages" => 0.5,
         "nl2bash" | "cheat" | "navi" => 1.5,
         "docker-cli-docs" | "py-docs" | "swcarpentry" => 2.5,
         _ => 1.0,
     }
+}
+
+/// How often an example is shown. Pages that walk through one set-up name everything by variables of their own, and so do few
+/// people at a prompt.
+fn example_weight(example: &Example) -> f64 {
+    let weight = source_weight(&example.source);
+    if example.source == "pages" && (has_variable(&example.command) || example.command.len() > LONG) {
+        weight * OF_A_SCRIPT
+    } else {
+        weight
+    }
+}
+
+/// A line of a page that is longer, in bytes, was made for a script.
+const LONG: usize = 140;
+/// How often what was made for a script is shown, next to other lines.
+const OF_A_SCRIPT: f64 = 0.2;
+
+/// Whether a variable in capitals is used or exported.
+fn has_variable(command: &str) -> bool {
+    let is_own = |name: &str| {
+        let name = name.trim_start_matches('{');
+        let length = name.bytes().take_while(|b| b.is_ascii_uppercase() || *b == b'_').count();
+        length >= 3 && !matches!(&name[..length], "HOME" | "PATH" | "PWD" | "USER")
+    };
+    command.starts_with("export ") || command.split('$').skip(1).any(is_own)
 }
 
 /// How often the sessions of a source are shown: a source with many counts more than one with few, but not by as much,
@@ -112,6 +138,8 @@ pub struct Documents {
     /// Options by the path of their command.
     options: Vec<Vec<usize>>,
     option_weights: WeightedIndex<f64>,
+    /// Examples by the words that begin them, one to three of them.
+    by_words: HashMap<String, Vec<usize>>,
 }
 
 impl Documents {
@@ -120,7 +148,7 @@ impl Documents {
         let kinds = WeightedIndex::new([mix.commands, mix.described, mix.sessions, mix.options])
             .context("the shares of the mix must be positive")?;
         let weights =
-            |of: &[usize]| WeightedIndex::new(of.iter().map(|&i| source_weight(&corpora.examples[i].source)));
+            |of: &[usize]| WeightedIndex::new(of.iter().map(|&i| example_weight(&corpora.examples[i])));
         let all: Vec<usize> = (0..corpora.examples.len()).collect();
         let described: Vec<usize> =
             all.iter().copied().filter(|&i| !corpora.examples[i].description.is_empty()).collect();
@@ -139,6 +167,16 @@ impl Documents {
         }
         let mut options: Vec<Vec<usize>> = paths.into_values().collect();
         options.sort();
+        let mut by_words: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, example) in corpora.examples.iter().enumerate() {
+            if example.command.len() <= LONG && !example.command.contains(['|', ';', '&', '<', '(']) {
+                for count in 1..=3 {
+                    if let Some(path) = first_words(&example.command, count) {
+                        by_words.entry(path.to_owned()).or_default().push(i);
+                    }
+                }
+            }
+        }
         // A command that the examples know is one that people use.
         let mut known: HashMap<&str, f64> = HashMap::new();
         for example in &corpora.examples {
@@ -161,6 +199,7 @@ impl Documents {
             described,
             by_doc,
             options,
+            by_words,
         })
     }
 
@@ -287,6 +326,12 @@ impl Documents {
         lines
     }
 
+    /// What follows a command's path in one of the examples, with the blank before it.
+    fn rest_of_an_example(&self, path: &str, rng: &mut impl Rng) -> Option<&str> {
+        let &example = self.by_words.get(path)?.choose(rng)?;
+        self.corpora.examples[example].command.get(path.len()..)
+    }
+
     fn option(&self, rng: &mut impl Rng) -> Document {
         let path = &self.options[self.option_weights.sample(rng)];
         let mut scene = Scene::default();
@@ -301,12 +346,27 @@ impl Documents {
             line.push(' ');
             line.push_str(&spelled(spec, &mut scene, rng));
         }
+        if chosen[0].is_option
+            && rng.random_bool(IN_EXAMPLES)
+            && let Some(rest) = self.rest_of_an_example(&chosen[0].path, rng)
+        {
+            line.push_str(rest);
+        }
         let description = &chosen[0].description;
         if count == 1 && !description.is_empty() && description.len() < 120 && rng.random_bool(0.5) {
             return self.after_examples(&[], &as_typed(description, rng), &line, rng);
         }
         Document { prompt: String::new(), answer: line }
     }
+}
+
+/// How many of the lines made of options go on as a line that somebody wrote.
+const IN_EXAMPLES: f64 = 0.6;
+
+/// The first words of a line, where it has more of them.
+fn first_words(line: &str, count: usize) -> Option<&str> {
+    let (end, _) = line.match_indices(' ').nth(count - 1)?;
+    Some(&line[..end])
 }
 
 /// The first word.
@@ -503,6 +563,7 @@ mod tests {
                 example("cat path/to/file.txt", "Print path/to/file.txt."),
                 example("wc -l path/to/file.txt", "Count lines"),
                 example("rm path/to/file.txt", ""),
+                example("git commit --amend --no-edit", ""),
             ],
             specs: vec![Spec {
                 path: "git commit".to_owned(),
@@ -559,7 +620,24 @@ mod tests {
     #[test]
     fn options_have_arguments() {
         let documents = documents(Mix { commands: 0.0, described: 0.0, sessions: 0.0, options: 1.0 });
-        let line = documents.document(&mut StdRng::seed_from_u64(1)).answer;
-        assert!(line.starts_with("git commit -") && line.split(' ').count() == 4, "{line}");
+        let mut rng = StdRng::seed_from_u64(1);
+        let lines: Vec<String> = (0..40).map(|_| documents.document(&mut rng).answer).collect();
+        for line in &lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert!(line.starts_with("git commit -") && words.len() >= 4, "{line}");
+            assert!(words.len() == 4 || line.ends_with(" --amend --no-edit"), "{line}");
+        }
+        assert!(lines.iter().any(|line| line.ends_with("--amend --no-edit")), "none goes on as an example");
+        assert!(lines.iter().any(|line| line.split(' ').count() == 4), "all of them do");
+    }
+
+    #[test]
+    fn what_names_its_own_variables_was_made_for_a_script() {
+        for line in ["gcloud config set project $PROJECT_ID", "echo \"${TOKEN}\"", "export A=1"] {
+            assert!(has_variable(line), "{line}");
+        }
+        for line in ["cd $HOME/src", "awk '{print $1}'", "echo $x $1", "kill $$"] {
+            assert!(!has_variable(line), "{line}");
+        }
     }
 }

@@ -35,12 +35,21 @@ pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded) -> Result
             }
         }
     }
+    // Which programs there are, they tell by their paths, and lines by what they begin with.
+    for spec in &corpora.specs {
+        let program = spec.path.split(' ').next().unwrap_or_default();
+        names.insert(specs::key(specs::PROGRAMS, program), 0);
+    }
     let known = Specs::new(table(&names)?).context("the table was made wrongly")?;
     let mut lines: Vec<&str> = corpora.lines().filter(|line| !excluded.command(line)).collect();
     lines.sort_unstable();
     lines.dedup();
     let mut unknown: BTreeMap<String, u64> = BTreeMap::new();
+    let mut again: BTreeMap<String, u64> = BTreeMap::new();
     for line in lines {
+        for option in specs::given_twice(line) {
+            *again.entry(specs::key(specs::AGAIN, option)).or_default() += 1;
+        }
         for (key, is_known) in known.named(line) {
             // `-abc` may be three options, so it is nobody's name because somebody has typed it.
             if is_known || !key.contains("\t-") || key.contains("\t--") {
@@ -49,6 +58,7 @@ pub fn write(directory: &Path, corpora: &Corpora, excluded: &Excluded) -> Result
         }
     }
     let listed = names.len();
+    names.extend(again.into_iter().filter(|&(_, seen)| seen >= BELIEVED));
     names.extend(unknown.into_iter().filter(|&(_, seen)| seen >= BELIEVED));
     let bytes = table(&names)?;
     println!(

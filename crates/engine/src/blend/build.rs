@@ -8,6 +8,9 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::GATES;
 use super::ngrams::{self, LONGEST};
 
+/// The share that a shorter context gives to the only follower of a longer one, from which on the longer one is not needed.
+const NEEDLESS: f64 = 0.5;
+
 /// Counts of lines of tokens.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -24,6 +27,23 @@ impl Counts {
                     *contexts.entry(context.to_vec()).or_default().entry(follower).or_default() += weight;
                 }
             }
+        }
+    }
+
+    /// Leaves out long contexts that say what shorter ones say: those that had one follower, where the next shorter context mostly had that
+    /// one too.
+    pub fn prune(&mut self) {
+        for order in (1..LONGEST).rev() {
+            let (shorter, longer) = self.orders.split_at_mut(order);
+            let (Some(shorter), Some(longer)) = (shorter.last(), longer.first_mut()) else { continue };
+            longer.retain(|context, followers| {
+                let Some((follower, _)) = followers.first_key_value().filter(|_| followers.len() == 1) else {
+                    return true;
+                };
+                let Some(others) = shorter.get(&context[1..]) else { return true };
+                let total: f64 = others.values().sum();
+                others.get(follower).is_none_or(|count| count / total < NEEDLESS)
+            });
         }
     }
 
@@ -89,6 +109,20 @@ mod tests {
     use super::super::ngrams::Ngrams;
     use super::*;
     use crate::weights::Bytes;
+
+    #[test]
+    fn contexts_that_say_nothing_new_are_left_out() {
+        let mut counts = Counts::default();
+        for line in [[1, 5, 6, 7], [2, 5, 6, 7], [3, 4, 6, 8]] {
+            counts.add(&line, 1.0);
+        }
+        counts.prune();
+        let has = |context: &[u32]| counts.orders[context.len() - 1].contains_key(context);
+        // 7 follows 6 mostly, and 8 does not.
+        assert!(!has(&[5, 6]) && !has(&[1, 5, 6]) && has(&[4, 6]) && has(&[6]));
+        // Nothing else is known of what follows 4 6, and a single one suffices.
+        assert!(!has(&[3, 4, 6]) && has(&[1]) && has(&[5]));
+    }
 
     #[test]
     fn what_was_counted_is_read_again() {

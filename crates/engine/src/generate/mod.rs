@@ -43,8 +43,21 @@ pub struct GenerateRequest<'a> {
     /// Beginnings of the first word that are followed at once, at most 4, to find the likeliest word rather than the likeliest
     /// token. Only greedy texts have more than one.
     pub beams: usize,
+    /// Where words are looked for, what is known of them.
+    pub odds: Option<Odds<'a>>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+}
+
+/// By how much a word is likelier than the model thinks, given what it adds to what was typed: 1 where nothing is known of it, less
+/// where it does not exist. Words are chosen by it; their log-probabilities stay the model's.
+#[derive(Clone, Copy)]
+pub struct Odds<'a>(pub &'a dyn Fn(&str) -> f32);
+
+impl std::fmt::Debug for Odds<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Odds")
+    }
 }
 
 impl<'a> GenerateRequest<'a> {
@@ -58,6 +71,7 @@ impl<'a> GenerateRequest<'a> {
             stop: &[],
             alternatives: 1,
             beams: 1,
+            odds: None,
             sampling: Sampling::Greedy,
         }
     }
@@ -266,7 +280,7 @@ impl Generator {
             return Ok(output);
         };
         if by_words {
-            if let Some(branches) = self.words(tokens, kept, rows, (wanted, request.beams), on_token)? {
+            if let Some(branches) = self.words(tokens, kept, rows, (wanted, request), on_token)? {
                 output.generations =
                     self.branches(&tokens[..kept], branches, request, &mut sampler, on_token)?;
             }

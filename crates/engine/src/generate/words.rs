@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use super::slots::{BESIDE, LaneRun};
-use super::{Branch, Generator, PROGRESS, Step, heal, largest};
+use super::{Branch, GenerateRequest, Generator, Odds, PROGRESS, Step, heal, largest};
 use crate::error::EngineError;
 use crate::kernels::math;
 
@@ -39,22 +39,31 @@ struct Word {
     whole: f32,
     /// Log-probability of the word and of its being whole.
     total: f32,
+    /// What is known of the word, see [`Odds`], as a logarithm.
+    odds: f32,
+}
+
+impl Word {
+    /// By which words are chosen.
+    fn rank(&self) -> f32 {
+        self.total + self.odds
+    }
 }
 
 impl Generator {
     /// Finds the `wanted` likeliest words after `tokens`, of which those from `kept` on may be chosen anew so that they agree with
-    /// what was typed. `logits` are those after the kept ones. At most `beams` beginnings are followed at once. `None` when
-    /// cancelled.
+    /// what was typed. `logits` are those after the kept ones. At most as many beginnings as the request says are followed at once.
+    /// `None` when cancelled.
     pub(super) fn words(
         &mut self,
         tokens: &[u32],
         kept: usize,
         logits: Vec<f32>,
-        (wanted, beams): (usize, usize),
+        (wanted, request): (usize, &GenerateRequest<'_>),
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Vec<Branch>>, EngineError> {
         let typed = heal::bytes_of(&tokens[kept..], self.model.tokens().vocabulary());
-        let beams = beams.clamp(1, BESIDE);
+        let beams = request.beams.clamp(1, BESIDE);
         let width = self.model.info().vocabulary;
         let start = Beam {
             tokens: Vec::new(),
@@ -78,13 +87,13 @@ impl Generator {
                 self.model.blend(&context, row, &mut self.evidence);
                 let is_last = beam.beyond == LONGEST || beam.tokens.len() == room;
                 let most = if is_last { 0 } else { beams };
-                self.extend(beam, row, &typed, most, &mut next, &mut words);
+                self.extend(beam, row, &typed, (most, request.odds), &mut next, &mut words);
             }
-            words.sort_by(|a, b| b.total.total_cmp(&a.total));
+            words.sort_by(|a, b| b.rank().total_cmp(&a.rank()));
             next.sort_by(|a, b| b.total.total_cmp(&a.total));
             next.truncate(beams);
             // A beginning only becomes less likely.
-            let least = words.get(wanted - 1).map_or(f32::NEG_INFINITY, |word| word.total);
+            let least = words.get(wanted - 1).map_or(f32::NEG_INFINITY, Word::rank);
             let least = next.first().map_or(least, |best| least.max(best.total - GAP));
             next.retain(|beam| beam.total > least);
             if next.is_empty() {
@@ -118,7 +127,7 @@ impl Generator {
         beam: &Beam,
         row: &[f32],
         typed: &[u8],
-        most: usize,
+        (most, odds): (usize, Option<Odds<'_>>),
         next: &mut Vec<Beam>,
         words: &mut Vec<Word>,
     ) {
@@ -177,11 +186,14 @@ impl Generator {
             Some(same) => {
                 let sum = math::log_sum_exp(&[same.total, total]);
                 if same.beam.total.total_cmp(&beam.total) == Ordering::Less {
-                    *same = Word { beam: beam.clone(), next: after, whole, total };
+                    *same = Word { beam: beam.clone(), next: after, whole, total, odds: same.odds };
                 }
                 same.total = sum;
             }
-            None => words.push(Word { beam: beam.clone(), next: after, whole, total }),
+            None => {
+                let odds = odds.map_or(1.0, |Odds(of)| of(&String::from_utf8_lossy(&beam.added)));
+                words.push(Word { beam: beam.clone(), next: after, whole, total, odds: odds.ln() });
+            }
         }
     }
 
