@@ -173,6 +173,7 @@ fn from_nothing_to_ghost_text() {
     let installed = place.install(&place.releases, &[]);
     assert_eq!(installed.code, Some(0), "{}{}", installed.stdout, installed.stderr);
     assert!(installed.stdout.contains("hooked        "), "{}", installed.stdout);
+    println!("$ ./install.sh\n{}{}", installed.stdout, installed.stderr);
 
     // A real model where there is one, which is then what answers; else the embedded one, as if it were another.
     let published = home.join("hub");
@@ -207,7 +208,8 @@ fn from_nothing_to_ghost_text() {
     terminal.wait("the first prompt", |screen| screen.last_row() == ">" && screen.cursor.1 > 0);
     // Asked for, as a model that knows little of shells is not sure of anything.
     terminal.send(format!("find . -name{CTRL_SPACE}"));
-    terminal.wait("a suggestion", |screen| !screen.ghost.is_empty());
+    let screen = terminal.wait("a suggestion", |screen| !screen.ghost.is_empty());
+    println!("$ zsh\n{}\n(as ghost text:{})", screen.text(), screen.ghost);
     let status = run(&["daemon", "status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["model"]["name"], name);
