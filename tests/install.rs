@@ -109,8 +109,14 @@ fn a_release_that_fits_is_installed_and_taken_back() {
     let version = printed(place.command(place.installed()).arg("--version").output().unwrap());
     assert!(version.stdout.starts_with("nemoterm "), "{}", version.stderr);
     assert!(place.sandbox.home().join(".local/share/man/man1/nemoterm.1").is_file());
-    // Once more is the same.
-    assert_eq!(place.install(&place.releases, &["--no-hooks"]).code, Some(0));
+    assert!(done.stdout.ends_with("To undo: ./install.sh --uninstall\n"), "{}", done.stdout);
+    // Once more is the same, from a pipe, too.
+    let script = fs::File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh")).unwrap();
+    let mut command = place.command("/bin/sh");
+    command.args(["-s", "--", "--no-hooks"]).env("NEMOTERM_RELEASES", &place.releases).stdin(script);
+    let piped = printed(command.output().unwrap());
+    assert_eq!(piped.code, Some(0), "{}", piped.stderr);
+    assert!(piped.stdout.ends_with("To undo: pipe it into: sh -s -- --uninstall\n"), "{}", piped.stdout);
     let gone = place.install("", &["--uninstall"]);
     assert_eq!(gone.code, Some(0), "{}", gone.stderr);
     assert!(!place.installed().exists());

@@ -16,7 +16,7 @@ mod select;
 pub use cache::{Cache, Place};
 pub use error::Error;
 pub use id::{IdError, ModelId};
-pub use machine::{Advice, Gpu, Machine, Other, recommend};
+pub use machine::{Advice, Asks, Gpu, Machine, Other, recommend};
 pub use presets::{PRESETS, Preset, preset};
 pub use pull::{Event, Hub, Pulled};
 pub use select::{SelectError, Selection, select};

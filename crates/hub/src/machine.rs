@@ -75,16 +75,41 @@ pub struct Other {
     pub tokens_per_second: u64,
 }
 
+/// Who asks for a machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks<'a> {
+    /// Where models are kept.
+    pub cache: &'a Path,
+    /// Whether the program that asks is built for accelerators.
+    pub usable: bool,
+    /// The process that a new model takes the place in; what that has of a card counts as free.
+    pub daemon: Option<u32>,
+    /// Bytes of a card that may be taken, where that is limited.
+    pub gpu_memory: Option<u64>,
+}
+
+impl Gpu {
+    /// Counts what would be `returned` as free, and no more than the limit.
+    fn give(&mut self, returned: u64, limit: Option<u64>) {
+        let free = self.free.saturating_add(returned).min(self.memory);
+        self.free = limit.map_or(free, |limit| free.min(limit));
+    }
+}
+
 impl Machine {
-    /// Looks at this machine; `cache` is where models are kept, and `usable` whether the program that asks is built for
-    /// accelerators. Takes about a tenth of a second.
-    pub fn here(cache: &Path, usable: bool) -> Self {
+    /// Looks at this machine. Takes about a tenth of a second.
+    pub fn here(asks: &Asks<'_>) -> Self {
+        let Asks { cache, usable, daemon, gpu_memory } = *asks;
         let existing = cache.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let disk =
             rustix::fs::statvfs(existing).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         let memory = memory();
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { gpu: gpu(memory, usable), memory, bandwidth: bandwidth(memory, cores), cores, disk }
+        let mut gpu = gpu(memory, usable);
+        if let Some(gpu) = &mut gpu {
+            gpu.give(daemon.map_or(0, used_by), gpu_memory);
+        }
+        Self { gpu, memory, bandwidth: bandwidth(memory, cores), cores, disk }
     }
 }
 
@@ -224,6 +249,24 @@ fn gpu(memory: u64, usable: bool) -> Option<Gpu> {
         .ok()
         .filter(|output| output.status.success())?;
     parse_gpus(&String::from_utf8_lossy(&output.stdout), usable).into_iter().max_by_key(|gpu| gpu.free)
+}
+
+/// Bytes of the cards' memory that a process has, by the driver's own program; none where that does not tell.
+fn used_by(pid: u32) -> u64 {
+    let output = Command::new("nvidia-smi")
+        .args(["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
+        .output();
+    output.map_or(0, |output| parse_use(&String::from_utf8_lossy(&output.stdout), pid))
+}
+
+/// Adds up the lines of `PID, MIB` of a process.
+fn parse_use(text: &str, pid: u32) -> u64 {
+    let used = text.lines().filter_map(|line| {
+        let (of, mib) = line.split_once(',')?;
+        let is_its = of.trim().parse() == Ok(pid);
+        mib.trim().parse::<u64>().ok().filter(|_| is_its)
+    });
+    used.sum::<u64>() << 20
 }
 
 /// The accelerator of a processor by Apple, which has its part of the main memory.
@@ -368,6 +411,19 @@ mod tests {
             (gpus[0].name.as_str(), gpus[0].memory >> 20, gpus[0].free >> 20),
             ("NVIDIA A100, PCIe", 40960, 40000)
         );
+    }
+
+    #[test]
+    fn what_the_daemon_has_counts_as_free_and_a_limit_holds() {
+        let text = "4242, 3100\n17, 900\n4242, 50\n4242, [N/A]\n";
+        assert_eq!((parse_use(text, 4242) >> 20, parse_use(text, 1)), (3150, 0));
+        let free = |free: u64, returned: u64, limit: Option<u64>| {
+            let mut gpu = Gpu { name: "x".to_owned(), memory: 8 * GB, free: free * GB, usable: true };
+            gpu.give(returned * GB, limit.map(|limit| limit * GB));
+            gpu.free / GB
+        };
+        assert_eq!((free(4, 0, None), free(4, 3, None), free(4, 9, None)), (4, 7, 8));
+        assert_eq!((free(4, 3, Some(5)), free(4, 0, Some(5)), free(4, 0, Some(0))), (5, 4, 0));
     }
 
     #[test]

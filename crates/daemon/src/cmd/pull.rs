@@ -8,10 +8,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nemoterm_engine::{Figure, bench};
-use nemoterm_hub::{Error, Event, Hub, Machine, Other, Preset, recommend as advise};
+use nemoterm_hub::{Asks, Error, Event, Hub, Machine, Other, Preset, recommend as advise};
 use serde::Serialize;
 
-use super::model::take;
+use super::{config as in_daemon, model::take};
 use crate::{
     config::Config,
     failure::Failure,
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let name = match &args.model {
         Some(name) => name.clone(),
         None => {
-            let advice = advise(&machine(&hub));
+            let advice = advise(&machine(&hub)?);
             eprintln!("{}", advice.why);
             advice.preset.map_or(EMBEDDED, |preset| preset.name).to_owned()
         }
@@ -75,8 +75,14 @@ fn fetch(hub: &Hub, name: &str) -> anyhow::Result<()> {
 }
 
 /// The machine, and whether this program can use its accelerator.
-fn machine(hub: &Hub) -> Machine {
-    Machine::here(hub.cache().root(), cfg!(any(feature = "cuda", feature = "metal")))
+fn machine(hub: &Hub) -> anyhow::Result<Machine> {
+    let running = in_daemon::running().ok().flatten();
+    Ok(Machine::here(&Asks {
+        cache: hub.cache().root(),
+        usable: cfg!(any(feature = "cuda", feature = "metal")),
+        daemon: running.map(|client| client.welcome().pid),
+        gpu_memory: Config::load()?.gpu_memory.map(|mib| mib << 20),
+    }))
 }
 
 /// How often the bar is drawn at least.
@@ -142,7 +148,7 @@ pub fn recommend(json: bool) -> anyhow::Result<()> {
         tokens_per_second_at_most: u64,
     }
     let hub = Hub::from_env().map_err(|error| failure(&error))?;
-    let machine = machine(&hub);
+    let machine = machine(&hub)?;
     let advice = advise(&machine);
     let model = advice.preset.map_or(EMBEDDED, |preset| preset.name);
     // What is here is measured.
