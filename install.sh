@@ -20,9 +20,9 @@ lib=$prefix/lib/nemoterm
 case $(uname -s) in Darwin) builtin=libnemoterm_bash.dylib ;; *) builtin=libnemoterm_bash.so ;; esac
 begin='# >>> nemoterm >>>'
 end='# <<< nemoterm <<<'
-# Nothing, where this is read from a pipe.
+# Nothing, where this is read from a pipe: then $0 is a shell.
 here=
-if [ -f "$0" ]; then here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd); fi
+if [ -f "$0" ] && [ "${0%.sh}" != "$0" ]; then here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd); fi
 fish_hook=${XDG_CONFIG_HOME:-$HOME/.config}/fish/conf.d/nemoterm.fish
 # Where these shells look by themselves; zsh has no such place.
 fish_completions=${XDG_CONFIG_HOME:-$HOME/.config}/fish/completions/nemoterm.fish
@@ -259,4 +259,7 @@ fi
 # A daemon of the old build would go on answering.
 if "$bin/nemoterm" daemon status >/dev/null 2>&1; then "$bin/nemoterm" daemon restart; fi
 case :$PATH: in *:"$bin":*) ;; *) say "note          $bin is not on your PATH: call $bin/nemoterm, or add it" ;; esac
-say 'Done. Open a new shell and type; Right takes the suggestion. To undo: ./install.sh --uninstall'
+undo='./install.sh --uninstall'
+# From a pipe there is no such file.
+if [ -z "$here" ]; then undo='pipe it into: sh -s -- --uninstall'; fi
+say "Done. Open a new shell and type; Right takes the suggestion. To undo: $undo"

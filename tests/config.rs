@@ -9,6 +9,7 @@ use std::{
 
 use crate::util::{
     eventually,
+    intact::{Intact, refused},
     sandbox::{Printed, Sandbox, printed},
 };
 
@@ -55,15 +56,6 @@ impl Place {
     fn read(&self) -> String {
         fs::read_to_string(self.file()).unwrap()
     }
-}
-
-#[track_caller]
-fn refused(printed: &Printed, message: &str, hint: &str) {
-    assert_eq!((printed.code, printed.stdout.as_str()), (Some(1), ""), "{}", printed.stderr);
-    let lines: Vec<_> = printed.stderr.lines().collect();
-    let [said, hinted] = lines.as_slice() else { panic!("{}", printed.stderr) };
-    assert!(said.starts_with("nemoterm: ") && said.contains(message), "{said}");
-    assert!(hinted.starts_with("hint: ") && hinted.contains(hint), "{hinted}");
 }
 
 #[test]
@@ -113,37 +105,105 @@ fn the_file_is_made_and_changed_with_its_comments() {
     assert!(hidden.stderr.contains("note: NEMOTERM_THREADS is set here"), "{}", hidden.stderr);
 }
 
+/// A way to break a configuration: arguments after `config`, variables, and what is said about it. `edit` runs the script that
+/// `EDIT` holds, on the file as `$0`.
+type Way = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str, &'static str);
+
+const WAYS: &[Way] = &[
+    // A value that its key does not allow.
+    (
+        &["set", "threads", "two"],
+        &[],
+        "threads can't be \"two\"; allowed is a whole number from 1 to 1024",
+        "config set threads",
+    ),
+    (&["set", "threads", "-1"], &[], "threads can't be \"-1\"", "config set threads"),
+    (&["set", "quantize", "q5"], &[], "allowed is q8_0, q4_0, q4_k or q6_k", "config set quantize"),
+    (&["set", "stats", "no"], &[], "allowed is on or off", "config set stats"),
+    (&["set", "gpu_memory", "6 GB"], &[], "allowed is a whole number from 0 to", "config set gpu_memory"),
+    (&["set", "unload_minutes", "never"], &[], "allowed is a whole number", "config set unload_minutes"),
+    (&["set", "http", "8000"], &[], "allowed is an address and a port, such as 127.0.0.1:8000", "set http"),
+    (&["set", "remote_url", "ftp://gpu/v1"], &[], "allowed is an http or https URL", "set remote_url"),
+    (&["set", "remote_key_env", "sk-123"], &[], "remote_key_env can't be this", "set remote_key_env"),
+    // One that is allowed and does not work.
+    (&["set", "http", "0.0.0.0:8000"], &[], "no token is set", "NEMOTERM_HTTP_TOKEN"),
+    (&["set", "http_token_file", "/no/such"], &[], "/no/such can't be read", "http_token_file"),
+    (&["set", "model", "nosuch"], &[], "no model is called nosuch", "nemoterm model list"),
+    (&["set", "model", "o/absent"], &[], "has not been fetched", "nemoterm model pull o/absent"),
+    (&["set", "model", "empty"], &[], "config.json", "nemoterm model list"),
+    (&["set", "backend", "openai"], &[], "needs remote_url as well", "config set remote_url"),
+    // A key that there is not.
+    (
+        &["set", "colour", "red"],
+        &[],
+        "there is no key \"colour\"; known are model, quantize,",
+        "nemoterm config show",
+    ),
+    (&["get", "colour"], &[], "no key \"colour\"", "nemoterm config show"),
+    (&["unset", "colour"], &[], "no key \"colour\"", "nemoterm config show"),
+    // A variable.
+    (
+        &["show"],
+        &[("NEMOTERM_THREADS", "many")],
+        "NEMOTERM_THREADS: threads can't be \"many\"",
+        "unset NEMOTERM_THREADS",
+    ),
+    // What is written in an editor, and the editor.
+    (
+        &["edit"],
+        &[("EDIT", "echo idle_minutes = soon")],
+        "draft.toml, line 1: ",
+        "config edit goes on with what you wrote",
+    ),
+    (
+        &["edit"],
+        &[("EDIT", "echo; echo colour = 1")],
+        "draft.toml, line 2: there is no key \"colour\"",
+        "config edit goes on",
+    ),
+    (
+        &["edit"],
+        &[("EDIT", "echo threads = 1; echo threads = 2")],
+        "draft.toml, line 2: duplicate key",
+        "config edit goes on",
+    ),
+    (
+        &["edit"],
+        &[("EDIT", "echo model = '\"nosuch\"'")],
+        "no model is called nosuch",
+        "config edit goes on with what you wrote",
+    ),
+    (&["edit"], &[("EDIT", "exit 3")], "failed (exit status: 3)", "set EDITOR"),
+    (&["edit"], &[("EDITOR", "false")], "the editor false failed", "set EDITOR"),
+];
+
 #[test]
-fn what_is_not_allowed_is_refused_and_changes_nothing() {
+fn every_way_to_break_a_configuration_says_what_to_do_and_changes_nothing() {
     let place = Place::new();
-    let text = "# mine\nthreads = 2\n";
-    place.write(text);
-    let empty = place.sandbox.home().join("empty");
-    fs::create_dir(&empty).unwrap();
-    for (key, value, message, hint) in [
-        (
-            "threads",
-            "two",
-            "threads can't be \"two\"; allowed is a whole number from 1 to 1024",
-            "config set threads",
-        ),
-        ("threads", "-1", "threads can't be \"-1\"", "config set threads"),
-        ("quantize", "q5", "allowed is q8_0, q4_0, q4_k or q6_k", "config set quantize"),
-        ("http", "8000", "allowed is an address and a port, such as 127.0.0.1:8000", "config set http"),
-        ("http", "0.0.0.0:8000", "no token is set", "NEMOTERM_HTTP_TOKEN"),
-        ("http_token_file", "/no/such", "/no/such can't be read", "http_token_file"),
-        ("model", "nosuch", "no model is called nosuch", "nemoterm model list"),
-        ("model", "o/absent", "has not been fetched", "nemoterm model pull o/absent"),
-        ("model", empty.to_str().unwrap(), "config.json", "nemoterm model list"),
-        ("colour", "red", "there is no key \"colour\"; known are model, quantize,", "nemoterm config show"),
-    ] {
-        refused(&place.run(&["config", "set", key, value], &[]), message, hint);
-        assert_eq!(place.read(), text, "{key}");
+    place.write("# mine\nthreads = 2\n");
+    assert_eq!(place.run(&["daemon", "start"], &[]).code, Some(0));
+    let daemon = place.sandbox.daemon_pid();
+    fs::create_dir(place.sandbox.home().join("empty")).unwrap();
+    let intact = Intact::of(place.sandbox.home());
+    assert!(WAYS.len() >= 25);
+    for (args, env, message, hint) in WAYS {
+        let way = format!("{} {env:?}", args.join(" "));
+        let mut env = env.to_vec();
+        let editor = env.iter().find(|(name, _)| *name == "EDIT").map(|(_, script)| {
+            format!("sh -c 'text=$({}) || exit; echo \"$text\" >\"$0\"'", script.replace('\'', "'\\''"))
+        });
+        env.extend(editor.as_deref().map(|editor| ("EDITOR", editor)));
+        refused(&place.run(&[&["config"], *args].concat(), &env), &way, message, hint);
+        let draft = place.file().with_file_name("config.draft.toml");
+        intact.check(&way, |path| draft.ends_with(path));
+        // What was written is kept where it has to be put right.
+        assert_eq!(draft.exists(), hint.contains("goes on"), "{way}");
+        if draft.exists() {
+            fs::remove_file(draft).unwrap();
+        }
     }
-    refused(&place.run(&["config", "get", "colour"], &[]), "no key \"colour\"", "nemoterm config show");
-    refused(&place.run(&["config", "unset", "colour"], &[]), "no key \"colour\"", "nemoterm config show");
-    let bad_variable = place.run(&["config", "show"], &[("NEMOTERM_THREADS", "many")]);
-    refused(&bad_variable, "NEMOTERM_THREADS: threads can't be \"many\"", "unset NEMOTERM_THREADS");
+    assert_eq!(place.sandbox.daemon_pid(), daemon);
+    assert_eq!(place.run(&["complete", "find . -name"], &[]).code, Some(0));
 }
 
 #[test]
@@ -161,7 +221,7 @@ fn a_wrong_file_gives_the_same_error_everywhere_and_can_be_mended() {
         &["complete", "find . -name"],
         &["complete", "--no-daemon", "find . -name"],
     ] {
-        refused(&place.run(args, &[]), &message, "nemoterm config set threads");
+        refused(&place.run(args, &[]), "a wrong file", &message, "nemoterm config set threads");
     }
     let mended = place.says(&["set", "threads", "1"]);
     assert!(mended.contains("the running daemon has taken it"), "{mended}");
@@ -169,6 +229,7 @@ fn a_wrong_file_gives_the_same_error_everywhere_and_can_be_mended() {
     place.write("colour = 1\n");
     refused(
         &place.run(&["config", "get", "threads"], &[]),
+        "an unknown key",
         "line 1: there is no key \"colour\"",
         "unset colour",
     );
@@ -177,24 +238,38 @@ fn a_wrong_file_gives_the_same_error_everywhere_and_can_be_mended() {
     place.write("threads =\n");
     refused(
         &place.run(&["config", "set", "threads", "1"], &[]),
+        "no TOML",
         "config.toml, line 1: ",
         "nemoterm config edit",
     );
 }
 
 #[test]
-fn an_editor_opens_the_file_and_its_mistakes_are_told() {
+fn a_draft_is_edited_until_it_can_be_used() {
     let place = Place::new();
     let edit = |editor: &str| place.run(&["config", "edit"], &[("EDITOR", editor)]);
     assert_eq!(edit("true").code, Some(0));
     assert!(place.read().starts_with("# nemoterm's configuration"), "there is something to edit");
+    assert_eq!(edit("true").stderr, "nothing has changed\n");
     assert_eq!(edit("sh -c 'echo idle_minutes = 5 >\"$0\"'").code, Some(0));
     assert_eq!(place.config(&["get", "idle_minutes"]), "5\n");
+    // What is wrong stays a draft, and the next time goes on with it.
     let wrong = edit("sh -c 'echo idle_minutes = soon >\"$0\"'");
-    refused(&wrong, "config.toml, line 1: ", "nemoterm config edit");
-    refused(&edit("sh -c 'exit 3'"), "failed (exit status: 3)", "set EDITOR");
-    let visual = [("VISUAL", "sh -c 'echo threads = 1 >\"$0\"'"), ("EDITOR", "false")];
+    refused(&wrong, "a wrong value", "config.draft.toml, line 1: ", "nemoterm config edit goes on");
+    assert_eq!(place.config(&["get", "idle_minutes"]), "5\n");
+    let mended = edit("sed -i s/soon/7/");
+    assert_eq!(mended.code, Some(0), "{}", mended.stderr);
+    assert!(mended.stderr.starts_with("going on with "), "{}", mended.stderr);
+    assert_eq!(place.config(&["get", "idle_minutes"]), "7\n");
+    assert!(!place.file().with_file_name("config.draft.toml").exists());
+    // Nobody's change is lost.
+    let other =
+        format!("sh -c 'echo threads = 1 >\"$0\"; echo idle_minutes = 8 >{}'", place.file().display());
+    refused(&edit(&other), "another change", "has changed while you edited", "nemoterm config edit goes on");
+    assert_eq!(place.read(), "idle_minutes = 8\n");
+    let visual = [("VISUAL", "sh -c 'echo threads = 2 >\"$0\"'"), ("EDITOR", "false")];
     assert_eq!(place.run(&["config", "edit"], &visual).code, Some(0));
+    assert_eq!(place.read(), "threads = 2\n");
 }
 
 #[test]

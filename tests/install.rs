@@ -109,8 +109,14 @@ fn a_release_that_fits_is_installed_and_taken_back() {
     let version = printed(place.command(place.installed()).arg("--version").output().unwrap());
     assert!(version.stdout.starts_with("nemoterm "), "{}", version.stderr);
     assert!(place.sandbox.home().join(".local/share/man/man1/nemoterm.1").is_file());
-    // Once more is the same.
-    assert_eq!(place.install(&place.releases, &["--no-hooks"]).code, Some(0));
+    assert!(done.stdout.ends_with("To undo: ./install.sh --uninstall\n"), "{}", done.stdout);
+    // Once more is the same, from a pipe, too.
+    let script = fs::File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh")).unwrap();
+    let mut command = place.command("/bin/sh");
+    command.args(["-s", "--", "--no-hooks"]).env("NEMOTERM_RELEASES", &place.releases).stdin(script);
+    let piped = printed(command.output().unwrap());
+    assert_eq!(piped.code, Some(0), "{}", piped.stderr);
+    assert!(piped.stdout.ends_with("To undo: pipe it into: sh -s -- --uninstall\n"), "{}", piped.stdout);
     let gone = place.install("", &["--uninstall"]);
     assert_eq!(gone.code, Some(0), "{}", gone.stderr);
     assert!(!place.installed().exists());
@@ -173,6 +179,7 @@ fn from_nothing_to_ghost_text() {
     let installed = place.install(&place.releases, &[]);
     assert_eq!(installed.code, Some(0), "{}{}", installed.stdout, installed.stderr);
     assert!(installed.stdout.contains("hooked        "), "{}", installed.stdout);
+    println!("$ ./install.sh\n{}{}", installed.stdout, installed.stderr);
 
     // A real model where there is one, which is then what answers; else the embedded one, as if it were another.
     let published = home.join("hub");
@@ -207,7 +214,8 @@ fn from_nothing_to_ghost_text() {
     terminal.wait("the first prompt", |screen| screen.last_row() == ">" && screen.cursor.1 > 0);
     // Asked for, as a model that knows little of shells is not sure of anything.
     terminal.send(format!("find . -name{CTRL_SPACE}"));
-    terminal.wait("a suggestion", |screen| !screen.ghost.is_empty());
+    let screen = terminal.wait("a suggestion", |screen| !screen.ghost.is_empty());
+    println!("$ zsh\n{}\n(as ghost text:{})", screen.text(), screen.ghost);
     let status = run(&["daemon", "status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["model"]["name"], name);

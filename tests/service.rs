@@ -10,11 +10,13 @@ use std::{
         },
     },
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use crate::util::{
-    eventually, nemotermd,
+    eventually,
+    intact::{Intact, refused},
+    nemotermd,
     sandbox::{Printed, Sandbox, printed, signal},
 };
 
@@ -43,10 +45,15 @@ impl Place {
     }
 
     fn daemon(&self, args: &[&str]) -> Printed {
+        printed(self.command(args).output().unwrap())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(crate::util::nemoterm());
         command.env("PATH", self.sandbox.home().join("bin"));
         command.env("XDG_CONFIG_HOME", self.sandbox.home().join("config"));
-        printed(command.arg("daemon").args(args).output().unwrap())
+        command.arg("daemon").args(args);
+        command
     }
 
     fn calls(&self) -> Vec<String> {
@@ -118,36 +125,85 @@ fn where_http_is_served_the_service_has_a_network() {
     assert!(printed.contains("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"), "{printed}");
 }
 
+/// A way to break a service: what systemctl does, variables, and what is said about it. A `~` is the home.
+type Way = (&'static str, &'static [(&'static str, &'static str)], &'static str, &'static str);
+
+const WAYS: &[Way] = &[
+    ("", &[], "there is no systemctl here", "nothing has to be installed"),
+    (
+        "echo no bus >&2; exit 1",
+        &[],
+        "systemctl --user daemon-reload failed: no bus",
+        "nothing has to be installed",
+    ),
+    (
+        "case $* in *link*) echo 'two words\nof it' >&2; exit 1;; esac",
+        &[],
+        "failed: two words of it",
+        "nothing has to be",
+    ),
+    (
+        "case $* in *' stop '*) echo stuck >&2; exit 1;; esac",
+        &[],
+        "nemoterm.service failed: stuck",
+        "nothing has to",
+    ),
+    (
+        "case $* in *enable*) echo masked >&2; exit 1;; esac",
+        &[],
+        "enable --now nemoterm.socket failed: masked",
+        "nothing",
+    ),
+    ("case $* in *enable*|*disable*) exit 4;; esac", &[], "failed: exit status: 4", "nothing has to be"),
+    (
+        "case $* in *' start '*) exit 1;; *ActiveState*) echo failed;; *ExecMainStatus*) echo 203;; esac",
+        &[],
+        "the service does not answer: it does not start (failed, , exit code 203)",
+        "journalctl --user -u nemoterm.service",
+    ),
+    (
+        "case $* in *ActiveState*) echo failed;; *Result*) echo exit-code;; *ExecMainStatus*) echo 3;; esac",
+        &[],
+        "the service does not answer: ",
+        "journalctl --user -u nemoterm.service",
+    ),
+    ("exit 0", &[("NEMOTERM_DAEMON", "~/none")], "NEMOTERM_DAEMON", "NEMOTERM_DAEMON"),
+    ("exit 0", &[("XDG_CONFIG_HOME", "~/blocked")], "nemoterm.socket can't be written", "permissions"),
+    ("exit 0", &[("XDG_STATE_HOME", "~/blocked/systemd")], "Not a directory", "permissions"),
+    ("exit 0", &[("XDG_CACHE_HOME", "~/two\nlines")], "is no plain text", "install nemoterm elsewhere"),
+];
+
 #[test]
-fn a_systemctl_that_fails_changes_no_file() {
-    for (script, message) in [
-        ("echo no bus >&2; exit 1", "systemctl --user daemon-reload failed: no bus"),
-        (
-            "case $* in *enable*) echo masked >&2; exit 1;; esac",
-            "enable --now nemoterm.socket failed: masked",
-        ),
-        ("case $* in *enable*|*disable*) exit 4;; esac", "failed: exit status: 4"),
-    ] {
+fn every_way_to_break_a_service_says_what_to_do_and_changes_nothing() {
+    assert!(WAYS.len() >= 12);
+    for (systemctl, variables, message, hint) in WAYS {
         for old in [None, Some("# mine\n")] {
-            let place = Place::new(script);
+            let way = format!("{systemctl} {variables:?} over {old:?}");
+            let place = Place::new(systemctl);
+            let home = place.sandbox.home();
+            fs::create_dir_all(home.join("config/nemoterm")).unwrap();
+            fs::write(home.join("config/nemoterm/config.toml"), "# mine\nthreads = 1\n").unwrap();
+            fs::create_dir(home.join("blocked")).unwrap();
+            fs::write(home.join("blocked/systemd"), "").unwrap();
             if let Some(old) = old {
                 fs::create_dir_all(place.units()[0].parent().unwrap()).unwrap();
-                fs::write(&place.units()[0], old).unwrap();
+                place.units().iter().for_each(|unit| fs::write(unit, old).unwrap());
             }
-            let failed = place.daemon(&["install"]);
-            assert_eq!(failed.code, Some(1));
-            assert!(
-                failed.stderr.contains(message) && failed.stderr.contains("\nhint: "),
-                "{}",
-                failed.stderr
+            let intact = Intact::of(home);
+            let mut command = place.command(&["install"]);
+            command.envs(
+                variables.iter().map(|(name, value)| (name, value.replace('~', home.to_str().unwrap()))),
             );
-            assert_eq!(fs::read_to_string(&place.units()[0]).ok().as_deref(), old);
-            assert!(!place.units()[1].exists());
+            refused(&printed(command.output().unwrap()), &way, message, hint);
+            intact.check(&way, |_| false);
         }
     }
-    let place = Place::new(&format!("case $* in *disable*) exit 1;; esac; {}", works()));
+    // What can't be taken back stays whole.
+    let place = Place::new(&format!("case $* in *disable*) echo busy >&2; exit 1;; esac; {}", works()));
     assert_eq!(place.daemon(&["install"]).code, Some(0));
-    assert_eq!(place.daemon(&["uninstall"]).code, Some(1));
+    let intact = Intact::of(place.sandbox.home());
+    refused(&place.daemon(&["uninstall"]), "uninstall", "failed: busy", "nothing has to be");
+    intact.check("uninstall", |_| false);
     assert!(place.units().iter().all(|unit| unit.exists()));
 }
 

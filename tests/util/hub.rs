@@ -9,7 +9,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread,
 };
 
@@ -36,6 +36,9 @@ struct Shared {
     files: Vec<(String, Vec<u8>)>,
     log: Mutex<Vec<String>>,
     cut: Mutex<HashSet<String>>,
+    /// Whether `o/held` may send the second half.
+    released: Mutex<bool>,
+    release: Condvar,
 }
 
 impl FakeHub {
@@ -55,6 +58,8 @@ impl FakeHub {
             files,
             log: Mutex::default(),
             cut: Mutex::default(),
+            released: Mutex::default(),
+            release: Condvar::default(),
         });
         for listener in [hub, storage] {
             let shared = Arc::clone(&shared);
@@ -67,6 +72,12 @@ impl FakeHub {
             });
         }
         Self { endpoint, shared }
+    }
+
+    /// Lets `o/held` send the second half of large files, which it keeps until then.
+    pub fn release(&self) {
+        *self.shared.released.lock().unwrap() = true;
+        self.shared.release.notify_all();
     }
 
     /// Requests so far, as `METHOD PATH`, with ` RANGE` where one was asked for.
@@ -125,6 +136,7 @@ fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         "o/private" if parts[0] != "cdn" && request.token.as_deref() != Some(TOKEN) => {
             Some((401, "x-error-code: Other"))
         }
+        "o/forbidden" => Some((403, "x-error-code: Other")),
         "o/limited" => Some((429, "retry-after: 1")),
         "o/broken" => Some((500, "x: y")),
         _ => None,
@@ -154,6 +166,8 @@ fn answer(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             let Some((_, bytes)) = shared.files.iter().find(|(name, _)| name == file) else {
                 return respond(&mut stream, 404, &["x-error-code: EntryNotFound".to_owned()], b"");
             };
+            let is_nonsense = repository == "o/unreadable" && *file == "config.json";
+            let bytes = if is_nonsense { &b"no JSON".to_vec() } else { bytes };
             let mut headers = vec![format!("x-repo-commit: {COMMIT}")];
             if bytes.len() < LARGE {
                 headers.push(format!("etag: \"{}\"", git_hash(bytes)));
@@ -197,6 +211,13 @@ fn body(
         return Ok(());
     }
     let rest = &bytes[start..];
+    if repository == "o/held" && is_large {
+        let (now, later) = rest.split_at(rest.len() / 2);
+        stream.write_all(now)?;
+        let released = shared.released.lock().unwrap();
+        drop(shared.release.wait_while(released, |released| !*released).unwrap());
+        return stream.write_all(later);
+    }
     let is_cut = match repository {
         "o/cut" | "o/rangeless" => is_large && shared.cut.lock().unwrap().insert(repository.to_owned()),
         "o/dying" => is_large,

@@ -4,6 +4,7 @@ pub mod fake;
 pub mod files;
 pub mod home;
 pub mod hub;
+pub mod intact;
 #[cfg(target_os = "linux")]
 pub mod manager;
 pub mod openai;

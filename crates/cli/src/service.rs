@@ -114,7 +114,10 @@ pub fn install(runtime: &Runtime, print: bool) -> anyhow::Result<()> {
 fn set_up(runtime: &Runtime, plan: &Plan, whole: &[Unit]) -> anyhow::Result<()> {
     whole.iter().try_for_each(write)?;
     // Behind a sandbox the daemon can't make them.
-    plan.writes.iter().try_for_each(fs::create_dir_all)?;
+    for dir in &plan.writes {
+        let failed = |error| Failure::new(format!("{dir} can't be made: {error}"), "mend its permissions");
+        fs::create_dir_all(dir).map_err(failed)?;
+    }
     // One that runs on its own would keep the lock.
     let taken = || -> anyhow::Result<()> {
         take(whole)?;

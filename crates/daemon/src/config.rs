@@ -16,10 +16,16 @@ use toml_edit::{Document, Item, TomlError};
 
 pub use key::{Key, Value};
 
-use crate::{failure::Failure, models::Quantize};
+use crate::{
+    failure::Failure,
+    models::{EMBEDDED, Quantize},
+};
 
 /// Minutes without a client after which the daemon ends, where nothing is set.
 const IDLE_MINUTES: u64 = 60;
+
+/// Minutes without a request after which a large model is let go of on battery or where memory is short, where nothing is set.
+const SCARCE_MINUTES: u64 = 10;
 
 /// What can be set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +40,8 @@ pub struct Config {
     pub no_drafts: bool,
     /// MiB of a graphics card's memory that the model may take; 0 keeps off it. All there is where nothing is set.
     pub gpu_memory: Option<u64>,
-    /// The model is let go of after so many minutes in which nobody asked; 0 is never.
+    /// The model is let go of after so many minutes in which nobody asked; 0 is never. What the machine can afford decides
+    /// where nothing is set.
     pub unload_minutes: Option<u64>,
     /// Whether it is not counted what was suggested and taken.
     pub no_stats: bool,
@@ -48,6 +55,16 @@ pub struct Config {
     pub backend: BackendName,
     /// The server that does where it is [`BackendName::Openai`].
     pub remote: Remote,
+}
+
+/// When a model that nobody asks is let go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unload {
+    Never,
+    /// After that time.
+    After(Duration),
+    /// After that time, where it is large and the machine runs on a battery or is short of memory.
+    WhereScarce(Duration),
 }
 
 /// Who completes.
@@ -87,9 +104,18 @@ impl Config {
         Settings::load().map(|settings| settings.config)
     }
 
-    /// How long the model stays while nobody asks; zero is for ever.
-    pub fn unload_time(&self) -> Duration {
-        Duration::from_secs(60 * self.unload_minutes.unwrap_or(0))
+    /// The name of the model that is set, or of the embedded one.
+    pub fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or(EMBEDDED)
+    }
+
+    /// How long the model stays while nobody asks.
+    pub fn unload(&self) -> Unload {
+        match self.unload_minutes {
+            None => Unload::WhereScarce(Duration::from_secs(60 * SCARCE_MINUTES)),
+            Some(0) => Unload::Never,
+            Some(minutes) => Unload::After(Duration::from_secs(60 * minutes)),
+        }
     }
 
     /// How long the daemon stays without a client; zero is for ever.
@@ -341,5 +367,9 @@ mod tests {
     fn the_default_that_is_shown_is_the_one_that_holds() {
         assert_eq!(Key::IdleMinutes.default_value(), Some(IDLE_MINUTES.to_string().as_str()));
         assert_eq!(Config::default().idle_time(), Duration::from_secs(3600));
+        assert!(Key::UnloadMinutes.otherwise().contains(&format!(", else {SCARCE_MINUTES})")));
+        assert_eq!(Config::default().unload(), Unload::WhereScarce(Duration::from_secs(60 * SCARCE_MINUTES)));
+        let set = |minutes| Config { unload_minutes: Some(minutes), ..Config::default() }.unload();
+        assert_eq!((set(0), set(2)), (Unload::Never, Unload::After(Duration::from_secs(120))));
     }
 }

@@ -15,6 +15,7 @@ mod http;
 mod keeper;
 mod log;
 mod models;
+mod power;
 mod scheduler;
 mod serve;
 mod socket;

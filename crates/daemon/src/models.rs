@@ -119,13 +119,15 @@ pub fn resolve(name: &str) -> Result<Choice, Failure> {
         };
         return Ok(Choice { name: name.to_owned(), source });
     }
+    // A directory that is called like a preset is named by its path.
+    let is_preset = nemoterm_hub::preset(name).is_some();
     let path = Path::new(name);
     let short =
         || path.file_name().map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned());
-    if path.is_dir() {
+    if !is_preset && path.is_dir() {
         return Ok(Choice { name: short(), source: Source::Directory(path.to_path_buf()) });
     }
-    if path.is_file() {
+    if !is_preset && path.is_file() {
         return Ok(Choice { name: short(), source: Source::Gguf(path.to_path_buf()) });
     }
     if let Some(id) = hub_id(name) {

@@ -28,12 +28,13 @@ use tokio::{
 
 use crate::{
     backend::remote,
-    config::Config,
+    config::{Config, Unload},
     connection,
     failure::Failure,
     http,
     keeper::{FromFiles, Keeper},
-    log, models,
+    log,
+    power::Machine,
     scheduler::Scheduler,
     socket::Socket,
     stats::Counts,
@@ -108,8 +109,7 @@ fn serve(args: &Args, log: Option<PathBuf>, passed: Option<UnixListener>) -> any
     };
     // A daemon that can't use its configuration is there and says so: loading the model fails the same way.
     let config = Config::load().unwrap_or_default();
-    let name =
-        args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
+    let name = args.model.clone().unwrap_or_else(|| config.model_name().to_owned());
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scheduler = Arc::new(Scheduler::default());
     let daemon = Arc::new(Daemon {
@@ -247,11 +247,12 @@ async fn accept(mut listener: Listener, mut socket: Socket, daemon: Arc<Daemon>)
     let mut hangup = signal(SignalKind::hangup())?;
     let mut connections = daemon.connections.subscribe();
     let mut next_client = 0;
-    let (mut idle, mut unload) = (Duration::ZERO, Duration::ZERO);
+    let (mut idle, mut unload) = (Duration::ZERO, Unload::Never);
+    let machine = Machine::here();
     loop {
         // Read again whenever a client has come or gone, so that a change counts at once.
         if let Some(config) = daemon.follow().await {
-            (idle, unload) = (config.idle_time(), config.unload_time());
+            (idle, unload) = (config.idle_time(), config.unload());
         }
         if daemon.http.is_on() {
             // Programs come and go without holding a connection, so there is no telling when the last one has gone.
@@ -290,7 +291,7 @@ async fn accept(mut listener: Listener, mut socket: Socket, daemon: Arc<Daemon>)
                 let daemon = Arc::clone(&daemon);
                 tokio::spawn(async move { daemon.keeper.load_again(daemon.http.is_on()).await });
             }
-            () = daemon.keeper.until_idle(unload) => daemon.keeper.rest().await,
+            () = daemon.keeper.until_idle(unload, &machine) => daemon.keeper.rest().await,
             () = daemon.stop.notified() => {
                 // The farewell is in the client's writer.
                 tokio::task::yield_now().await;

@@ -108,6 +108,14 @@ pub enum Error {
     },
 }
 
+const MAKE_ROOM: &str = "make room, or set HF_HOME to a directory on a larger disk";
+
+/// Whether a disk, a quota or a limit takes no more.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
+}
+
 impl Error {
     /// What to do about it, in a few words.
     pub fn hint(&self) -> String {
@@ -133,7 +141,8 @@ impl Error {
             }
             Self::Malformed(_) => "check that HF_ENDPOINT names a Hub".to_owned(),
             Self::Hash { .. } => "run it again; the damaged file was thrown away".to_owned(),
-            Self::DiskFull { .. } => "make room, or set HF_HOME to a directory on a larger disk".to_owned(),
+            Self::DiskFull { .. } => MAKE_ROOM.to_owned(),
+            Self::Io { source, .. } if is_full(source) => format!("{MAKE_ROOM}; what has arrived is kept"),
             Self::Select {
                 source: SelectError::NoSuchFile { .. } | SelectError::Ambiguous { .. }, ..
             } => "name one, as in OWNER/NAME:Q4_K_M".to_owned(),

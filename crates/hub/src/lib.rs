@@ -4,6 +4,7 @@
 //! layout (`models--OWNER--NAME/{blobs,refs,snapshots}`, see the documentation of Python's `huggingface_hub`), so what one
 //! client has fetched the others need not fetch.
 
+mod advice;
 mod cache;
 mod error;
 mod fetch;
@@ -13,10 +14,11 @@ mod presets;
 mod pull;
 mod select;
 
+pub use advice::{Advice, Other, recommend};
 pub use cache::{Cache, Place};
 pub use error::Error;
 pub use id::{IdError, ModelId};
-pub use machine::{Advice, Gpu, Machine, recommend};
+pub use machine::{Asks, Gpu, Machine};
 pub use presets::{PRESETS, Preset, preset};
 pub use pull::{Event, Hub, Pulled};
 pub use select::{SelectError, Selection, select};

@@ -54,6 +54,13 @@ pub static PRESETS: &[Preset] = &[
         description: "the same in 16 bits",
     },
     Preset {
+        name: "nemotron-mini-4b-bf16",
+        id: "nvidia/Nemotron-Mini-4B-Instruct",
+        bytes: 8_380 * MB,
+        licence: "nvidia-community-model-license",
+        description: "the same as NVIDIA publishes it, in 16 bits; --quantize makes it smaller",
+    },
+    Preset {
         name: "minitron-4b-base",
         id: "nvidia/Minitron-4B-Base",
         bytes: 8_380 * MB,

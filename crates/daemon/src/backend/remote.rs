@@ -6,14 +6,15 @@
 //!
 //! Nothing is sent anywhere but to the URL that is set: redirects are not followed, and no proxy of the environment is used.
 
+mod answer;
 mod healing;
 mod health;
 mod link;
+mod settings;
 mod spare;
 mod stream;
 
 use std::{
-    collections::VecDeque,
     error::Error as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,23 +26,22 @@ use std::{
 use nemoterm_engine::{Finish, Sampling};
 use nemoterm_protocol::RemoteStatus;
 use reqwest::{
-    Certificate, Client, Response, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    Certificate, Client, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
     redirect,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
 use super::{Text, Token, Written};
-use crate::{config::Config, failure::Failure};
+use crate::failure::Failure;
+use answer::{Answer, Time};
 use healing::{Continuation, Fork, Step};
 use health::{Health, Trouble};
 pub use link::Link;
+pub use settings::{Settings, base_url};
 use spare::{Loan, Spare};
-use stream::{Event, Events};
-
-/// How long an answer may take, where nothing is set.
-const WAIT: Duration = Duration::from_secs(5);
+use stream::Event;
 
 /// How often a request is begun anew to heal the last word.
 const MAX_ROUNDS: usize = 5;
@@ -51,9 +51,6 @@ const IDLE: Duration = Duration::from_secs(4);
 
 /// The same with TLS, where opening another one costs more than the two meeting once in a while.
 const IDLE_TLS: Duration = Duration::from_secs(50);
-
-/// What is left of an answer that has ended is read for so long, so that its connection can be used again.
-const REST: Duration = Duration::from_secs(1);
 
 /// What requests ask for beyond the text, richest first. Servers refuse what they don't know.
 const FORMS: [Form; 6] = [
@@ -71,99 +68,6 @@ struct Form {
     suffix: bool,
     /// How many likely tokens are to be told.
     logprobs: Option<u8>,
-}
-
-/// The URL of a server; nothing where the text is none that can be used.
-pub fn base_url(text: &str) -> Option<Url> {
-    let url = Url::parse(text.trim_end_matches('/')).ok()?;
-    let is_plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    (matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain).then_some(url)
-}
-
-/// Where a server is, and what it has to be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    url: Url,
-    model: String,
-    /// The header with the key, which no debug output shows.
-    key: Option<HeaderValue>,
-    /// Certificates that vouch for it in place of the system's, in PEM.
-    authorities: Option<Vec<u8>>,
-    wait: Duration,
-}
-
-impl Settings {
-    /// Those of the configuration, where a server is set; the key and certificates are read from their places.
-    ///
-    /// # Errors
-    /// Where that can't be done.
-    pub fn new(config: &Config) -> Option<Result<Self, Failure>> {
-        let remote = &config.remote;
-        let (Some(url), Some(model)) = (remote.url.as_deref().and_then(base_url), remote.model.clone())
-        else {
-            return None;
-        };
-        if config.backend != crate::config::BackendName::Openai {
-            return None;
-        }
-        let wait = remote.wait_ms.map_or(WAIT, Duration::from_millis);
-        Some(
-            key(config).and_then(|key| Ok(Self { url, model, key, authorities: authorities(config)?, wait })),
-        )
-    }
-}
-
-fn authorities(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
-    let Some(path) = &config.remote.ca_file else { return Ok(None) };
-    let unreadable =
-        |error| Failure::new(format!("{path} can't be read: {error}"), "mend remote_ca_file in config.toml");
-    let pem = std::fs::read(path).map_err(unreadable)?;
-    if Certificate::from_pem_bundle(&pem).is_ok_and(|found| !found.is_empty()) {
-        return Ok(Some(pem));
-    }
-    Err(Failure::new(
-        format!("{path} holds no certificate"),
-        "remote_ca_file has to name a file with certificates in PEM, as in /etc/ssl/certs",
-    ))
-}
-
-fn key(config: &Config) -> Result<Option<HeaderValue>, Failure> {
-    let remote = &config.remote;
-    let (key, place) = match (&remote.key_env, &remote.key_file) {
-        (Some(name), _) => {
-            let missing = |_| {
-                Failure::new(
-                    format!(
-                        "the variable {name}, which is to hold the remote server's key, is not set where nemotermd runs"
-                    ),
-                    "nemoterm daemon restart, in a shell that has it; or use remote_key_file",
-                )
-            };
-            (std::env::var(name).map_err(missing)?, name)
-        }
-        (None, Some(path)) => {
-            let unreadable = |error| {
-                Failure::new(format!("{path} can't be read: {error}"), "mend remote_key_file in config.toml")
-            };
-            (std::fs::read_to_string(path).map_err(unreadable)?, path)
-        }
-        (None, None) => return Ok(None),
-    };
-    let key = key.trim();
-    let header = HeaderValue::from_str(&format!("Bearer {key}"));
-    match header {
-        Ok(mut header) if !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic()) => {
-            header.set_sensitive(true);
-            Ok(Some(header))
-        }
-        _ => Err(Failure::new(
-            format!("the remote server's key in {place} is empty or holds blanks"),
-            "it has to be one word of letters, digits and signs",
-        )),
-    }
 }
 
 /// What is to be written. It holds no secrets.
@@ -194,22 +98,6 @@ pub struct Remote {
     forms: [AtomicUsize; 2],
     /// Whether it has taken that one.
     proven: [AtomicBool; 2],
-}
-
-/// Until when to wait.
-#[derive(Debug, Clone, Copy)]
-struct Time {
-    start: Instant,
-    /// Something must be there.
-    first: Instant,
-    /// What is there then is the answer.
-    end: Instant,
-}
-
-impl Time {
-    fn late(self) -> Trouble {
-        Trouble::Late(self.first - self.start)
-    }
 }
 
 impl Remote {
@@ -520,114 +408,4 @@ fn branches(prompt: &str, fork: &Fork, written: Option<&str>) -> Vec<(String, To
         Some((format!("{prompt}{}{token}", fork.before), token_alone))
     };
     fork.tokens.iter().filter_map(branch).collect()
-}
-
-/// An answer that comes.
-struct Answer {
-    response: Option<(Response, Loan)>,
-    events: Events,
-    ready: VecDeque<Event>,
-    prompt_tokens: usize,
-    text: Continuation,
-    finish: Option<Finish>,
-}
-
-impl Answer {
-    fn new(response: Response, loan: Loan) -> Self {
-        Self {
-            response: Some((response, loan)),
-            events: Events::default(),
-            ready: VecDeque::new(),
-            prompt_tokens: 0,
-            text: Continuation::default(),
-            finish: None,
-        }
-    }
-
-    fn answering(mut self, text: Continuation) -> Self {
-        self.text = text;
-        self
-    }
-
-    /// The next event; nothing at the end of the time.
-    ///
-    /// # Errors
-    /// Where the stream breaks off, or is none.
-    async fn next(&mut self, until: Instant) -> Result<Option<Event>, Trouble> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                if let Event::PromptTokens(tokens) = event {
-                    self.prompt_tokens = tokens;
-                    continue;
-                }
-                return Ok(Some(event));
-            }
-            let Some((response, _)) = &mut self.response else { return Err(Trouble::Broken) };
-            match timeout_at(until.into(), response.chunk()).await {
-                Err(_) => return Ok(None),
-                Ok(Ok(Some(bytes))) => self.ready.extend(self.events.take(&bytes)?),
-                Ok(Ok(None) | Err(_)) => return Err(Trouble::Broken),
-            }
-        }
-    }
-
-    /// Takes the next event of the text.
-    async fn step(&mut self, until: Instant) -> Result<Option<Step>, Trouble> {
-        Ok(match self.next(until).await? {
-            None => None,
-            Some(Event::Piece(0, piece)) => {
-                let step = self.text.take(&piece);
-                if step == Step::Done {
-                    self.finish = Some(Finish::Stop);
-                }
-                Some(step)
-            }
-            Some(Event::End(0, cut)) => {
-                self.finish = Some(if cut { Finish::Length } else { Finish::Stop });
-                self.read_rest();
-                Some(if self.text.is_behind() { Step::Astray } else { Step::Done })
-            }
-            Some(Event::Done) => {
-                self.finish.get_or_insert(Finish::Stop);
-                Some(if self.text.is_behind() { Step::Astray } else { Step::Done })
-            }
-            Some(_) => Some(Step::More),
-        })
-    }
-
-    /// Reads until something is there, it is another word, or the text has ended.
-    async fn begin(&mut self, time: Time) -> Result<Step, Trouble> {
-        loop {
-            match self.step(time.first).await? {
-                None => return Err(time.late()),
-                Some(Step::More) if self.text.is_empty() => {}
-                Some(step) => return Ok(step),
-            }
-        }
-    }
-
-    /// Reads the rest, as much as comes in time.
-    async fn finish(&mut self, time: Time) -> Result<Text, Trouble> {
-        while self.finish.is_none() {
-            if self.step(time.end).await?.is_none() {
-                self.finish = Some(Finish::Cancelled);
-            }
-        }
-        let finish = self.finish.unwrap_or(Finish::Cancelled);
-        Ok(Text { text: self.text.text(), tokens: std::mem::take(&mut self.text.tokens), finish })
-    }
-
-    /// The text has ended, and so will the answer: its connection can be used again once it is read.
-    fn read_rest(&mut self) {
-        let Some((mut response, loan)) = self.response.take() else { return };
-        tokio::spawn(tokio::time::timeout(REST, async move {
-            loop {
-                match response.chunk().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => return loan.give_back(),
-                    Err(_) => return loan.forget(),
-                }
-            }
-        }));
-    }
 }

@@ -68,8 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut config = Config::load()?;
     config.threads = args.threads.or(config.threads);
     config.quantize = args.quantize.or(config.quantize);
-    let name =
-        args.model.clone().or_else(|| config.model.clone()).unwrap_or_else(|| models::EMBEDDED.to_owned());
+    let name = args.model.clone().unwrap_or_else(|| config.model_name().to_owned());
     let started = Instant::now();
     let (short, model) = models::load(&name, &config)?;
     let load = started.elapsed();

@@ -19,10 +19,9 @@ use super::loading;
 use crate::{
     backend::Own,
     complete::Plan,
-    config::{self, BackendName, Config, Key, Settings, file},
+    config::{self, BackendName, Config, Key, Origin, Settings, Value, file},
     failure::Failure,
-    http,
-    models::{self, EMBEDDED},
+    http, models,
 };
 
 /// How long a daemon may take to load another model.
@@ -57,7 +56,7 @@ pub enum Command {
         /// A key of the file
         key: String,
     },
-    /// Open the file in $VISUAL or $EDITOR, and check it afterwards
+    /// Edit the file in $VISUAL or $EDITOR; what can't be used is told, and does not get into it
     Edit,
     /// Print where the file lies
     Path,
@@ -142,7 +141,7 @@ fn check(key: Key, config: &Config) -> anyhow::Result<()> {
     match key {
         // It is loaded once here, so that a model that does not work changes nothing.
         Key::Model | Key::Quantize => {
-            let (_, model) = models::check(model(config), config)?;
+            let (_, model) = models::check(config.model_name(), config)?;
             super::model::say_if_not_kept(&model);
         }
         Key::Http | Key::HttpTokenFile => {
@@ -167,13 +166,9 @@ fn try_remote(config: &Config) -> anyhow::Result<()> {
     let line = "git ".to_owned();
     let plan = Plan::new(&Complete { cursor: line.len(), line, max_tokens: 1, ..Complete::default() })?;
     if let Err(failure) = own.write(&plan, None) {
-        eprintln!("note: {failure} ({}); until it answers, {} does", failure.hint, model(config));
+        eprintln!("note: {failure} ({}); until it answers, {} does", failure.hint, config.model_name());
     }
     Ok(())
-}
-
-fn model(config: &Config) -> &str {
-    config.model.as_deref().unwrap_or(EMBEDDED)
 }
 
 fn unset(name: &str) -> anyhow::Result<()> {
@@ -194,12 +189,31 @@ fn unset(name: &str) -> anyhow::Result<()> {
     changed(&path, before.as_deref())
 }
 
+/// Has a draft of the file edited, and takes its place when all of it can be used. Until then the draft stays, to go on with.
 fn edit() -> anyhow::Result<()> {
     let path = config::path_or_failure()?;
     let before = file::read(&path)?;
-    if before.is_none() {
-        file::write(&path, &file::template())?;
+    let draft = path.with_file_name("config.draft.toml");
+    let left = file::read(&draft)?;
+    if left.is_some() {
+        eprintln!("going on with {}; remove it to begin with {} anew", draft.display(), path.display());
     }
+    let given = left.or(before.clone()).unwrap_or_else(file::template);
+    file::write(&draft, &given)?;
+    run_editor(&draft)?;
+    let text = file::read(&draft)?.unwrap_or_default();
+    if before.as_ref() == Some(&text) {
+        eprintln!("nothing has changed");
+        return Ok(fs::remove_file(&draft)?);
+    }
+    take_draft(&path, before.as_deref(), &draft, &text)?;
+    fs::remove_file(&draft)?;
+    changed(&path, before.as_deref())
+}
+
+/// Opens a file in the user's editor. One that fails leaves it as it was before, and a draft nobody wrote in goes.
+fn run_editor(draft: &Path) -> anyhow::Result<()> {
+    let given = file::read(draft)?;
     let named = |name| env::var(name).ok().filter(|editor| !editor.trim().is_empty());
     let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".to_owned());
     // These variables hold a command, with its arguments.
@@ -207,17 +221,45 @@ fn edit() -> anyhow::Result<()> {
         .arg("-c")
         .arg(format!("{editor} \"$1\""))
         .arg(&editor)
-        .arg(&path)
+        .arg(draft)
         .status()
         .map_err(|error| Failure::new(format!("/bin/sh can't be run: {error}"), "edit the file yourself"))?;
-    if !status.success() {
-        return Err(Failure::new(
-            format!("the editor {editor} failed ({status})"),
-            format!("set EDITOR to one that works, or edit {} yourself", path.display()),
-        )
-        .into());
+    if status.success() {
+        return Ok(());
     }
-    changed(&path, before.as_deref())
+    if file::read(draft)? == given {
+        fs::remove_file(draft)?;
+    }
+    let hint = "set EDITOR to one that works, or change one key: nemoterm config set KEY VALUE";
+    Err(Failure::new(format!("the editor {editor} failed ({status})"), hint).into())
+}
+
+/// Puts what was written into the place of the file, where it can be used and nobody has changed that meanwhile.
+fn take_draft(path: &Path, before: Option<&str>, draft: &Path, text: &str) -> anyhow::Result<()> {
+    let goes_on = "nemoterm config edit goes on with what you wrote";
+    let after =
+        Settings::of(draft, text, |_| None).map_err(|failure| Failure::new(failure.message, goes_on))?;
+    for key in changed_keys(path, before, &after) {
+        check(key, &after.config).map_err(|error| {
+            let Failure { message, hint } = Failure::of(error);
+            Failure::new(message, format!("{hint}; {goes_on}"))
+        })?;
+    }
+    if file::read(path)?.as_deref() != before {
+        return Err(Failure::new(format!("{} has changed while you edited", path.display()), goes_on).into());
+    }
+    Ok(file::write(path, text)?)
+}
+
+/// The keys whose values differ between a text of the file and the settings of another one.
+fn changed_keys(path: &Path, before: Option<&str>, after: &Settings) -> Vec<Key> {
+    // A file that was wrong held nothing.
+    let before = Settings::of(path, before.unwrap_or_default(), |_| None).ok();
+    let differs = |(key, value, _): &&(Key, Option<Value>, Origin)| {
+        let old = before.as_ref().and_then(|before| before.rows.iter().find(|row| row.0 == *key));
+        old.and_then(|row| row.1.as_ref()) != value.as_ref()
+    };
+    after.rows.iter().filter(differs).map(|row| row.0).collect()
 }
 
 /// Checks the file as it is now, says where a variable wins over what has changed in it, and has the running daemon take
@@ -225,17 +267,7 @@ fn edit() -> anyhow::Result<()> {
 fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
     let text = file::read(path)?.unwrap_or_default();
     let after = Settings::of(path, &text, |_| None)?;
-    // A file that was wrong held nothing.
-    let before = Settings::of(path, before.unwrap_or_default(), |_| None).ok();
-    let mut changed: Vec<Key> = after
-        .rows
-        .iter()
-        .filter(|(key, value, _)| {
-            let old = before.as_ref().and_then(|before| before.rows.iter().find(|row| row.0 == *key));
-            old.and_then(|row| row.1.as_ref()) != value.as_ref()
-        })
-        .map(|row| row.0)
-        .collect();
+    let mut changed = changed_keys(path, before, &after);
     changed.retain(|key| {
         let hidden = env::var_os(key.variable()).is_some_and(|value| !value.is_empty());
         if hidden {
@@ -255,7 +287,7 @@ fn changed(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
             matches!(key, Key::Model | Key::Quantize | Key::Threads | Key::Drafts | Key::GpuMemory)
         })
     {
-        load(&client, model(&Settings::load()?.config))?;
+        load(&client, Settings::load()?.config.model_name())?;
         eprintln!("the running daemon has taken it");
     } else if changed.iter().any(|key| key.is_followed()) {
         // It looks into the file whenever a client comes or goes, and we are one.

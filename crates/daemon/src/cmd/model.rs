@@ -125,7 +125,7 @@ fn kept_of(name: &str, files: &mut Vec<KeptFile>) -> Vec<KeptRow> {
 }
 
 fn list(json: bool) -> anyhow::Result<()> {
-    let used = Config::load()?.model.unwrap_or_else(|| EMBEDDED.to_owned());
+    let used = Config::load()?.model_name().to_owned();
     let mut rows = vec![Listed {
         name: EMBEDDED.to_owned(),
         description: EMBEDDED_DESCRIPTION.to_owned(),
@@ -213,7 +213,15 @@ fn remove(name: &str) -> anyhow::Result<()> {
             _ => 0,
         };
     let freed = match models::hub_id(name) {
-        Some(id) => kept + Cache::of_user().remove(&id).map_err(|error| pull::failure(&error))?,
+        Some(id) => {
+            let failure = |error: nemoterm_hub::Error| match error {
+                absent @ nemoterm_hub::Error::NotCached { .. } => {
+                    Failure::new(absent.to_string(), "nemoterm model list names what is here")
+                }
+                other => pull::failure(&other),
+            };
+            kept + Cache::of_user().remove(&id).map_err(failure)?
+        }
         None if kept > 0 => {
             eprintln!(
                 "what was kept of {name} is removed: {:.1} MB are free again; the model itself is yours",
@@ -280,9 +288,7 @@ fn unload() -> anyhow::Result<()> {
 
 fn info(name: Option<&str>, json: bool) -> anyhow::Result<()> {
     let config = Config::load()?;
-    let name =
-        name.map(str::to_owned).or_else(|| config.model.clone()).unwrap_or_else(|| EMBEDDED.to_owned());
-    let (short, model) = models::load(&name, &config)?;
+    let (short, model) = models::load(name.unwrap_or(config.model_name()), &config)?;
     let status = models::status(&short, &model);
     let mut out = io::stdout().lock();
     if json {

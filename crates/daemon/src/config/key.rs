@@ -139,7 +139,7 @@ impl Key {
                 variable: "NEMOTERM_UNLOAD_MINUTES",
                 purpose: "minutes without a request after which the model is let go of, until the next key; 0 is never",
                 allowed: "a whole number from 0 to 525600",
-                otherwise: "0",
+                otherwise: "(never where power and memory suffice, else 10)",
                 example: "30",
             },
             Self::Stats => About {
