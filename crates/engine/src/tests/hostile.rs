@@ -135,7 +135,8 @@ fn configurations_of_hybrids_that_lie_are_refused() {
         Config::from_json(text.replace(from, to).as_bytes(), "config.json")
     };
     assert!(read("Infinity\n", "{\"__float__\": \"Infinity\"}\n").is_ok());
-    let list = "\"layers_block_type\": [\"mamba\", \"attention\", \"mlp\", \"linear_attention\"], \"hybrid\": \"\"";
+    let list =
+        "\"layers_block_type\": [\"mamba\", \"attention\", \"mlp\", \"linear_attention\"], \"hybrid\": \"\"";
     assert!(read("\"hybrid_override_pattern\": \"M*-M\"", list).is_ok());
     for (from, to, expected) in [
         ("M*-M", "M*EM", "a mixture of experts is not supported"),

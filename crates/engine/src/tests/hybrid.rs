@@ -110,9 +110,25 @@ fn texts_that_are_written_together_have_the_logits_of_each_alone() {
 
 #[test]
 fn weights_can_be_made_smaller_while_loading() {
-    // Rows of forty numbers are no whole blocks, so that nothing of this model can be; it says so by staying as it is.
-    let options = LoadOptions { quantise: Some(Quantisation::Q8_0), ..options() };
-    let model = Model::load(&source(), &options).unwrap();
-    assert_eq!(model.info().quantisation, "F16");
-    assert!(!model.drafts(), "a state can't be taken back token by token");
+    let tokens: Vec<u32> = (0..30).map(|i| i * i % 61).collect();
+    let exact = model(false).logits(&tokens).unwrap().concat();
+    for (quantisation, most) in [(Quantisation::Q8_0, 0.05), (Quantisation::Q4_0, 0.6)] {
+        let options = LoadOptions { quantise: Some(quantisation), ..options() };
+        let from_gguf = Model::load(&source(), &options).unwrap();
+        let directory = source().path().unwrap().parent().unwrap().to_path_buf();
+        let from_directory = Model::load(&Source::Directory(directory), &options).unwrap();
+        let through_tensors = Model::load_through_tensors_with(&source(), &options).unwrap();
+        assert!(from_gguf.info().quantisation.starts_with('Q'), "{:?}", from_gguf.info());
+        let have = from_gguf.logits(&tokens).unwrap().concat();
+        let apart = |other: &[f32]| {
+            have.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f32>() / have.len() as f32
+        };
+        let others = [&from_directory, &through_tensors].map(|model| model.logits(&tokens).unwrap().concat());
+        let all = [&exact, &others[0], &others[1]].map(|other| apart(other));
+        println!("{quantisation:?}: {all:?} in the mean");
+        assert!(all[0] < most && all[0] > 1e-3, "from the exact ones: {all:?}");
+        assert!(all[1] < 1e-5, "from those of the directory: {all:?}");
+        assert!(all[2] < most / 2.0, "from those through tensors: {all:?}");
+        assert!(!from_gguf.drafts(), "a state can't be taken back token by token");
+    }
 }
