@@ -153,8 +153,6 @@ pub(super) struct HfHybrid {
     use_conv_bias: bool,
     #[serde(default)]
     use_bias: bool,
-    #[serde(default)]
-    mamba_proj_bias: bool,
     /// The least and the most of a step.
     time_step_limit: Option<(serde_json::Value, serde_json::Value)>,
 }
@@ -189,7 +187,7 @@ impl HfHybrid {
                 groups: self.n_groups,
                 kernel: self.conv_kernel,
                 convolution_bias: self.use_conv_bias,
-                biased: self.use_bias || self.mamba_proj_bias,
+                biased: self.use_bias,
                 logarithmic_decay: true,
             },
         })
