@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::decoder::Session;
+use crate::decoder::{Run, Session};
 use crate::error::EngineError;
 use crate::kernels::math;
 use crate::model::Model;
@@ -113,8 +113,18 @@ impl Course<'_> {
     /// Runs `run` tokens behind the first `cached`, then writes until `written` tokens are chosen.
     fn time(&mut self, cached: usize, run: usize, written: usize) -> Result<Duration, EngineError> {
         let vocabulary = self.model.info().vocabulary;
-        let tokens: Vec<u32> = (cached..cached + run).map(|i| (i * 7919 % vocabulary) as u32).collect();
-        self.session.truncate(0, cached);
+        let token = |i: usize| (i * 7919 % vocabulary) as u32;
+        let left = self.session.truncate(0, cached);
+        if left < cached {
+            let tokens: Vec<u32> = (left..cached).map(token).collect();
+            self.session.forward_all(&[Run {
+                slot: 0,
+                tokens: &tokens,
+                rows: 0,
+                cut: Some(cached - left),
+            }])?;
+        }
+        let tokens: Vec<u32> = (cached..cached + run).map(token).collect();
         let started = Instant::now();
         let mut logits = self.session.forward(0, &tokens, 1)?;
         for _ in 1..written {

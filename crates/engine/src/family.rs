@@ -10,6 +10,7 @@ pub(crate) struct Family {
     /// `architectures[0]` in `config.json`.
     pub(crate) hf_architecture: &'static str,
     pub(crate) hf_names: &'static Names,
+    pub(crate) gguf_names: &'static Names,
     /// `general.architecture` in GGUF.
     pub(crate) gguf_architecture: &'static str,
     pub(crate) norm: NormKind,
@@ -26,6 +27,10 @@ pub(crate) struct Family {
     pub(crate) activation: Activation,
     /// The activation's name in `config.json`.
     pub(crate) hidden_act: &'static str,
+    /// Each layer is one of several things: attention, a feed-forward part, or a state-space mixer.
+    pub(crate) hybrid: bool,
+    /// Queries and keys are rotated by their positions.
+    pub(crate) rotates: bool,
     /// Queries, keys and values have a bias.
     pub(crate) qkv_bias: bool,
     /// Rows of the embedding are multiplied by the root of their width.
@@ -48,6 +53,7 @@ pub(crate) struct Family {
 const PLAIN: Family = Family {
     hf_architecture: "",
     hf_names: &HF_NAMES,
+    gguf_names: &GGUF_NAMES,
     gguf_architecture: "",
     norm: NormKind::Rms,
     hf_norm_offset: 0.0,
@@ -57,6 +63,8 @@ const PLAIN: Family = Family {
     post_norm: false,
     activation: Activation::SiluGate,
     hidden_act: "silu",
+    hybrid: false,
+    rotates: true,
     qkv_bias: false,
     scaled_embedding: false,
     rope_theta: 10_000.0,
@@ -67,7 +75,7 @@ const PLAIN: Family = Family {
     gguf_scale: |_, _, _| None,
 };
 
-static FAMILIES: [Family; 5] = [
+static FAMILIES: [Family; 6] = [
     // Minitron: modeling_nemotron.py in the transformers library, as for the names that follow.
     Family {
         hf_architecture: "NemotronForCausalLM",
@@ -112,6 +120,19 @@ static FAMILIES: [Family; 5] = [
         },
         ..PLAIN
     },
+    // Nemotron-H: modeling_nemotron_h.py, and llama.cpp's nemotron_h for the names in GGUF.
+    Family {
+        hf_architecture: "NemotronHForCausalLM",
+        hf_names: &NEMOTRON_H_HF_NAMES,
+        gguf_architecture: "nemotron_h",
+        gguf_names: &NEMOTRON_H_GGUF_NAMES,
+        norm_epsilon: 1e-5,
+        activation: Activation::ReluSquared,
+        hidden_act: "relu2",
+        hybrid: true,
+        rotates: false,
+        ..PLAIN
+    },
 ];
 
 /// The family of a `config.json`.
@@ -154,11 +175,24 @@ pub(crate) struct Names {
     pub(crate) up: &'static str,
     pub(crate) down: &'static str,
     pub(crate) post_feed_forward_norm: &'static str,
+    pub(crate) space: SpaceNames,
+}
+
+/// The names of a state-space mixer. Those of `step`, `decay` and `skip` are whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpaceNames {
+    pub(crate) input: &'static str,
+    pub(crate) convolution: &'static str,
+    pub(crate) step: &'static str,
+    pub(crate) decay: &'static str,
+    pub(crate) skip: &'static str,
+    pub(crate) norm: &'static str,
+    pub(crate) output: &'static str,
 }
 
 impl Names {
     /// The names of the whole model and those of a layer, each beside what `other` calls the same.
-    pub(crate) fn beside(&self, other: &Self) -> ([Pair; 3], [Pair; 13]) {
+    pub(crate) fn beside(&self, other: &Self) -> ([Pair; 3], [Pair; 15]) {
         let both = |name: fn(&Self) -> &'static str| (name(self), name(other));
         let whole =
             [both(|names| names.embedding), both(|names| names.output), both(|names| names.output_norm)];
@@ -176,6 +210,8 @@ impl Names {
             both(|names| names.up),
             both(|names| names.down),
             both(|names| names.post_feed_forward_norm),
+            both(|names| names.space.input),
+            both(|names| names.space.output),
         ];
         (whole, layer)
     }
@@ -202,7 +238,11 @@ const HF_NAMES: Names = Names {
     up: "model.layers.{}.mlp.up_proj",
     down: "model.layers.{}.mlp.down_proj",
     post_feed_forward_norm: "",
+    space: NO_SPACE,
 };
+
+const NO_SPACE: SpaceNames =
+    SpaceNames { input: "", convolution: "", step: "", decay: "", skip: "", norm: "", output: "" };
 
 /// Hugging Face checkpoints of Gemma, where a norm's name says on which side of a part it stands.
 const GEMMA_HF_NAMES: Names = Names {
@@ -212,8 +252,35 @@ const GEMMA_HF_NAMES: Names = Names {
     ..HF_NAMES
 };
 
+/// Hugging Face checkpoints of Nemotron-H, where every layer has one norm and one mixer.
+const NEMOTRON_H_HF_NAMES: Names = Names {
+    embedding: "backbone.embeddings",
+    output_norm: "backbone.norm_f",
+    attention_norm: "backbone.layers.{}.norm",
+    query: "backbone.layers.{}.mixer.q_proj",
+    key: "backbone.layers.{}.mixer.k_proj",
+    value: "backbone.layers.{}.mixer.v_proj",
+    query_norm: "",
+    key_norm: "",
+    attention_output: "backbone.layers.{}.mixer.o_proj",
+    feed_forward_norm: "backbone.layers.{}.norm",
+    gate: "",
+    up: "backbone.layers.{}.mixer.up_proj",
+    down: "backbone.layers.{}.mixer.down_proj",
+    space: SpaceNames {
+        input: "backbone.layers.{}.mixer.in_proj",
+        convolution: "backbone.layers.{}.mixer.conv1d",
+        step: "backbone.layers.{}.mixer.dt_bias",
+        decay: "backbone.layers.{}.mixer.A_log",
+        skip: "backbone.layers.{}.mixer.D",
+        norm: "backbone.layers.{}.mixer.norm",
+        output: "backbone.layers.{}.mixer.out_proj",
+    },
+    ..HF_NAMES
+};
+
 /// GGUF files.
-pub(crate) static GGUF_NAMES: Names = Names {
+const GGUF_NAMES: Names = Names {
     embedding: "token_embd",
     output_norm: "output_norm",
     output: "output",
@@ -230,4 +297,20 @@ pub(crate) static GGUF_NAMES: Names = Names {
     up: "blk.{}.ffn_up",
     down: "blk.{}.ffn_down",
     post_feed_forward_norm: "blk.{}.post_ffw_norm",
+    space: NO_SPACE,
+};
+
+/// GGUF files of Nemotron-H.
+const NEMOTRON_H_GGUF_NAMES: Names = Names {
+    feed_forward_norm: "blk.{}.attn_norm",
+    space: SpaceNames {
+        input: "blk.{}.ssm_in",
+        convolution: "blk.{}.ssm_conv1d",
+        step: "blk.{}.ssm_dt.bias",
+        decay: "blk.{}.ssm_a",
+        skip: "blk.{}.ssm_d",
+        norm: "blk.{}.ssm_norm",
+        output: "blk.{}.ssm_out",
+    },
+    ..GGUF_NAMES
 };

@@ -3,7 +3,7 @@
 //! [`Model`] is weights and a tokenizer; [`Generator`] adds the key/value caches and writes text. The engine knows
 //! nothing of shells, prompts or sockets.
 //!
-//! One decoder block serves every model family: a family is a row in a table. The block is written against a small
+//! One decoder serves every model family: a family is a row in a table. The decoder is written against a small
 //! trait of operations, with one implementation on plain slices for the processor and one on the tensor library for
 //! CUDA and Metal.
 

@@ -8,8 +8,8 @@ use candle_core::{DType, Device};
 use crate::backend::host::Host;
 use crate::backend::tensors::Tensors;
 use crate::blend::{self, Blend, Evidence, Guess};
-use crate::config::Config;
-use crate::decoder::{Decoder, Network, Session};
+use crate::config::{Config, Mixer};
+use crate::decoder::{Decoder, Network, SNAPSHOTS, Session};
 use crate::device::{self, DeviceChoice};
 use crate::error::{EngineError, LoadError};
 use crate::progress::Progress;
@@ -214,7 +214,7 @@ impl Model {
             Arc::new(Decoder::load(Host::new(threads)?, config, context, &checkpoint)?)
         } else {
             let dtype = device::working_type(&device);
-            let needed = device_bytes(&checkpoint, &config, context * options.caches.max(1), dtype);
+            let needed = device_bytes(&checkpoint, &config, context, options.caches.max(1), dtype);
             if let Some(allowed) = options.device_memory.filter(|&allowed| needed > allowed) {
                 let device = device::device_name(&device).to_owned();
                 return Err(LoadError::DeviceMemory { device, needed, allowed });
@@ -319,16 +319,26 @@ impl Model {
     }
 }
 
-/// Bytes that weights and caches of so many positions take on an accelerator.
-fn device_bytes(checkpoint: &Checkpoint, config: &Config, positions: usize, dtype: DType) -> u64 {
+/// Bytes that weights and so many caches of so many positions take on an accelerator.
+fn device_bytes(
+    checkpoint: &Checkpoint,
+    config: &Config,
+    context: usize,
+    caches: usize,
+    dtype: DType,
+) -> u64 {
     let number = dtype.size_in_bytes();
     let weights = checkpoint.tensors.values().map(|tensor| {
         if tensor.element.is_quantised() { tensor.bytes.len() } else { tensor.elements() * number }
     });
-    // Keys and values. The sizes are claims of a file, so their product may be any number.
-    let sizes = [2, positions, config.layers, config.attention.kv_width(), number];
-    let caches = sizes.into_iter().fold(1_u64, |product, size| product.saturating_mul(size as u64));
-    caches.saturating_add(weights.sum::<usize>() as u64)
+    // The sizes are claims of a file, so their product may be any number.
+    let product = |sizes: &[usize]| sizes.iter().fold(1_u64, |all, &size| all.saturating_mul(size as u64));
+    let keys = [2, context, caches, config.attention_layers(), config.attention.kv_width(), number];
+    let states = config.hybrid.as_ref().map_or(0, |hybrid| {
+        let layers = hybrid.count(Mixer::StateSpace);
+        product(&[1 + SNAPSHOTS, caches, layers, hybrid.space.memory(), DType::F32.size_in_bytes()])
+    });
+    product(&keys).saturating_add(states).saturating_add(weights.sum::<usize>() as u64)
 }
 
 /// Threads to use for so many bytes of weights.

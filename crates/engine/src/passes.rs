@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::decoder::Run;
 use crate::error::EngineError;
 use crate::model::Model;
 
@@ -20,7 +21,7 @@ pub fn pass_times(model: &Model, rows: &[usize]) -> Result<Vec<Duration>, Engine
     let tokens: Vec<u32> = (0..BEFORE + most).map(|i| (i * 7919 % model.info().vocabulary) as u32).collect();
     model.check(&tokens)?;
     let mut session = model.session(1)?;
-    session.forward(0, &tokens[..BEFORE], 0)?;
+    session.forward_all(&[Run { slot: 0, tokens: &tokens[..BEFORE], rows: 0, cut: Some(BEFORE) }])?;
     let mut times = vec![Vec::with_capacity(REPEATS); rows.len()];
     for turn in 0..=REPEATS {
         for (&count, times) in rows.iter().zip(&mut times) {

@@ -83,6 +83,7 @@ impl Trainable {
             .tied
             .unwrap_or(!checkpoint.tensors.contains_key(&format!("{}.weight", config.names.output)));
         let what = match &config.family {
+            family if family.hybrid => Some("training state-space layers"),
             _ if tied => Some("training an output matrix that is the embedding table"),
             family if family.query_key_norm || family.post_norm => {
                 Some("training norms of queries, keys and outputs")
@@ -129,7 +130,8 @@ impl Trainable {
         let segments = Segments(batch.lengths.clone().into());
         let mut caches = vec![segments; self.layers];
         let count = batch.tokens.len();
-        let mut spans = [Span { layers: &mut caches, start: 0, count, wanted: 0 }];
+        let mut spans =
+            [Span { caches: &mut caches, states: &mut [], mark: None, start: 0, count, wanted: 0 }];
         let hidden = self.decoder.hidden(&batch.tokens, &mut spans)?;
         // The output matrix is the largest; rows that nothing is learnt from do not pass through it.
         let rows: Vec<u32> = batch.targets.iter().map(|&(row, _, _)| row).collect();
@@ -334,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_trained_is_refused() {
-        for fixture in ["qwen2-tied", "gemma3-3-1", "qwen3-3-1"] {
+        for fixture in ["qwen2-tied", "gemma3-3-1", "qwen3-3-1", "nemotron-h-3-1"] {
             let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
             let refused = Trainable::load(&directory, DeviceChoice::Cpu).err().unwrap().to_string();
             assert!(refused.contains("training"), "{refused}");

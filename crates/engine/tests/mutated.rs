@@ -170,6 +170,8 @@ fn changed_files_are_refused_by_name_and_take_no_more_than_their_size() {
     for (fixture, name) in [
         ("llama-8-1", "model.gguf"),
         ("nemotron-3-1", "model.gguf"),
+        ("nemotron-h-3-1", "model.gguf"),
+        ("nemotron-h-bias", "model.safetensors"),
         ("qwen2-tied", "model.gguf"),
         ("llama-bias", "model.safetensors"),
         ("gemma3-8-1", "model.safetensors"),

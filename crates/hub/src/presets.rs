@@ -75,6 +75,20 @@ pub static PRESETS: &[Preset] = &[
         description: "Llama architecture, 4.5 B parameters in 4 bits",
     },
     Preset {
+        name: "nemotron-3-nano-4b",
+        id: "unsloth/NVIDIA-Nemotron-3-Nano-4B-GGUF:Q4_K_M",
+        bytes: 2_900 * MB,
+        licence: "nvidia-nemotron-open-model-license",
+        description: "Nemotron-H (Mamba-2 and attention), 4.0 B parameters in 4 bits; tuned for chats",
+    },
+    Preset {
+        name: "nemotron-3-nano-4b-bf16",
+        id: "nvidia/NVIDIA-Nemotron-3-Nano-4B-BF16",
+        bytes: 7_950 * MB,
+        licence: "nvidia-nemotron-open-model-license",
+        description: "the same in 16 bits, as NVIDIA publishes it; --quantize makes it smaller",
+    },
+    Preset {
         name: "nemotron-terminal-8b",
         id: "nvidia/Nemotron-Terminal-8B",
         bytes: 16_400 * MB,

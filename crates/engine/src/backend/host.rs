@@ -4,16 +4,19 @@
 //! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
 //! are never started on this path.
 
+mod space;
+
 use std::ops::Range;
 
 use candle_core::{Error, Result};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Attention, Backend, RopeTable};
-use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
+use super::{Attention, Backend, RopeTable, StateSpace};
+use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
 use crate::kernels::{self, Activations, dequantise, math, multiply};
 use crate::weights::{ElementType, RawTensor};
+pub(crate) use space::{HostSpace, HostState};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
 const PARALLEL_WORK: usize = 1 << 17;
@@ -102,6 +105,8 @@ impl Backend for Host {
     type Norm = HostNorm;
     type Rope = RopeTable;
     type Kv = HostKv;
+    type Space = HostSpace;
+    type State = HostState;
 
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.pool {
@@ -126,6 +131,10 @@ impl Backend for Host {
 
     fn rope(&self, table: RopeTable) -> Result<RopeTable> {
         Ok(table)
+    }
+
+    fn state_space(&self, shape: &StateSpaceShape, weights: StateSpace) -> Result<HostSpace> {
+        Ok(HostSpace { shape: shape.clone(), weights })
     }
 
     fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<HostKv> {
@@ -214,16 +223,18 @@ impl Backend for Host {
         let scale = shape.scale as f32;
         for (i, row) in qkv.values.chunks_exact_mut(width).enumerate() {
             let position = start + i;
-            let angles = position * rope.half..(position + 1) * rope.half;
-            let (cos, sin) = (&rope.cos[angles.clone()], &rope.sin[angles]);
             if let Some(norm) = attention.query_norm {
                 norm.apply(&mut row[..query_width]);
             }
             if let Some(norm) = attention.key_norm {
                 norm.apply(&mut row[query_width..query_width + kv_width]);
             }
-            for vector in row[..query_width + kv_width].chunks_exact_mut(head) {
-                rotate(vector, cos, sin);
+            if let Some(rope) = rope {
+                let angles = position * rope.half..(position + 1) * rope.half;
+                let (cos, sin) = (&rope.cos[angles.clone()], &rope.sin[angles]);
+                for vector in row[..query_width + kv_width].chunks_exact_mut(head) {
+                    rotate(vector, cos, sin);
+                }
             }
             for q in &mut row[..query_width] {
                 *q *= scale;
@@ -251,6 +262,10 @@ impl Backend for Host {
             out.chunks_mut(head).enumerate().for_each(|item| one_head(&mut scores, item));
         }
         Ok(Rows { values: out, count })
+    }
+
+    fn scan(&self, projected: Rows, space: &HostSpace, state: &mut HostState) -> Result<Rows> {
+        Ok(space.scan(&projected, state, self.threads()))
     }
 
     fn activate(&self, activation: Activation, mut x: Rows) -> Result<Rows> {

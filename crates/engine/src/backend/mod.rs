@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use candle_core::Result;
 
-use crate::config::{Activation, AttentionShape, NormKind};
+use crate::config::{Activation, AttentionShape, NormKind, StateSpaceShape};
 use crate::weights::RawTensor;
 
 /// Angles of the rotary embedding for every position of the context.
@@ -25,10 +25,32 @@ pub(crate) struct RopeTable {
     pub(crate) half: usize,
 }
 
+/// The numbers of a Mamba-2 mixer between its two matrices (Dao and Gu 2024, "Transformers are SSMs"). For each position:
+///
+/// - the channels of the last `kernel` positions are summed with the weights of the convolution, and pass through SiLU;
+/// - each head's step is `softplus(step + step_bias)`, its state decays by `exp(step * decay)` and takes up `step * x ⊗ B`;
+/// - what is read is `state · C + skip * x`, times SiLU of the gate, and normalised (RMS) within each group.
+pub(crate) struct StateSpace {
+    /// Weights of the convolution, `kernel` rows of [`StateSpaceShape::channels`], the oldest position first.
+    pub(crate) convolution: Vec<f32>,
+    /// One a channel.
+    pub(crate) convolution_bias: Vec<f32>,
+    /// One a head.
+    pub(crate) step_bias: Vec<f32>,
+    /// One a head, negative.
+    pub(crate) decay: Vec<f32>,
+    /// One a head.
+    pub(crate) skip: Vec<f32>,
+    /// [`StateSpaceShape::inner`] numbers.
+    pub(crate) norm: Vec<f32>,
+    pub(crate) epsilon: f32,
+}
+
 /// The attention of one layer.
 pub(crate) struct Attention<'a, B: Backend> {
     pub(crate) shape: &'a AttentionShape,
-    pub(crate) rope: &'a B::Rope,
+    /// None where nothing is rotated.
+    pub(crate) rope: Option<&'a B::Rope>,
     /// Applied to each query before it is rotated; its width is that of a head.
     pub(crate) query_norm: Option<&'a B::Norm>,
     /// The same for keys.
@@ -61,6 +83,10 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     type Rope: Send + Sync;
     /// Keys and values of one layer.
     type Kv: Send;
+    /// A state-space mixer with its weights.
+    type Space: Send + Sync;
+    /// The states of one layer after some positions; by default those before the first.
+    type State: Clone + Default + Send + Sync;
 
     /// Runs a whole forward pass where the device wants it to run.
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -75,6 +101,8 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn norm(&self, kind: NormKind, epsilon: f32, weight: Vec<f32>, bias: Vec<f32>) -> Result<Self::Norm>;
     /// Takes over the angles.
     fn rope(&self, table: RopeTable) -> Result<Self::Rope>;
+    /// A state-space mixer of this shape.
+    fn state_space(&self, shape: &StateSpaceShape, weights: StateSpace) -> Result<Self::Space>;
     /// An empty cache.
     fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<Self::Kv>;
     /// Copies the first `positions` positions of `from`.
@@ -94,6 +122,15 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
         kv: &mut Self::Kv,
         attention: &Attention<'_, Self>,
         start: usize,
+    ) -> Result<Self::Hidden>;
+    /// What a state-space mixer makes of consecutive positions that follow those in `state`. Rows of `projected` have
+    /// [`StateSpaceShape::projected`] numbers: the gate and the channels (all heads, then B, then C of each group), then a step
+    /// for each head. Rows of the result have [`StateSpaceShape::inner`].
+    fn scan(
+        &self,
+        projected: Self::Hidden,
+        space: &Self::Space,
+        state: &mut Self::State,
     ) -> Result<Self::Hidden>;
     /// The feed-forward activation; for gated ones, of gate and up side by side.
     fn activate(&self, activation: Activation, x: Self::Hidden) -> Result<Self::Hidden>;

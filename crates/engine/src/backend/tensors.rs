@@ -1,15 +1,18 @@
 //! Accelerators, through the tensor library. It also runs on the library's CPU device, which is how the tests hold
 //! it against [`super::host`].
 
+mod space;
+
 use std::ops::Range;
 use std::sync::Mutex;
 
 use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
-use super::{Attention, Backend, RopeTable};
-use crate::config::{Activation, AttentionShape, NormKind, RopeStyle};
+use super::{Attention, Backend, RopeTable, StateSpace};
+use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
 use crate::weights::{ElementType, RawTensor};
+use space::{TensorSpace, TensorState};
 
 /// Positions by which a cache grows.
 const KV_STEP: usize = 256;
@@ -180,6 +183,8 @@ impl Backend for Tensors {
     type Norm = TensorNorm;
     type Rope = TensorRope;
     type Kv = TensorKv;
+    type Space = TensorSpace;
+    type State = TensorState;
 
     fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<TensorLinear> {
         let matrices = parts
@@ -217,6 +222,10 @@ impl Backend for Tensors {
         let shape = (table.positions, table.half);
         let tensor = |values| Tensor::from_vec(values, shape, &self.device)?.to_dtype(self.dtype);
         Ok(TensorRope { cos: tensor(table.cos)?, sin: tensor(table.sin)? })
+    }
+
+    fn state_space(&self, shape: &StateSpaceShape, weights: StateSpace) -> Result<TensorSpace> {
+        TensorSpace::new(shape, weights, &self.device)
     }
 
     fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<TensorKv> {
@@ -339,6 +348,10 @@ impl Backend for Tensors {
             .reshape((count, shape.heads * head))
     }
 
+    fn scan(&self, projected: Tensor, space: &TensorSpace, state: &mut TensorState) -> Result<Tensor> {
+        space.scan(&projected, state)
+    }
+
     fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {
         activate(activation, &x)
     }
@@ -388,7 +401,14 @@ pub(super) fn rows(x: &Tensor, ranges: &[Range<usize>]) -> Result<Tensor> {
 
 impl Tensors {
     /// Rotates the first part of each head; `x` has shape [heads, count, head].
-    fn rotate(&self, x: &Tensor, rope: &TensorRope, shape: &AttentionShape, start: usize) -> Result<Tensor> {
+    fn rotate(
+        &self,
+        x: &Tensor,
+        rope: Option<&TensorRope>,
+        shape: &AttentionShape,
+        start: usize,
+    ) -> Result<Tensor> {
+        let Some(rope) = rope else { return Ok(x.clone()) };
         let (_, count, head) = x.dims3()?;
         let cos = rope.cos.narrow(0, start, count)?;
         let sin = rope.sin.narrow(0, start, count)?;

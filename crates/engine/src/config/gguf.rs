@@ -1,7 +1,10 @@
 //! The metadata of a GGUF file. The keys are those of the ggml repository's `docs/gguf.md` and of llama.cpp's
 //! `llama-arch.cpp`.
 
-use super::{AttentionShape, Biases, Config, Local, LocalLayers, Rope, RopeScaling, usual_scale};
+use super::hybrid::Listed;
+use super::{
+    AttentionShape, Biases, Config, Local, LocalLayers, Mixer, Rope, RopeScaling, gguf_key, usual_scale,
+};
 use crate::error::LoadError;
 use crate::family;
 use crate::weights::gguf::{Metadata, Value};
@@ -14,9 +17,13 @@ impl Config {
         let architecture = metadata.text("general.architecture")?.to_owned();
         let family = family::by_gguf_architecture(&architecture)
             .ok_or_else(|| family::unknown(&architecture, file))?;
-        let key = |name: &str| format!("{architecture}.{name}");
+        let key = |name: &str| gguf_key(&architecture, name);
         let integer = |name: &str| metadata.integer(&key(name));
-        let heads = integer("attention.head_count")?;
+        let listed = family.hybrid.then(|| Listed::read(metadata, &architecture)).transpose()?;
+        let heads = match &listed {
+            Some(listed) => listed.heads,
+            None => integer("attention.head_count")?,
+        };
         let hidden = integer("embedding_length")?;
         let layers = integer("block_count")?;
         if heads == 0 {
@@ -27,6 +34,10 @@ impl Config {
             });
         }
         let optional = |name: &str| metadata.optional(&key(name), Metadata::integer);
+        let (feed_forward, kv_heads) = match &listed {
+            Some(listed) => (listed.feed_forward, listed.kv_heads),
+            None => (integer("feed_forward_length")?, optional("attention.head_count_kv")?.unwrap_or(heads)),
+        };
         let rotary = optional("rope.dimension_count")?;
         let head_dim = optional("attention.key_length")?.unwrap_or(hidden / heads);
         let scaling_factor = metadata.optional(&key("rope.scaling.factor"), Metadata::float)?;
@@ -68,17 +79,18 @@ impl Config {
         };
         let config = Self {
             family,
-            names: &family::GGUF_NAMES,
+            names: family.gguf_names,
             layers,
             hidden,
-            feed_forward: integer("feed_forward_length")?,
+            feed_forward,
             vocabulary,
             context: integer("context_length")?,
             attention: AttentionShape {
                 heads,
-                kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
+                kv_heads,
                 head_dim,
-                rotary_dim: rotary.unwrap_or(head_dim),
+                // llama.cpp writes a size that it does not use where there is no rotary embedding.
+                rotary_dim: if family.rotates { rotary.unwrap_or(head_dim) } else { 0 },
                 rope_style: family.gguf_rope_style,
                 scale: (family.gguf_scale)(layers, hidden, heads).unwrap_or(usual_scale(head_dim)),
             },
@@ -87,6 +99,7 @@ impl Config {
                 scaling: rope_scaling,
             },
             local,
+            hybrid: listed.map(|listed| listed.hybrid),
             biases: Biases { qkv: family.qkv_bias, ..Biases::default() },
             embedding_scale: family.scaled_embedding.then(|| (hidden as f32).sqrt()),
             norm_epsilon: metadata.float(&key(family.gguf_epsilon))? as f32,
@@ -104,23 +117,31 @@ impl Config {
     /// that have none there, and a factor of the scores that is not the family's.
     pub(crate) fn to_gguf(&self) -> Vec<(String, Datum)> {
         let architecture = self.family.gguf_architecture;
-        let key = |name: &str| format!("{architecture}.{name}");
+        let key = |name: &str| gguf_key(architecture, name);
         let attention = &self.attention;
         let mut all = vec![("general.architecture".to_owned(), Datum::Text(architecture.to_owned()))];
-        let sizes = [
-            ("block_count", self.layers),
-            ("context_length", self.context),
-            ("embedding_length", self.hidden),
-            ("feed_forward_length", self.feed_forward),
-            ("attention.head_count", attention.heads),
-            ("attention.head_count_kv", attention.kv_heads),
-            ("attention.key_length", attention.head_dim),
-            ("attention.value_length", attention.head_dim),
-            ("rope.dimension_count", attention.rotary_dim),
-            ("vocab_size", self.vocabulary),
-        ];
         // None is above 2^28, see `check`.
-        all.extend(sizes.map(|(name, size)| (key(name), Datum::U32(size as u32))));
+        let number = |size: usize| Datum::U32(size as u32);
+        let of = |mixer: Mixer, size: usize| match &self.hybrid {
+            Some(hybrid) => Datum::U32s(hybrid.sizes(mixer, size)),
+            None => number(size),
+        };
+        let sizes = [
+            ("block_count", number(self.layers)),
+            ("context_length", number(self.context)),
+            ("embedding_length", number(self.hidden)),
+            ("feed_forward_length", of(Mixer::FeedForward, self.feed_forward)),
+            ("attention.head_count", number(attention.heads)),
+            ("attention.head_count_kv", of(Mixer::Attention, attention.kv_heads)),
+            ("attention.key_length", number(attention.head_dim)),
+            ("attention.value_length", number(attention.head_dim)),
+            ("rope.dimension_count", number(attention.rotary_dim)),
+            ("vocab_size", number(self.vocabulary)),
+        ];
+        all.extend(sizes.map(|(name, size)| (key(name), size)));
+        if let Some(hybrid) = &self.hybrid {
+            all.extend(hybrid.space.to_gguf().map(|(name, size)| (key(name), number(size))));
+        }
         all.push((key("rope.freq_base"), Datum::F32(self.rope.theta as f32)));
         all.push((key(self.family.gguf_epsilon), Datum::F32(self.norm_epsilon)));
         if let RopeScaling::Linear(factor) = self.rope.scaling {

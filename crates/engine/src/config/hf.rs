@@ -1,7 +1,10 @@
 //! `config.json` of a Hugging Face directory.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
+use super::hybrid::HfHybrid;
 use super::{AttentionShape, Biases, Config, Local, LocalLayers, Rope, RopeScaling, RopeStyle, usual_scale};
 use crate::error::LoadError;
 use crate::family::{self, Family};
@@ -56,15 +59,17 @@ struct HfConfig {
     vocab_size: usize,
     hidden_size: usize,
     intermediate_size: usize,
-    num_hidden_layers: usize,
+    num_hidden_layers: Option<usize>,
     num_attention_heads: usize,
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
     max_position_embeddings: usize,
     hidden_act: Option<String>,
     hidden_activation: Option<String>,
-    #[serde(alias = "rms_norm_eps", alias = "layer_norm_eps")]
+    // Some files have several of these, all of them the same.
     norm_eps: Option<f32>,
+    rms_norm_eps: Option<f32>,
+    layer_norm_eps: Option<f32>,
     rope_theta: Option<f64>,
     #[serde(alias = "rope_parameters")]
     rope_scaling: Option<RopeSets>,
@@ -99,12 +104,17 @@ impl Config {
             reason,
         };
         let unsupported = |what: String| LoadError::Unsupported { file: file.to_owned(), what };
-        let hf: HfConfig =
-            serde_json::from_slice(json).map_err(|e| malformed("model configuration", e.to_string()))?;
+        let json = standard(json);
+        let invalid = |e: serde_json::Error| malformed("model configuration", e.to_string());
+        let hf: HfConfig = serde_json::from_slice(&json).map_err(invalid)?;
         let architecture = hf.architectures.first().cloned().unwrap_or_default();
         let family =
             family::by_architecture(&architecture).ok_or_else(|| family::unknown(&architecture, file))?;
-        if let Some(act) = hf.hidden_activation.as_ref().or(hf.hidden_act.as_ref())
+        let own: Option<HfHybrid> =
+            family.hybrid.then(|| serde_json::from_slice(&json)).transpose().map_err(invalid)?;
+        let hybrid = own.as_ref().map(HfHybrid::read).transpose().map_err(unsupported)?;
+        let own_act = own.as_ref().and_then(|own| own.mlp_hidden_act.as_ref());
+        if let Some(act) = own_act.or(hf.hidden_activation.as_ref()).or(hf.hidden_act.as_ref())
             && act != family.hidden_act
         {
             return Err(unsupported(format!("hidden_act \"{act}\" in {architecture}")));
@@ -119,7 +129,15 @@ impl Config {
             return Err(malformed("num_attention_heads", "is 0".into()));
         }
         let rope = hf.rope_scaling.as_ref().map(RopeSets::global);
-        let head_dim = hf.head_dim.unwrap_or(hf.hidden_size / hf.num_attention_heads);
+        let head_dim = hf
+            .head_dim
+            .or(own.as_ref().and_then(|own| own.attention_head_dim))
+            .unwrap_or(hf.hidden_size / hf.num_attention_heads);
+        let layers = hf
+            .num_hidden_layers
+            .or(hybrid.as_ref().map(|hybrid| hybrid.layers.len()))
+            .ok_or_else(|| malformed("num_hidden_layers", "is missing".into()))?;
+        let norm_epsilon = own.as_ref().and_then(|own| own.layer_norm_epsilon);
         let partial = hf
             .partial_rotary_factor
             .or(rope.and_then(|r| r.partial_rotary_factor))
@@ -127,7 +145,7 @@ impl Config {
         let config = Self {
             family,
             names: family.hf_names,
-            layers: hf.num_hidden_layers,
+            layers,
             hidden: hf.hidden_size,
             feed_forward: hf.intermediate_size,
             vocabulary: hf.vocab_size,
@@ -136,7 +154,7 @@ impl Config {
                 heads: hf.num_attention_heads,
                 kv_heads: hf.num_key_value_heads.unwrap_or(hf.num_attention_heads),
                 head_dim,
-                rotary_dim: (head_dim as f64 * partial) as usize,
+                rotary_dim: if family.rotates { (head_dim as f64 * partial) as usize } else { 0 },
                 rope_style: RopeStyle::Halves,
                 scale: hf.query_pre_attn_scalar.map_or(usual_scale(head_dim), |scalar| 1.0 / scalar.sqrt()),
             },
@@ -145,13 +163,18 @@ impl Config {
                 scaling: rope.map_or(Ok(RopeScaling::None), scaling).map_err(unsupported)?,
             },
             local: local(&hf, family).map_err(unsupported)?,
+            hybrid,
             biases: Biases {
                 qkv: hf.attention_bias || family.qkv_bias,
                 attention_output: hf.attention_bias,
                 feed_forward: hf.mlp_bias,
             },
             embedding_scale: family.scaled_embedding.then(|| (hf.hidden_size as f32).sqrt()),
-            norm_epsilon: hf.norm_eps.unwrap_or(family.norm_epsilon),
+            norm_epsilon: norm_epsilon
+                .or(hf.norm_eps)
+                .or(hf.rms_norm_eps)
+                .or(hf.layer_norm_eps)
+                .unwrap_or(family.norm_epsilon),
             norm_offset: family.hf_norm_offset,
             tied: hf.tie_word_embeddings,
             bos: hf.bos_token_id,
@@ -165,6 +188,29 @@ impl Config {
         config.check(file)?;
         Ok(config)
     }
+}
+
+/// Python writes numbers that are not finite as bare words, which JSON does not have; they become null here.
+fn standard(json: &[u8]) -> Cow<'_, [u8]> {
+    const WORDS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    if !WORDS.iter().any(|word| json.windows(word.len()).any(|window| window == *word)) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = Vec::with_capacity(json.len());
+    let (mut at, mut is_text) = (0, false);
+    while let Some(&byte) = json.get(at) {
+        if !is_text && let Some(word) = WORDS.iter().find(|word| json[at..].starts_with(word)) {
+            out.extend_from_slice(b"null");
+            at += word.len();
+            continue;
+        }
+        // What is escaped does not end a text.
+        let length = if is_text && byte == b'\\' { 2.min(json.len() - at) } else { 1 };
+        is_text ^= byte == b'"';
+        out.extend_from_slice(&json[at..at + length]);
+        at += length;
+    }
+    Cow::Owned(out)
 }
 
 fn scaling(rope: &RopeParameters) -> Result<RopeScaling, String> {

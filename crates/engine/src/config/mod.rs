@@ -3,9 +3,11 @@
 
 mod gguf;
 mod hf;
+mod hybrid;
 
 use crate::error::LoadError;
 use crate::family::{Family, Names};
+pub(crate) use hybrid::{Hybrid, Mixer, StateSpaceShape};
 
 /// The two norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(crate) struct AttentionShape {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
-    /// How much of each head is rotated, from its beginning; even.
+    /// How much of each head is rotated, from its beginning; even, and 0 where the family has no rotary embedding.
     pub(crate) rotary_dim: usize,
     pub(crate) rope_style: RopeStyle,
     /// What scalar products of queries and keys are multiplied by.
@@ -59,6 +61,11 @@ impl AttentionShape {
     pub(crate) fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+}
+
+/// A key of GGUF metadata that begins with the architecture.
+fn gguf_key(architecture: &str, name: &str) -> String {
+    format!("{architecture}.{name}")
 }
 
 /// The usual factor of the scores, `1 / sqrt(head_dim)`.
@@ -184,6 +191,8 @@ pub(crate) struct Config {
     /// Of the layers that see every position.
     pub(crate) rope: Rope,
     pub(crate) local: Option<Local>,
+    /// Where each layer is one thing rather than attention and a feed-forward part.
+    pub(crate) hybrid: Option<Hybrid>,
     /// Linear layers that must have a bias; the others may have one in the file.
     pub(crate) biases: Biases,
     /// What rows of the embedding are multiplied by.
@@ -230,7 +239,7 @@ impl Config {
         }
         if !attention.rotary_dim.is_multiple_of(2)
             || attention.rotary_dim > attention.head_dim
-            || attention.rotary_dim == 0
+            || (attention.rotary_dim == 0) == self.family.rotates
         {
             return wrong(
                 "rotary size",
@@ -260,7 +269,12 @@ impl Config {
         {
             return wrong("rope_freqs.weight", format!("has {} elements", divisors.len()));
         }
-        Ok(())
+        self.hybrid.as_ref().map_or(Ok(()), |hybrid| hybrid.check(self.layers, file))
+    }
+
+    /// How many layers have keys and values.
+    pub(crate) fn attention_layers(&self) -> usize {
+        self.hybrid.as_ref().map_or(self.layers, |hybrid| hybrid.count(Mixer::Attention))
     }
 
     /// The window of a layer and its rotary embedding, if it has its own.

@@ -2,7 +2,7 @@
 
 use candle_core::Var;
 
-use super::{Decoder, numbered};
+use super::{Decoder, Mixer, numbered};
 use crate::backend::differentiable::{Differentiable, TrainLinear, TrainNorm};
 use crate::config::Activation;
 
@@ -31,7 +31,7 @@ pub struct Parameter {
 
 impl Decoder<Differentiable> {
     /// All variables of a decoder that [`crate::train::Trainable`] takes: with an output matrix of its own and no norms
-    /// but those before attention and feed-forward.
+    /// but those before attention and feed-forward, both of which are in every layer.
     pub(crate) fn parameters(&self) -> Vec<Parameter> {
         let names = self.config.names;
         let mut all = Vec::new();
@@ -50,14 +50,29 @@ impl Decoder<Differentiable> {
                 &[(names.gate, feed_forward), (names.up, feed_forward)]
             }
         };
-        for (layer, block) in self.blocks.iter().enumerate() {
-            self.norm(&mut all, names.attention_norm, layer, &block.attention_norm);
-            self.norm(&mut all, names.feed_forward_norm, layer, &block.feed_forward_norm);
-            let qkv = [(names.query, queries), (names.key, keys), (names.value, keys)];
-            linear(&mut all, layer, &qkv, &block.qkv);
-            linear(&mut all, layer, &[(names.attention_output, hidden)], &block.attention_output);
-            linear(&mut all, layer, up, &block.up);
-            linear(&mut all, layer, &[(names.down, hidden)], &block.down);
+        // Norms first, then matrices, layer by layer.
+        for (layer, parts) in self.parts.chunks(2).enumerate() {
+            for part in parts {
+                let name = match part.mixer {
+                    Mixer::FeedForward { .. } => names.feed_forward_norm,
+                    _ => names.attention_norm,
+                };
+                self.norm(&mut all, name, layer, &part.norm);
+            }
+            for part in parts {
+                match &part.mixer {
+                    Mixer::Attention { qkv, output, .. } => {
+                        let parts = [(names.query, queries), (names.key, keys), (names.value, keys)];
+                        linear(&mut all, layer, &parts, qkv);
+                        linear(&mut all, layer, &[(names.attention_output, hidden)], output);
+                    }
+                    Mixer::FeedForward { up: matrix, down } => {
+                        linear(&mut all, layer, up, matrix);
+                        linear(&mut all, layer, &[(names.down, hidden)], down);
+                    }
+                    Mixer::StateSpace { .. } => {}
+                }
+            }
         }
         all
     }

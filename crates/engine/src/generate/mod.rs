@@ -216,12 +216,14 @@ impl Generator {
         let tokens = self.model.encode_plain(prompt)?;
         self.model.check(&tokens)?;
         let cached = self.slots.take(&tokens, tokens.len())?;
+        // What is typed next makes the last word longer, so that its tokens are chosen anew then.
+        let cut = heal::kept(&tokens, self.model.tokens().vocabulary()).saturating_sub(1);
         let mut run = 0;
         for chunk in tokens[cached..].chunks(PREFILL_CHUNK) {
             if keep_going().is_break() {
                 break;
             }
-            self.slots.forward(chunk, 0)?;
+            self.slots.read(chunk, 0, cut)?;
             run += chunk.len();
         }
         Ok(run)
@@ -309,13 +311,13 @@ impl Generator {
         let rows = tokens.len() - (kept - 1);
         let mut at = cached;
         while tokens.len() - at > PREFILL_CHUNK + rows {
-            self.slots.forward(&tokens[at..at + PREFILL_CHUNK], 0)?;
+            self.slots.read(&tokens[at..at + PREFILL_CHUNK], 0, kept - 1)?;
             at += PREFILL_CHUNK;
             if on_token(&PROGRESS).is_break() {
                 return Ok(None);
             }
         }
-        self.slots.forward(&tokens[at..], rows).map(Some)
+        self.slots.read(&tokens[at..], rows, kept - 1).map(Some)
     }
 
     /// Follows the healed tokens up to the first token that goes beyond the prompt.
@@ -384,8 +386,8 @@ impl Generator {
                 if on_token(&PROGRESS).is_break() {
                     return Ok(walk);
                 }
-                self.slots.truncate(walk.path.len() - 1);
-                rows = self.slots.forward(&[token], 1)?;
+                let left = self.slots.truncate(walk.path.len() - 1);
+                rows = self.slots.forward(&walk.path[left..])?;
                 row = 0;
             }
         }

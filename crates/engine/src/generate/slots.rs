@@ -81,27 +81,38 @@ impl Slots {
     /// Makes a cache current that holds at most the first `most` of `tokens` and nothing else; returns how many.
     pub(super) fn take(&mut self, tokens: &[u32], most: usize) -> Result<usize, EngineError> {
         let among = &self.slots[..self.chosen_among];
-        let best = (0..among.len()).max_by_key(|&i| (among[i].common(tokens), among[i].used)).unwrap_or(0);
-        let shared = among[best].common(tokens);
+        let key = |&i: &usize| (self.shared(i, tokens, usize::MAX), among[i].used);
+        let best = (0..among.len()).max_by_key(key).unwrap_or(0);
+        let shared = self.shared(best, tokens, usize::MAX);
         let mut chosen = best;
         // A cache of which more than half would be lost belongs to another text: leave it, copy what is shared.
         if shared * 2 < among[best].tokens.len() {
             chosen = (0..among.len()).min_by_key(|&i| among[i].used).unwrap_or(best);
             if chosen != best {
-                self.copy(best, chosen, shared)?;
+                self.copy(best, chosen, shared.min(most))?;
             }
         }
         self.clock += 1;
         self.slots[chosen].used = self.clock;
         self.current = chosen;
-        self.truncate(shared.min(most));
-        Ok(self.tokens().len())
+        Ok(self.truncate(shared.min(most)))
     }
 
-    fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<(), EngineError> {
-        self.session.fork(from, to, len)?;
+    /// How many of the first `most` of `tokens` can be left in a cache when everything else is forgotten.
+    fn shared(&self, slot: usize, tokens: &[u32], most: usize) -> usize {
+        self.session.reachable(slot, self.slots[slot].common(tokens).min(most))
+    }
+
+    /// Makes a cache hold the first `len` positions of another, or as many as can be had; returns how many.
+    fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<usize, EngineError> {
+        if from == to {
+            return Ok(self.truncate_slot(to, len));
+        }
+        // Where it fails nothing is in there.
+        self.slots[to].tokens.clear();
+        let len = self.session.fork(from, to, len)?;
         self.slots[to].tokens = self.slots[from].tokens[..len].to_vec();
-        Ok(())
+        Ok(len)
     }
 
     /// The tokens in the current cache.
@@ -109,19 +120,32 @@ impl Slots {
         &self.slots[self.current].tokens
     }
 
-    /// Forgets the current cache's positions from `len` on.
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.truncate_slot(self.current, len);
+    /// Forgets the current cache's positions from `len` on, and those before that can't be kept without them (see
+    /// [`Session::truncate`]); returns how many are left.
+    pub(super) fn truncate(&mut self, len: usize) -> usize {
+        self.truncate_slot(self.current, len)
     }
 
-    fn truncate_slot(&mut self, slot: usize, len: usize) {
-        self.slots[slot].tokens.truncate(len);
-        self.session.truncate(slot, len);
+    fn truncate_slot(&mut self, slot: usize, len: usize) -> usize {
+        let left = self.session.truncate(slot, len);
+        self.slots[slot].tokens.truncate(left);
+        left
     }
 
-    /// Runs tokens in the current cache; the logits of the last `rows`.
-    pub(super) fn forward(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, EngineError> {
-        let logits = self.session.forward(self.current, tokens, rows)?;
+    /// Runs tokens in the current cache; the logits of the last `rows`. It is likely to be cut back to `cut` positions, or to
+    /// all where these are not among them.
+    pub(super) fn read(&mut self, tokens: &[u32], rows: usize, cut: usize) -> Result<Vec<f32>, EngineError> {
+        let cut = cut.checked_sub(self.tokens().len()).unwrap_or(tokens.len()).min(tokens.len());
+        self.run(tokens, rows, Some(cut))
+    }
+
+    /// Runs tokens in the current cache that it is not likely to be cut back to; the logits of the last.
+    pub(super) fn forward(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.run(tokens, 1, None)
+    }
+
+    fn run(&mut self, tokens: &[u32], rows: usize, cut: Option<usize>) -> Result<Vec<f32>, EngineError> {
+        let logits = self.session.forward_all(&[Run { slot: self.current, tokens, rows, cut }])?;
         self.passes += 1;
         self.slots[self.current].tokens.extend_from_slice(tokens);
         Ok(logits)
@@ -137,13 +161,13 @@ impl Slots {
         &self.slots[self.lane(lane)].tokens
     }
 
-    /// Copies the first `len` positions of the current cache to a lane.
-    pub(super) fn open_lane(&mut self, lane: usize, len: usize) -> Result<(), EngineError> {
+    /// Copies the first `len` positions of the current cache to a lane, or as many as can be had; returns how many.
+    pub(super) fn open_lane(&mut self, lane: usize, len: usize) -> Result<usize, EngineError> {
         let len = len.min(self.tokens().len());
         self.copy(self.current, self.lane(lane), len)
     }
 
-    /// Forgets the positions of a lane's cache from `len` on.
+    /// Forgets the positions of a lane's cache from `len` on, where drafts were run in it: each can be taken back.
     pub(super) fn truncate_lane(&mut self, lane: usize, len: usize) {
         self.truncate_slot(self.lane(lane), len);
     }
@@ -154,7 +178,7 @@ impl Slots {
         let all: Vec<Run<'_>> = slots
             .iter()
             .zip(runs)
-            .map(|(&slot, run)| Run { slot, tokens: &run.tokens, rows: run.rows })
+            .map(|(&slot, run)| Run { slot, tokens: &run.tokens, rows: run.rows, cut: None })
             .collect();
         let logits = self.session.forward_all(&all)?;
         self.passes += 1;
@@ -173,17 +197,16 @@ impl Slots {
     pub(super) fn follow(&mut self, text: usize, tokens: &[u32]) -> Result<usize, EngineError> {
         let slot = self.text(text);
         let most = tokens.len().saturating_sub(1);
-        let mut shared = self.slots[slot].common(tokens).min(most);
+        let shared = self.shared(slot, tokens, most);
         if shared + WORTH_COPYING < tokens.len() {
-            let best = (0..self.slots.len()).max_by_key(|&i| self.slots[i].common(tokens)).unwrap_or(slot);
-            let known = self.slots[best].common(tokens).min(most);
+            let known = |&i: &usize| self.shared(i, tokens, most);
+            let best = (0..self.slots.len()).max_by_key(known).unwrap_or(slot);
+            let known = known(&best);
             if known > shared + WORTH_COPYING {
-                self.copy(best, slot, known)?;
-                shared = known;
+                return self.copy(best, slot, known);
             }
         }
-        self.truncate_slot(slot, shared);
-        Ok(shared)
+        Ok(self.truncate_slot(slot, shared))
     }
 
     /// Runs tokens in the caches of several texts at once; the logits that are wanted, one text after the other.
@@ -193,7 +216,12 @@ impl Slots {
         let all: Vec<Run<'_>> = slots
             .iter()
             .zip(runs)
-            .map(|(&(slot, rows), run)| Run { slot, tokens: run.tokens, rows })
+            .map(|(&(slot, rows), run)| {
+                // The next prompt may begin like this one: where it is read, a text may be cut back to its last token.
+                let count = run.tokens.len();
+                let cut = (count > 1).then_some(if run.logits { count - 1 } else { count });
+                Run { slot, tokens: run.tokens, rows, cut }
+            })
             .collect();
         let logits = self.session.forward_all(&all)?;
         self.passes += 1;

@@ -102,7 +102,7 @@ impl Generator {
             if on_token(&PROGRESS).is_break() {
                 return Ok(None);
             }
-            rows = self.run_beams(&mut next, kept)?;
+            rows = self.run_beams(&mut next, &tokens[..kept])?;
             open = next;
         }
         words.truncate(wanted);
@@ -197,8 +197,9 @@ impl Generator {
         }
     }
 
-    /// Runs the last token of each beginning, in the cache of the one that it makes longer or in one that is free.
-    fn run_beams(&mut self, beams: &mut [Beam], kept: usize) -> Result<Vec<f32>, EngineError> {
+    /// Runs the last token of each beginning, in the cache of the one that it makes longer or in one that is free. All of them
+    /// follow the tokens of `kept`.
+    fn run_beams(&mut self, beams: &mut [Beam], kept: &[u32]) -> Result<Vec<f32>, EngineError> {
         let mut is_taken = [false; BESIDE + 1];
         for beam in beams.iter_mut() {
             // Two may have come of the same.
@@ -214,13 +215,14 @@ impl Generator {
                 None => {
                     let Some(free) = (1..=BESIDE).find(|&lane| !is_taken[lane]) else { break };
                     is_taken[free] = true;
-                    self.slots.open_lane(free, kept)?;
+                    self.slots.open_lane(free, kept.len())?;
                     free
                 }
             };
             beam.lane = Some(lane);
-            let known = self.slots.lane_tokens(lane).len() - kept;
-            let tokens = beam.tokens[known..].iter().map(|&(token, _)| token).collect();
+            let known = self.slots.lane_tokens(lane).len();
+            let own = beam.tokens.iter().map(|&(token, _)| token);
+            let tokens = kept.iter().copied().chain(own).skip(known).collect();
             runs.push(LaneRun { lane, tokens, rows: 1 });
         }
         self.slots.forward_lanes(&runs)

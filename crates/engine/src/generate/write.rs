@@ -61,19 +61,14 @@ impl Generator {
         // What the cache shares with the path; behind it, an earlier branch may have left its own tokens.
         let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
         let mut lanes = Vec::with_capacity(branches.len());
-        for (i, branch) in branches.iter().enumerate() {
-            let at = shared.min(branch.depth);
+        // The last ones first: lane 0 is what the others are copied from.
+        for (i, branch) in branches.iter().enumerate().rev() {
             let lane = first_lane + i;
-            if lane > 0 {
-                self.slots.open_lane(lane, at)?;
-            }
+            let at = shared.min(branch.depth);
+            let at = if lane > 0 { self.slots.open_lane(lane, at)? } else { self.slots.truncate(at) };
             lanes.push(Lane::new(lane, branch, before + i, path[at..branch.depth].to_vec(), request));
         }
-        if first_lane == 0
-            && let Some(branch) = branches.first()
-        {
-            self.slots.truncate(shared.min(branch.depth));
-        }
+        lanes.reverse();
         loop {
             let mut is_cancelled = false;
             for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {

@@ -28,9 +28,11 @@ macro_rules! dispatched {
     };
 }
 
+pub(super) use dispatched;
+
 /// `a * b + c`, in one rounding where that is one instruction.
 #[inline(always)]
-fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -140,7 +142,7 @@ dispatched! {
 }
 
 #[inline(always)]
-fn rms_norm_body<const FMA: bool>(rows: &mut [f32], weight: &[f32], epsilon: f32) {
+pub(super) fn rms_norm_body<const FMA: bool>(rows: &mut [f32], weight: &[f32], epsilon: f32) {
     for row in rows.chunks_exact_mut(weight.len()) {
         let mean = dot_body::<FMA>(row, row) / row.len() as f32;
         let scale = 1.0 / (mean + epsilon).sqrt();

@@ -11,6 +11,7 @@ pub(crate) mod math;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 mod portable;
+pub(crate) mod space;
 #[cfg(test)]
 mod tests;
 

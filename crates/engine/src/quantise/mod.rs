@@ -8,9 +8,11 @@
 //! which may say what GGUF has no key for.
 
 mod shelf;
+mod space;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use candle_core::quantized::QTensor;
@@ -22,7 +24,6 @@ use crate::backend::host::Host;
 use crate::config::{Config, RopeStyle};
 use crate::decoder::{Decoder, numbered};
 use crate::error::LoadError;
-use crate::family::GGUF_NAMES;
 use crate::progress::Progress;
 use crate::weights::gguf::read_gguf;
 use crate::weights::gguf_writer::{Datum, Entry, Header, pad};
@@ -135,9 +136,12 @@ impl Plan {
         metadata.extend(about);
         let header = Header::new(&metadata, tensors.iter().map(|tensor| &tensor.entry));
         let mut config = config.clone();
-        config.names = &GGUF_NAMES;
+        config.names = config.family.gguf_names;
         config.norm_offset = 0.0;
         config.attention.rope_style = config.family.gguf_rope_style;
+        if let Some(hybrid) = &mut config.hybrid {
+            hybrid.space.logarithmic_decay = false;
+        }
         Self { header, tensors, config }
     }
 
@@ -192,6 +196,14 @@ impl Plan {
 }
 
 impl Planned {
+    /// Numbers of 32 bits that are not in the source as they are.
+    fn computed(name: String, numbers: &[f32], shape: Vec<usize>) -> Self {
+        let bytes = Bytes::from_vec(numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+        let (element, length) = (ElementType::F32, bytes.len());
+        let from = RawTensor { element, shape: vec![numbers.len(), 1], bytes };
+        Self { entry: Entry { name, element, shape, length }, from, order: None, offset: 0.0 }
+    }
+
     fn write(&self, out: &mut dyn Write, pool: Option<&ThreadPool>) -> io::Result<()> {
         let width = self.from.shape.last().copied().unwrap_or(1);
         let rows = self.from.elements().checked_div(width).unwrap_or(0);
@@ -246,12 +258,17 @@ impl Planned {
 /// The tensors of the file, in the order of their use. What the decoder does not know is left out.
 fn planned(config: &Config, checkpoint: &Checkpoint, element: ElementType) -> Vec<Planned> {
     let names = config.names;
-    let (whole, layer) = names.beside(&GGUF_NAMES);
-    let mut all = Vec::new();
+    let (whole, layer) = names.beside(config.family.gguf_names);
+    let mut all: Vec<Planned> = Vec::new();
+    // Where a layer has one norm, two names mean it.
+    let mut taken = HashSet::new();
     let mut take = |from: &str, to: &str, number: usize| {
         let tied = from == names.output && config.tied == Some(true);
         for suffix in ["weight", "bias"] {
             let name = format!("{}.{suffix}", numbered(from, number));
+            if !taken.insert(name.clone()) {
+                continue;
+            }
             let Some(tensor) = checkpoint.tensors.get(&name).filter(|_| !tied) else { continue };
             let is_norm = to.ends_with("norm");
             let heads = match () {
@@ -278,11 +295,10 @@ fn planned(config: &Config, checkpoint: &Checkpoint, element: ElementType) -> Ve
             take(from, to, number);
         }
     }
+    all.extend(space::planned(config, checkpoint));
     if let Some(divisors) = config.rope.divisors(config.attention.rotary_dim) {
         let shape = vec![divisors.len()];
-        let bytes = Bytes::from_vec(divisors.iter().flat_map(|x| x.to_le_bytes()).collect());
-        let from = RawTensor { element: ElementType::F32, shape, bytes };
-        all.push(plan("rope_freqs.weight".to_owned(), from, element, None, 0.0));
+        all.push(Planned::computed("rope_freqs.weight".to_owned(), &divisors, shape));
     }
     all
 }

@@ -139,7 +139,7 @@ fn what_is_written_is_a_gguf_file_of_its_own() {
         }
         opened += 1;
     }
-    assert_eq!(opened, 8);
+    assert_eq!(opened, 9);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! GGUF files put together byte by byte, each with one thing wrong: the cases that llama.cpp's own test of its reader
 //! has, and those that matter for a program that maps the file.
 
+use crate::config::Config;
 use crate::weights::Bytes;
 use crate::weights::gguf::read_gguf;
 
@@ -278,6 +279,97 @@ fn files_with_one_thing_wrong_are_refused_and_it_is_named() {
         let is_right = named.is_some_and(|named| named.starts_with(field) && named.contains(reason));
         if !is_right || answer.contains('\n') {
             wrong.push(format!("{what}: {answer}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The metadata of a hybrid of three layers, one of them replaced or left out.
+fn hybrid(changed: &str, value: Option<Vec<u8>>) -> Vec<u8> {
+    let number = |n: u32| [&U32.to_le_bytes()[..], &n.to_le_bytes()].concat();
+    let mut entries = vec![entry("general.architecture", TEXT, &text(b"nemotron_h"))];
+    let epsilon = [&6u32.to_le_bytes()[..], &1e-5f32.to_le_bytes()].concat();
+    for (name, default) in [
+        ("block_count", number(3)),
+        ("context_length", number(64)),
+        ("embedding_length", number(16)),
+        ("vocab_size", number(8)),
+        ("attention.head_count", number(4)),
+        ("attention.head_count_kv", sizes(&[0, 2, 0])),
+        ("feed_forward_length", sizes(&[0, 0, 24])),
+        ("attention.layer_norm_rms_epsilon", epsilon),
+        ("ssm.conv_kernel", number(4)),
+        ("ssm.inner_size", number(24)),
+        ("ssm.state_size", number(8)),
+        ("ssm.time_step_rank", number(6)),
+        ("ssm.group_count", number(2)),
+        ("expert_count", number(0)),
+    ] {
+        let value = if name == changed { value.clone() } else { Some(default) };
+        let key = format!("nemotron_h.{name}");
+        entries.extend(value.map(|value| [&text(key.as_bytes()), value.as_slice()].concat()));
+    }
+    with(|file| file.entries = entries)
+}
+
+/// An array of sizes with its type.
+fn sizes(sizes: &[u32]) -> Vec<u8> {
+    let elements: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
+    [&ARRAY.to_le_bytes()[..], &array(U32, sizes.len() as u64, &elements)].concat()
+}
+
+#[test]
+fn hybrids_with_one_thing_wrong_are_refused_and_it_is_named() {
+    let answer = |bytes: Vec<u8>| {
+        let gguf = read_gguf(&Bytes::from_vec(bytes), "crafted.gguf").unwrap();
+        match Config::from_gguf(&gguf.metadata, None) {
+            Ok(_) => "taken".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    };
+    let number = |n: u32| Some([&U32.to_le_bytes()[..], &n.to_le_bytes()].concat());
+    let negative = [&ARRAY.to_le_bytes()[..], &array(I32, 3, &[[0; 4], [0xFF; 4], [0; 4]].concat())].concat();
+    assert_eq!(answer(hybrid("", None)), "taken");
+    for (key, value) in [
+        ("expert_count", None),
+        // As older versions of the converter have it.
+        ("attention.head_count", Some(sizes(&[0, 4, 0]))),
+        ("feed_forward_length", Some(sizes(&[24, 0, 0]))),
+    ] {
+        assert_eq!(answer(hybrid(key, value)), "taken", "{key}");
+    }
+    let mut wrong = Vec::new();
+    for (key, value, expected) in [
+        ("attention.head_count_kv", number(2), "attention.head_count_kv: is not an array of integers"),
+        ("attention.head_count_kv", None, "attention.head_count_kv: is missing"),
+        ("attention.head_count_kv", Some(negative), "attention.head_count_kv: is not an array of sizes"),
+        ("attention.head_count_kv", Some(sizes(&[0, 2])), "attention.head_count_kv: has 2 elements"),
+        ("attention.head_count_kv", Some(sizes(&[0, 2, 2])), "layer 2 has both attention and"),
+        ("attention.head_count_kv", Some(sizes(&[1, 2, 0])), "head_count_kv that differs between layers"),
+        ("attention.head_count_kv", Some(sizes(&[0, 0, 0])), "head_count_kv of 0 in all layers"),
+        ("attention.head_count_kv", Some(sizes(&[0, 3, 0])), "heads: 4 are not a multiple of 3"),
+        ("attention.head_count", Some(sizes(&[3, 4, 0])), "head_count that differs between layers"),
+        ("feed_forward_length", number(24), "feed_forward_length: is not an array of integers"),
+        ("feed_forward_length", Some(sizes(&[0, 0, 0])), "feed_forward_length of 0 in all layers"),
+        ("feed_forward_length", Some(sizes(&[8, 0, 24])), "feed_forward_length that differs"),
+        ("block_count", number(4), "kinds of layers: 3 for 4 layers"),
+        ("block_count", number(u32::MAX), "layers: 4294967295 is out of range"),
+        ("ssm.conv_kernel", number(0), "convolution kernel: 0 is out of range"),
+        ("ssm.conv_kernel", number(65), "convolution kernel: 65 is out of range"),
+        ("ssm.inner_size", number(25), "ssm.inner_size: 25 is not a multiple of 6 heads"),
+        ("ssm.inner_size", number(0), "state-space head size: 0 is out of range"),
+        ("ssm.inner_size", number(6 << 20), "state-space head size: 1048576 is out of range"),
+        ("ssm.state_size", number(0), "state size: 0 is out of range"),
+        ("ssm.state_size", number(u32::MAX), "state size: 4294967295 is out of range"),
+        ("ssm.time_step_rank", number(0), "ssm.inner_size: 24 is not a multiple of 0 heads"),
+        ("ssm.time_step_rank", None, "ssm.time_step_rank: is missing"),
+        ("ssm.group_count", number(0), "state-space groups: 0 is out of range"),
+        ("ssm.group_count", number(4), "state-space heads: 6 are not a multiple of 4 groups"),
+        ("expert_count", number(8), "a mixture of experts is not supported"),
+    ] {
+        let answer = answer(hybrid(key, value));
+        if !answer.contains(expected) || !answer.starts_with("crafted.gguf: ") || answer.contains('\n') {
+            wrong.push(format!("{key}, {expected}: {answer}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -124,6 +124,47 @@ fn configurations_that_lie_are_refused() {
 }
 
 #[test]
+fn configurations_of_hybrids_that_lie_are_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nemotron-h-bias/config.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    // As Python writes it; a text that has the word in it stays as it is.
+    assert!(text.contains(" Infinity\n"), "{text}");
+    let text = text.replace("\"vocab_size\"", "\"note \\\" Infinity\": NaN, \"vocab_size\"");
+    let read = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        Config::from_json(text.replace(from, to).as_bytes(), "config.json")
+    };
+    assert!(read("Infinity\n", "{\"__float__\": \"Infinity\"}\n").is_ok());
+    let list =
+        "\"layers_block_type\": [\"mamba\", \"attention\", \"mlp\", \"linear_attention\"], \"hybrid\": \"\"";
+    assert!(read("\"hybrid_override_pattern\": \"M*-M\"", list).is_ok());
+    for (from, to, expected) in [
+        ("M*-M", "M*EM", "a mixture of experts is not supported"),
+        ("M*-M", "M*?M", "layer type \"?\" is not supported"),
+        ("M*-M", "M*-", "kinds of layers: 3 for 4 layers"),
+        ("\"hybrid_override_pattern\"", "\"pattern\"", "without \"hybrid_override_pattern\""),
+        ("\"mamba_num_heads\": 4", "\"mamba_num_heads\": 0", "state-space heads: 0 is out of range"),
+        ("\"mamba_num_heads\": 4", "\"mamba_num_heads\": 6", "6 are not a multiple of 4 groups"),
+        ("\"mamba_num_heads\": 4", "\"mamba_num_heads\": 1000000", "state-space width: 10000000 is out"),
+        (
+            "\"mamba_head_dim\": 10",
+            "\"mamba_head_dim\": 18446744073709551615",
+            "state-space head size: 18446744073709551615 is out of range",
+        ),
+        ("\"n_groups\": 4", "\"n_groups\": 8", "state-space groups: 8 is out of range"),
+        ("\"ssm_state_size\": 12", "\"ssm_state_size\": 4096", "state size: 4096 is out of range"),
+        ("\"conv_kernel\": 3", "\"conv_kernel\": 1", "convolution kernel: 1 is out of range"),
+        ("\"use_bias\"", "\"mamba_hidden_act\": \"relu\", \"use_bias\"", "mamba_hidden_act \"relu\""),
+        ("\"use_bias\"", "\"mlp_hidden_act\": \"silu\", \"use_bias\"", "hidden_act \"silu\""),
+        ("Infinity\n", "0.1\n", "a limit of time steps is not supported"),
+        ("  0.0,", "  0.001,", "a limit of time steps is not supported"),
+    ] {
+        let message = read(from, to).unwrap_err().to_string();
+        assert!(message.contains(expected) && message.contains("config.json"), "{from} {to}: {message}");
+    }
+}
+
+#[test]
 fn alignment_of_zero_is_refused() {
     // The key has the length of one that is not needed, so it can take its place.
     let valid = valid();

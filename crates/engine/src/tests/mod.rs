@@ -7,4 +7,5 @@ pub(crate) mod fabricate;
 mod families;
 mod fixtures;
 mod hostile;
+mod hybrid;
 mod loading;

@@ -95,7 +95,8 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer, LoadError> {
     let (cut, whole_words): (PreTokenizerWrapper, bool) = match pre {
         "default" | "gpt-2" => (gpt2().into(), false),
         "smollm" => (Sequence::new(vec![Digits::new(true).into(), gpt2().into()]).into(), false),
-        "llama3" | "llama-v3" | "llama-bpe" => (split(LLAMA3)?, true),
+        // The last is what the files of Nemotron-H say; llama.cpp cuts for all of them alike.
+        "llama3" | "llama-v3" | "llama-bpe" | "pixtral" => (split(LLAMA3)?, true),
         "qwen2" => (split(QWEN2)?, false),
         other => {
             let reason = format!("tokenizer.ggml.pre \"{other}\" needs a tokenizer.json beside the file");
@@ -252,6 +253,7 @@ mod tests {
             ("default", &[5]),
             ("smollm", &[0, 1]),
             ("llama-bpe", &[5]),
+            ("pixtral", &[5]),
             ("qwen2", &[0, 1]),
         ] {
             assert_eq!(ids(&with(pre), "12"), numbers, "{pre}");

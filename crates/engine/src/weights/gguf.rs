@@ -90,6 +90,15 @@ impl Metadata {
         }
     }
 
+    /// An array of sizes; one number alone is none.
+    pub(crate) fn sizes(&self, key: &str) -> Result<Vec<usize>, LoadError> {
+        let Some(Value::Integers(numbers)) = self.get(key) else {
+            return Err(self.wrong(key, "an array of integers"));
+        };
+        let size = |&n: &i64| usize::try_from(n).map_err(|_| self.wrong(key, "an array of sizes"));
+        numbers.iter().map(size).collect()
+    }
+
     pub(crate) fn float(&self, key: &str) -> Result<f64, LoadError> {
         match self.get(key) {
             Some(&Value::Float(x)) => Ok(x),

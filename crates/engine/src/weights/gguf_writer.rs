@@ -14,6 +14,7 @@ const ALIGNMENT: usize = 32;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Datum {
     U32(u32),
+    U32s(Vec<u32>),
     F32(f32),
     Text(String),
 }
@@ -52,6 +53,12 @@ impl Header {
                 Datum::U32(n) => {
                     bytes.extend(4u32.to_le_bytes());
                     bytes.extend(n.to_le_bytes());
+                }
+                Datum::U32s(numbers) => {
+                    bytes.extend(9u32.to_le_bytes());
+                    bytes.extend(4u32.to_le_bytes());
+                    bytes.extend((numbers.len() as u64).to_le_bytes());
+                    bytes.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
                 }
                 Datum::F32(x) => {
                     bytes.extend(6u32.to_le_bytes());

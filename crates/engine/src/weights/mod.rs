@@ -197,4 +197,11 @@ impl Checkpoint {
         self.progress.advance(tensor.elements());
         Ok(tensor.clone())
     }
+
+    /// The numbers of the tensor `name`, which must have one of `shapes`; a file that has another is told the first of them.
+    pub(crate) fn numbers(&self, name: &str, shapes: &[&[usize]]) -> Result<Vec<f32>, LoadError> {
+        let found = self.tensors.get(name).map(|tensor| tensor.shape.as_slice());
+        let shape = shapes.iter().find(|&&shape| found == Some(shape)).or(shapes.first());
+        Ok(self.get(name, shape.copied().unwrap_or_default())?.to_f32())
+    }
 }

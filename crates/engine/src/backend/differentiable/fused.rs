@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::{Differentiable, Segments};
+use super::{Differentiable, Segments, TrainRope};
 use crate::backend::{Attention, RopeTable};
 use crate::config::{AttentionShape, NormKind, RopeStyle};
 use crate::kernels::math;
@@ -139,11 +139,12 @@ pub(super) fn attend(
     qkv: &Tensor,
     segments: &Segments,
     attention: &Attention<'_, Differentiable>,
+    rope: &TrainRope,
 ) -> Result<Tensor> {
     qkv.contiguous()?.apply_op1(Attend {
         shape: attention.shape.clone(),
         segments: Arc::clone(&segments.0),
-        rope: Arc::clone(&attention.rope.table),
+        rope: Arc::clone(&rope.table),
         window: attention.window.unwrap_or(usize::MAX),
     })
 }

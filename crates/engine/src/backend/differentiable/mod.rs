@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, Var, bail};
 
-use super::{Attention, Backend, RopeTable, tensors};
-use crate::config::{Activation, AttentionShape, NormKind};
+use super::{Attention, Backend, RopeTable, StateSpace, tensors};
+use crate::config::{Activation, AttentionShape, NormKind, StateSpaceShape};
 use crate::weights::RawTensor;
 
 pub(crate) struct Differentiable {
@@ -89,6 +89,9 @@ impl Backend for Differentiable {
     type Norm = TrainNorm;
     type Rope = TrainRope;
     type Kv = Segments;
+    /// [`crate::train::Trainable`] takes no model that has any.
+    type Space = ();
+    type State = ();
 
     fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<TrainLinear> {
         let width = parts[0].shape[1];
@@ -116,6 +119,10 @@ impl Backend for Differentiable {
         let tensor = |values: &[f32]| Tensor::from_slice(values, shape, &self.device);
         let (cos, sin) = (tensor(&table.cos)?, tensor(&table.sin)?);
         Ok(TrainRope { table: Arc::new(table), cos, sin })
+    }
+
+    fn state_space(&self, _shape: &StateSpaceShape, _weights: StateSpace) -> Result<()> {
+        bail!("training does not cover state-space layers")
     }
 
     fn kv(&self, _shape: &AttentionShape, _limit: usize) -> Result<Segments> {
@@ -161,11 +168,16 @@ impl Backend for Differentiable {
         if start != 0 || attention.query_norm.is_some() || attention.key_norm.is_some() {
             bail!("training covers neither norms of queries and keys nor texts that were begun before");
         }
+        let Some(rope) = attention.rope else { bail!("training does not cover attention without positions") };
         if self.fused {
-            fused::attend(&qkv, segments, attention)
+            fused::attend(&qkv, segments, attention, rope)
         } else {
-            plain::attend(&qkv, segments, attention)
+            plain::attend(&qkv, segments, attention, rope)
         }
+    }
+
+    fn scan(&self, _projected: Tensor, _space: &(), _state: &mut ()) -> Result<Tensor> {
+        bail!("training does not cover state-space layers")
     }
 
     fn activate(&self, activation: Activation, x: Tensor) -> Result<Tensor> {

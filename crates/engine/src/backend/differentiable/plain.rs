@@ -27,19 +27,25 @@ pub(super) fn attend(
     qkv: &Tensor,
     segments: &Segments,
     attention: &Attention<'_, Differentiable>,
+    rope: &TrainRope,
 ) -> Result<Tensor> {
     let mut first = 0;
     let mut outputs = Vec::with_capacity(segments.0.len());
     for &count in segments.0.iter() {
-        outputs.push(attend_one(&qkv.narrow(0, first, count)?, count, attention)?);
+        outputs.push(attend_one(&qkv.narrow(0, first, count)?, count, attention, rope)?);
         first += count;
     }
     Tensor::cat(&outputs, 0)
 }
 
 /// Attention within one text.
-fn attend_one(qkv: &Tensor, count: usize, attention: &Attention<'_, Differentiable>) -> Result<Tensor> {
-    let Attention { shape, rope, .. } = *attention;
+fn attend_one(
+    qkv: &Tensor,
+    count: usize,
+    attention: &Attention<'_, Differentiable>,
+    rope: &TrainRope,
+) -> Result<Tensor> {
+    let shape = attention.shape;
     let head = shape.head_dim;
     let group = shape.heads / shape.kv_heads;
     // [count, heads * head] to [heads, count, head]
