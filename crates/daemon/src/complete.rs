@@ -449,10 +449,15 @@ mod tests {
 
     #[test]
     fn a_description_stands_after_some_that_are_like_it() {
-        let prompt = Plan::new(&request("# list all files in this directory")).unwrap().generate.prompt;
+        let prompt =
+            Plan::new(&request("# compress a directory into a tar archive")).unwrap().generate.prompt;
         let lines: Vec<&str> = prompt.lines().collect();
         assert_eq!(lines.len(), 2 * examples::MOST + 1, "{prompt}");
-        assert!(lines[0].starts_with("# ") && lines[1].starts_with("ls"), "{prompt}");
+        assert!(
+            lines[0].starts_with("# ")
+                && lines[0].split(|c: char| !c.is_alphanumeric()).any(|word| word == "tar"),
+            "{prompt}"
+        );
         assert_eq!(Plan::new(&request("ls")).unwrap().generate.prompt, "ls");
     }
 
