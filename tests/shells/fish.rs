@@ -13,13 +13,12 @@ pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Ter
     start_in_mode(home, "hotkey", settings, rows, columns)
 }
 
-/// fish with nothing but the integration, in that mode.
+/// fish with nothing but the integration, in that mode, or as it is where nothing is set.
 pub fn start_in_mode(home: &Home, mode: &str, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
     let fish = find("fish")?;
-    let config = format!(
-        "{PLAIN}set -g NEMOTERM_MODE {mode}\n{settings}\n{} init fish | source\necho ready\n",
-        nemoterm().display()
-    );
+    let mode = if mode.is_empty() { String::new() } else { format!("set -g NEMOTERM_MODE {mode}\n") };
+    let config =
+        format!("{PLAIN}{mode}{settings}\n{} init fish | source\necho ready\n", nemoterm().display());
     home.write(".config/fish/config.fish", &config);
     let mut command = home.command(fish);
     command.arg("-i");

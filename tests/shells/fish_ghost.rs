@@ -1,5 +1,4 @@
-//! fish: ghost text as it is typed, which is not the default yet, because it is not steady yet: three runs of these
-//! tests in seven failed beside a busy compiler. They run where `NEMOTERM_TEST_FISH_TYPE` is set.
+//! fish: ghost text as it is typed.
 
 mod answers;
 mod keys;
@@ -19,11 +18,7 @@ fn start(home: &Home, settings: &str) -> Option<Terminal> {
 }
 
 fn start_sized(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
-    if std::env::var_os("NEMOTERM_TEST_FISH_TYPE").is_none() {
-        eprintln!("skipped: fish as you type is not the default yet; NEMOTERM_TEST_FISH_TYPE=1 tests it");
-        return None;
-    }
-    super::fish::start_in_mode(home, "type", settings, rows, columns)
+    super::fish::start_in_mode(home, "", settings, rows, columns)
 }
 
 /// Waits for a line without a ghost.

@@ -172,7 +172,10 @@ fn bash_and_fish_ask_the_model() {
         let Some(terminal) = start_command(&home, shell, command) else { continue };
         warm(&home);
         terminal.type_slowly("find . -name");
-        terminal.wait_row("> find . -name");
+        // Until its last letter is typed, a ghost may make it look so.
+        terminal.wait("the line", |screen| {
+            screen.last_row().starts_with("> find . -name") && screen.cursor.1 == 14
+        });
         terminal.send(CTRL_SPACE);
         terminal.wait("a ghost", |screen| !screen.ghost.is_empty());
         terminal.send(RIGHT);

@@ -151,7 +151,7 @@ impl Shell {
         match self {
             Self::Zsh => format!("eval \"$({program} init zsh)\"\n"),
             Self::Bash => format!("eval \"$({program} init bash)\"\n"),
-            Self::Fish => format!("set -g NEMOTERM_MODE type\n{program} init fish | source\n"),
+            Self::Fish => format!("{program} init fish | source\n"),
         }
     }
 
