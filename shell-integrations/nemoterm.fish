@@ -221,23 +221,26 @@ end
 # --- asking ---------------------------------------------------------------------------------------------------
 
 # A Ctrl-C that comes while a function of ours runs would end that and not the line. One that waits for its signal
-# is called afterwards. Commands, completions and prompts have to be ended by it, so it is there only after keys of ours.
+# is called afterwards. Commands, completions and prompts have to be ended by it, so it is there only from the first key
+# on, and until there is one that may lead to these.
 function _nemoterm_arm --no-scope-shadowing
+    functions --query _nemoterm_interrupted; and return
     function _nemoterm_interrupted --on-signal SIGINT
         _nemoterm_forget
-        # Where fish has done so already the line is empty, and nothing happens.
-        commandline --function cancel-commandline
+        # What the key does. Where fish has done so already the line is empty, and nothing happens.
+        for command in $_nemoterm_cancels
+            commandline --function $command
+        end
     end
 end
 
-function _nemoterm_disarm
+function _nemoterm_disarm --no-scope-shadowing
     functions --erase _nemoterm_interrupted
 end
 
 # Tells the client the line, which is known to be this.
 function _nemoterm_changed --no-scope-shadowing
     set -g _nemoterm_now $argv[1]
-    functions --query _nemoterm_interrupted; or _nemoterm_arm
     _nemoterm_tell typed "$argv[1]"
     return 0
 end
@@ -262,6 +265,7 @@ end
 
 # A key that inserts itself, and expands the abbreviation before it where a second argument says so.
 function _nemoterm_insert
+    functions --query _nemoterm_interrupted; or _nemoterm_arm
     set -l _nemoterm_key
     # It ends the choice of a completion, as it does without us. With no suggestion of fish's this does nothing else.
     commandline --paging-mode; and commandline --function accept-autosuggestion
@@ -315,7 +319,6 @@ end
 # Before what any other key does.
 function _nemoterm_before --no-scope-shadowing
     set -q _nemoterm_now; and _nemoterm_forget
-    functions --query _nemoterm_interrupted; and _nemoterm_disarm
     # A prompt that is made before another key, as when the window's size changes, sees the line and the cursor as here.
     set -l line (commandline --current-buffer)
     set -g _nemoterm_seen "$line"
@@ -386,6 +389,7 @@ function _nemoterm_ask_now
         _nemoterm_hotkey
         return
     end
+    _nemoterm_arm
     set -l _nemoterm_key
     set -l line
     _nemoterm_read
@@ -394,12 +398,12 @@ function _nemoterm_ask_now
         and not string match --quiet --regex '^\s+$' -- "$line"
         if test $at_end = 0
             set -g _nemoterm_now $line
-            functions --query _nemoterm_interrupted; or _nemoterm_arm
             _nemoterm_tell asked "$line"
         else
             # Nothing of ours can be drawn there.
             _nemoterm_forget
             set -e _nemoterm_key
+            _nemoterm_disarm
             _nemoterm_hotkey
         end
     end
@@ -415,6 +419,7 @@ end
 # What a key does: one of our functions, named without its beginning, then what the key did before, unless ours says
 # that this was all.
 function _nemoterm_run
+    functions --query _nemoterm_interrupted; or _nemoterm_arm
     set -l _nemoterm_key
     _nemoterm_$argv[1]; and return
     _nemoterm_before
@@ -422,8 +427,10 @@ function _nemoterm_run
     for command in $argv[2..-1]
         # fish 3 takes either functions of its own or commands for one key.
         if contains -- $command $_nemoterm_functions
+            string match --quiet --regex 'complete|execute|repaint|pager' -- $command; and _nemoterm_disarm
             commandline --function $command
         else
+            _nemoterm_disarm
             eval $command
         end
     end
@@ -449,6 +456,13 @@ function _nemoterm_bind_keys
     set -l modes (string replace --regex -- $pattern '$1' $lines)
     set -l keys (string replace --regex -- $pattern '$2' $lines)
     set -l commands (string replace --regex -- $pattern '$3' $lines)
+    # What Ctrl-C does, by the first of its bindings.
+    set -g _nemoterm_cancels cancel-commandline
+    set -l place (contains --index -- '\cc' $keys; or contains --index -- ctrl-c $keys)
+    set -q place[1]; and set _nemoterm_cancels
+    for command in (string split ' ' -- "$commands[$place[1]]")
+        contains -- $command $_nemoterm_functions; and set --append _nemoterm_cancels $command
+    end
     # Escaped all at once, as ours are put before them.
     set -l escaped (string escape -- "_nemoterm_run before "$commands)
     set -l left $commands

@@ -1,5 +1,7 @@
 //! fish: the hotkey, and what is fish's own about it.
 
+use std::process::Command;
+
 use super::{CTRL_SPACE, RIGHT, hotkey::Shell, knowing};
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
@@ -7,6 +9,16 @@ use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 pub const PLAIN: &str = "set -U fish_greeting\nfunction fish_prompt; echo -n '> '; end\n\
     set -g fish_color_autosuggestion blue\nset -g fish_autosuggestion_enabled 0\n\
     set -g fish_color_command normal\nset -g fish_color_comment normal\n";
+
+/// The version of fish, as far as its keys depend on it.
+pub fn version() -> (u32, u32) {
+    let Some(fish) = find("fish") else { return (0, 0) };
+    let said = Command::new(fish).arg("--version").output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    let mut parts =
+        said.rsplit(' ').next().unwrap_or_default().trim().split('.').map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap())
+}
 
 /// fish with nothing but the integration, which suggests only when asked.
 pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{clear, interrupt, start, wait_plain};
+use crate::shells::fish::version;
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
     eventually,
     fake::{Answer, Fake},
-    find,
     home::Home,
     pass,
 };
@@ -123,7 +123,9 @@ fn enter_and_ctrl_c_leave_no_ghost_behind() {
     terminal.wait_ghost("def");
     terminal.send("\x03");
     let screen = terminal.wait("a new prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
-    assert_eq!(screen.rows, ["ready", "> echo abc", "abc", "> echo abc^C", ">"]);
+    // fish 4 empties the line where it stands.
+    let left: &[&str] = if version() >= (4, 0) { &[] } else { &["> echo abc^C"] };
+    assert_eq!(screen.rows, [&["ready", "> echo abc", "abc"], left, &[">"]].concat());
     terminal.send("echo abc");
     terminal.wait_ghost("def");
 }
@@ -148,15 +150,6 @@ fn ctrl_c_is_never_lost() {
     interrupt(&terminal);
 }
 
-fn fish_waits_after_alt_bracket() -> bool {
-    let Some(fish) = find("fish") else { return false };
-    let version = std::process::Command::new(fish).arg("--version").output().unwrap().stdout;
-    let version = String::from_utf8(version).unwrap();
-    let number = version.rsplit(' ').next().unwrap_or_default();
-    let mut parts = number.trim().split('.').map(|part| part.parse::<u32>().unwrap_or_default());
-    (parts.next(), parts.next()) >= (Some(4), Some(1))
-}
-
 #[test]
 fn alternatives_are_one_key_away() {
     let home = Home::new();
@@ -175,7 +168,7 @@ fn alternatives_are_one_key_away() {
     terminal.send(ALT_RIGHT);
     terminal.wait_ghost(" all");
     // From fish 4.1 on this is the beginning of what a terminal answers.
-    terminal.send(if fish_waits_after_alt_bracket() { "\x1b}" } else { "\x1b]" });
+    terminal.send(if version() >= (4, 1) { "\x1b}" } else { "\x1b]" });
     terminal.wait_ghost(" one");
     terminal.send(RIGHT);
     wait_plain(&terminal, "> make build one");

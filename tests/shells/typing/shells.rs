@@ -74,6 +74,8 @@ function typing_end; commandline --function end-of-line; end
 bind \cxe typing_end
 function typing_line; commandline --current-buffer | string collect | read --null line; printf '%s\x1e' $line >~/line; end
 bind \cxd typing_line
+# fish 4 would only empty the line.
+bind \cc cancel-commandline
 function typing_prompt --on-event fish_prompt --on-event fish_cancel; printf P >>~/prompts; end
 function typing_ran --on-event fish_preexec; printf '%s\x1e' $argv[1] >>~/ran; end
 function fish_command_not_found; echo no $argv[1]; end
