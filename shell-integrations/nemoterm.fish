@@ -170,8 +170,8 @@ end
 # Writes to the terminal. A signal that comes just then ends the write before anything is written, and fish says so on the
 # screen instead of writing again.
 function _nemoterm_put --no-scope-shadowing
-    echo -n $argv[1] >/dev/tty; and return
-    echo -n $argv[1] >/dev/tty
+    echo -ns $argv >/dev/tty; and return
+    echo -ns $argv >/dev/tty
     commandline --function repaint
 end
 
@@ -179,7 +179,7 @@ end
 function _nemoterm_wipe --no-scope-shadowing
     set -q _nemoterm_ghost[1]; or return 0
     set -e _nemoterm_ghost
-    _nemoterm_put \e'[K'
+    _nemoterm_put \e7 $_nemoterm_wipes \e8
 end
 
 function _nemoterm_forget --no-scope-shadowing
@@ -191,6 +191,8 @@ end
 
 # The client has something to show, or is asked to let us draw, or has nothing to say.
 function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
+    set -l untold
+    set -q _nemoterm_unanswered[48]; and set untold yes
     set -g _nemoterm_unanswered
     set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
     if set -q _nemoterm_key
@@ -200,6 +202,11 @@ function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
         return 0
     end
     set -g _nemoterm_deferred
+    if set -q untold[1]
+        # The keys came faster than signals are handled.
+        _nemoterm_tell typed "$_nemoterm_now"
+        return 0
+    end
     test -r $_nemoterm_fifo.reply; or return 0
     set -l reply
     # Another signal may end the first.
@@ -211,11 +218,15 @@ function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
     set -g _nemoterm_last "$reply"
     set -g _nemoterm_replaces $reply[3]
     set -g _nemoterm_text $reply[4]
-    set -g _nemoterm_ghost $reply[6..-1]
+    # What is there may be longer.
+    set -l before
+    set -q _nemoterm_ghost[1]; and set before \e7 $_nemoterm_wipes \e8
+    set -g _nemoterm_ghost $reply[8..$reply[6]]
+    set -g _nemoterm_wipes $reply[$reply[7]..-1]
     functions --query _nemoterm_interrupted; or _nemoterm_arm
     set -l look \e'[90m'
     set -q NO_COLOR[1]; and test -n "$NO_COLOR"; and set look \e'[4m'
-    _nemoterm_put \e'[K'$look\e7$reply[5]\e'[0m'
+    _nemoterm_put $before $look \e7 $reply[5] \e8 \e'[0m'
 end
 
 # --- asking ---------------------------------------------------------------------------------------------------
@@ -241,6 +252,7 @@ end
 # Tells the client the line, which is known to be this.
 function _nemoterm_changed --no-scope-shadowing
     set -g _nemoterm_now $argv[1]
+    set -e _nemoterm_last
     _nemoterm_tell typed "$argv[1]"
     return 0
 end
@@ -286,6 +298,7 @@ function _nemoterm_insert
         if contains -- $argv[1] $_nemoterm_ghost[1]
             # Typed as suggested: it is written over the ghost, of which the rest stays.
             set -e _nemoterm_ghost[1]
+            set -e _nemoterm_wipes[1]
         else
             _nemoterm_wipe
         end
@@ -367,7 +380,9 @@ function _nemoterm_accept_word --no-scope-shadowing
     commandline --insert -- $word
     _nemoterm_tell accept "$word"
     # It is written over the ghost.
-    set -g _nemoterm_ghost $_nemoterm_ghost[(math 1 + (string length -- $word))..-1]
+    set -l left (math 1 + (string length -- $word))
+    set -g _nemoterm_ghost $_nemoterm_ghost[$left..-1]
+    set -g _nemoterm_wipes $_nemoterm_wipes[$left..-1]
     _nemoterm_changed "$_nemoterm_now$word"
 end
 
@@ -625,6 +640,7 @@ function _nemoterm_mode_prompt
             if set -q _nemoterm_now; and set -q _nemoterm_ghost[1]; and test "$line" = "$_nemoterm_now$_nemoterm_ghost[1]"
                 # Typed as suggested.
                 set -e _nemoterm_ghost[1]
+                set -e _nemoterm_wipes[1]
                 _nemoterm_changed "$line"
             else
                 _nemoterm_look
@@ -714,15 +730,16 @@ function _nemoterm_postexec --on-event fish_postexec
     set -g _nemoterm_ran $argv[1]
 end
 
-# Sourced once more: the functions above are renewed, what is connected and shown stays.
+# Sourced once more: the functions above are renewed, what is connected and shown stays. A signal that came meanwhile is lost.
+set -g _nemoterm_unanswered
 if not set -q _nemoterm_sequence
     set -g _nemoterm_sequence 0    # number of the prompt
     # _nemoterm_now                  the line, while it is known and the cursor is at its end
     set -g _nemoterm_ghost         # what is on the screen after it, character by character
+    set -g _nemoterm_wipes         # what takes each of these away
     set -g _nemoterm_text          # what accepting it inserts, or puts in place of the line
     set -g _nemoterm_replaces add  # which of the two: `add` or `replace`
     # _nemoterm_last                 the reply that was drawn last
-    set -g _nemoterm_unanswered    # as many as may be in the client's pipe
     set -g _nemoterm_deferred      # as many as signals came in a row when nothing could be drawn
     set -g _nemoterm_abbreviations # their names, and `--regex` where one has a pattern
     set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last

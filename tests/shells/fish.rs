@@ -32,6 +32,8 @@ pub fn start_in_mode(home: &Home, mode: &str, settings: &str, rows: u16, columns
     let config =
         format!("{PLAIN}{mode}{settings}\n{} init fish | source\necho ready\n", nemoterm().display());
     home.write(".config/fish/config.fish", &config);
+    // Or a fish that is new here reads every manual page of the machine.
+    home.write(".local/share/fish/generated_completions/none", "");
     let mut command = home.command(fish);
     command.arg("-i");
     let terminal = Terminal::spawn_sized(command, rows, columns);

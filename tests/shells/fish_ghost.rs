@@ -6,7 +6,7 @@ mod life;
 
 use std::time::{Duration, Instant};
 
-use crate::util::{eventually, home::Home, terminal::Terminal};
+use crate::util::{DEADLINE, home::Home, terminal::Terminal};
 
 /// How long a shell has to make a prompt before Ctrl-C is pressed again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,15 +30,19 @@ fn wait_plain(terminal: &Terminal, row: &str) {
 
 /// Presses Ctrl-C until there is a prompt. Not again at once: each one ends whatever is about to make the prompt.
 fn interrupt(terminal: &Terminal) {
-    let mut pressed = Instant::now() - PAUSE;
-    eventually("a new prompt", || {
+    let (began, mut pressed) = (Instant::now(), Instant::now() - PAUSE);
+    loop {
         if pressed.elapsed() >= PAUSE {
             terminal.send("\x03");
             pressed = Instant::now();
         }
         let screen = terminal.screen();
-        screen.last_row() == ">" && screen.cursor.1 == 2
-    });
+        if screen.last_row() == ">" && screen.cursor.1 == 2 {
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "Ctrl-C brings no prompt: {screen:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Empties the line.

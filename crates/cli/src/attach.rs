@@ -39,8 +39,8 @@
 //!
 //! | fields | meaning |
 //! | --- | --- |
-//! | SEQ LINE `add` TEXT DRAWING CHARACTER... | what may be added to that line, what draws it once the cursor is saved, and its characters |
-//! | SEQ LINE `replace` TEXT DRAWING GHOST | the command that may take its place |
+//! | SEQ LINE `add` TEXT DRAWING LAST NEXT CHARACTER... WIPE... | what may be added to that line, what draws it once the cursor is saved, its characters, which end with field LAST, and from NEXT on what wipes each of them |
+//! | SEQ LINE `replace` TEXT DRAWING LAST NEXT GHOST WIPE | the command that may take its place |
 //!
 //! With `--pipes` what has that name is a pipe too, and no signal is sent. That is for ble.sh, which looks for answers while it
 //! waits for keys, and where a client that is the shell's own child would be waited for by `wait`.

@@ -10,6 +10,9 @@ use super::pipe::SEPARATOR;
 /// Characters of a suggestion that are drawn. More has no room in a line, and a shell has to read it.
 const MAX_DRAWN: usize = 400;
 
+/// Fields of a record before the pieces of the ghost.
+const FIXED_FIELDS: usize = 7;
+
 /// The line of one shell, and the suggestions for it.
 #[derive(Debug, Default)]
 pub struct Shown {
@@ -110,20 +113,19 @@ impl Shown {
             let rest = found.strip_prefix(&self.line)?;
             ("add", rest, rest.to_owned())
         };
-        let mut record = [&self.prompt.to_string(), &self.line, verb, text, &drawing(&ghost)]
-            .join(SEPARATOR.encode_utf8(&mut [0; 4]));
-        if self.replaces {
+        let (pieces, wipes): (Vec<String>, Vec<String>) = if self.replaces {
             // No key is the whole of it.
-            record.push(SEPARATOR);
-            record.push_str(&ghost);
+            (vec![ghost.clone()], vec![wiping(&ghost).concat()])
         } else {
-            for character in text.chars() {
-                record.push(SEPARATOR);
-                record.push(character);
-            }
-        }
-        record.push('\0');
-        Some(record)
+            (ghost.chars().map(String::from).collect(), wiping(&ghost))
+        };
+        let last = FIXED_FIELDS + pieces.len();
+        let (prompt, drawing) = (self.prompt.to_string(), drawing(&ghost));
+        let (last, next) = (last.to_string(), (last + 1).to_string());
+        let fixed = [&prompt, &self.line, verb, text, &drawing, &last, &next];
+        let fields: Vec<&str> =
+            fixed.into_iter().chain(pieces.iter().chain(&wipes).map(String::as_str)).collect();
+        Some(fields.join(SEPARATOR.encode_utf8(&mut [0; 4])) + "\0")
     }
 
     fn is_about(&self, prompt: u64, line: &str) -> bool {
@@ -144,9 +146,12 @@ impl Shown {
     }
 }
 
-/// What draws a text at the cursor and leaves the cursor there, once that is saved. The characters are inserted from the last to
-/// the first, all at the cursor, so that what has no room goes over the right margin and nothing wraps: where on the screen the
-/// line is, nobody tells us.
+/// What draws a text at the cursor, once that is saved, and leaves it elsewhere. The characters are written from the last to the first:
+/// what has no room is written to the last column, one over the other, until the one comes that belongs there. So nothing wraps
+/// (where on the screen the line is, nobody tells us), and a prompt on the right stays, as far as the text does not need its place.
+///
+/// A wide character would wrap in the last column. With one, each character is inserted at the cursor, and what has no room goes over
+/// the margin, along with what stood there.
 fn drawing(text: &str) -> String {
     let mut cells: Vec<String> = Vec::new();
     for character in text.chars().take(MAX_DRAWN) {
@@ -155,13 +160,32 @@ fn drawing(text: &str) -> String {
             _ => cells.push(character.to_string()),
         }
     }
-    let cells = cells.iter().rev();
+    let cells = cells.iter().enumerate().rev();
+    if is_wide(text) {
+        return cells.map(|(_, cell)| format!("\x1b8\x1b[{}@{cell}", cell.width().max(1))).collect();
+    }
     cells
-        .map(|cell| match cell.width() {
-            1 => format!("\x1b[@{cell}\x1b8"),
-            width => format!("\x1b[{width}@{cell}\x1b8"),
+        .map(|(place, cell)| match place {
+            0 => format!("\x1b8{cell}"),
+            place => format!("\x1b8\x1b[{place}C{cell}"),
         })
         .collect()
+}
+
+/// For each character of a text what wipes it, and goes on to the next.
+fn wiping(text: &str) -> Vec<String> {
+    let wide = is_wide(text);
+    let wipes = text.chars().map(|character| match character.width() {
+        _ if wide => "\x1b[K",
+        Some(0) => "",
+        _ => "\x1b[X\x1b[C",
+    });
+    wipes.map(str::to_owned).collect()
+}
+
+fn is_wide(text: &str) -> bool {
+    // Some pairs are wide where neither is.
+    text.chars().any(|character| character.width() > Some(1)) || text.contains('\u{fe0f}')
 }
 
 #[cfg(test)]
@@ -243,18 +267,33 @@ mod tests {
         let mut shown = Shown::default();
         shown.typed(7, "# hi");
         assert!(shown.take(1, true, &texts(&["echo hi"])));
-        let drawn = drawing("  -> echo hi");
+        let (drawn, wipes) = (drawing("  -> echo hi"), "\x1b[X\x1b[C".repeat(12));
         assert_eq!(
             shown.record().unwrap(),
-            format!("7\x1f# hi\x1freplace\x1fecho hi\x1f{drawn}\x1f  -> echo hi\0")
+            format!("7\x1f# hi\x1freplace\x1fecho hi\x1f{drawn}\x1f8\x1f9\x1f  -> echo hi\x1f{wipes}\0")
         );
         assert_eq!(shown.typed(7, "# hi "), Some(2));
         assert_eq!(seen(&shown), None);
     }
 
     #[test]
-    fn characters_are_inserted_from_the_last_to_the_first() {
-        assert_eq!(drawing("日e\u{301}"), "\x1b[@e\u{301}\x1b8\x1b[2@日\x1b8");
-        assert_eq!(drawing(&"x".repeat(9999)).len(), MAX_DRAWN * "\x1b[@x\x1b8".len());
+    fn pieces_of_the_ghost_are_told_by_their_places() {
+        let mut shown = Shown::default();
+        shown.typed(1, "l");
+        shown.take(1, false, &texts(&["s e\u{301}"]));
+        let record = shown.record().unwrap();
+        let fields: Vec<&str> = record.trim_end_matches('\0').split(SEPARATOR).collect();
+        let (last, next): (usize, usize) = (fields[5].parse().unwrap(), fields[6].parse().unwrap());
+        // Counted from one.
+        assert_eq!(fields[FIXED_FIELDS..last], ["s", " ", "e", "\u{301}"]);
+        assert_eq!(fields[next - 1..], ["\x1b[X\x1b[C", "\x1b[X\x1b[C", "\x1b[X\x1b[C", ""]);
+    }
+
+    #[test]
+    fn characters_are_drawn_from_the_last_to_the_first() {
+        assert_eq!(drawing("xe\u{301}y"), "\x1b8\x1b[2Cy\x1b8\x1b[1Ce\u{301}\x1b8x");
+        assert_eq!(drawing("日e\u{301}"), "\x1b8\x1b[1@e\u{301}\x1b8\x1b[2@日");
+        assert_eq!(drawing(&"x".repeat(9999)).matches('x').count(), MAX_DRAWN);
+        assert_eq!(wiping("日x"), ["\x1b[K", "\x1b[K"]);
     }
 }
