@@ -179,7 +179,8 @@ fn bash_and_fish_ask_the_model() {
         terminal.send(CTRL_SPACE);
         terminal.wait("a ghost", |screen| !screen.ghost.is_empty());
         terminal.send(RIGHT);
-        let screen = terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.cursor.1 > 14);
+        // As one types, there may be the next ghost already.
+        let screen = terminal.wait("the line", |screen| screen.cursor.1 > 14);
         assert!(screen.last_row().starts_with("> find . -name "), "{screen:?}");
     }
 }
