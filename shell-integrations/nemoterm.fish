@@ -245,8 +245,14 @@ function _nemoterm_arm --no-scope-shadowing
     end
 end
 
+# Before what may be a command, a completion or a prompt: Ctrl-C is theirs, and a signal of the client's would end what a
+# builtin of fish writes or reads just then. The client takes a file away when it sends no more; who never reads sends none.
 function _nemoterm_disarm --no-scope-shadowing
     functions --erase _nemoterm_interrupted
+    set -q _nemoterm_fifo; and test -e $_nemoterm_fifo.signals; and _nemoterm_tell quiet; or return 0
+    for _nemoterm_turn in $_nemoterm_turns
+        test -e $_nemoterm_fifo.signals; or break
+    end
 end
 
 # Tells the client the line, which is known to be this.
@@ -262,7 +268,11 @@ function _nemoterm_look --no-scope-shadowing
     _nemoterm_forget
     set -q _nemoterm_fifo; and set -q _nemoterm_active; or return 0
     set -l line
-    _nemoterm_read; and test -n "$line"; and _nemoterm_changed "$line"
+    _nemoterm_read
+    and test -n "$line"
+    and _nemoterm_changed "$line"
+    # Where a prompt is made after this, as when the window's size changes, it sees this line, and the cursor elsewhere.
+    set -g _nemoterm_seen "$line"
     return 0
 end
 
@@ -442,7 +452,7 @@ function _nemoterm_run
     for command in $argv[2..-1]
         # fish 3 takes either functions of its own or commands for one key.
         if contains -- $command $_nemoterm_functions
-            string match --quiet --regex 'complete|execute|repaint|pager' -- $command; and _nemoterm_disarm
+            string match --quiet --regex '^complete|execute|repaint|pager' -- $command; and _nemoterm_disarm
             commandline --function $command
         else
             _nemoterm_disarm
@@ -739,6 +749,7 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_wipes         # what takes each of these away
     set -g _nemoterm_text          # what accepting it inserts, or puts in place of the line
     set -g _nemoterm_replaces add  # which of the two: `add` or `replace`
+    set -g _nemoterm_turns (string split '' -- (string repeat --count 100 x)) # how often it is looked whether the client is quiet
     # _nemoterm_last                 the reply that was drawn last
     set -g _nemoterm_deferred      # as many as signals came in a row when nothing could be drawn
     set -g _nemoterm_abbreviations # their names, and `--regex` where one has a pattern

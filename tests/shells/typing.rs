@@ -227,9 +227,12 @@ impl Twins {
     fn fail(&self, what: &str) -> ! {
         let [plain, ghostly] = self.sides().map(Side::page);
         let written = self.ghostly.terminal.written();
+        // What differs may have left the screen.
+        let rows = plain.rows.iter().zip(&ghostly.rows).enumerate();
+        let differ: Vec<_> = rows.filter(|(_, (plain, ghostly))| plain != ghostly).take(5).collect();
         let tail = |page: &Page| page.rows[page.rows.len().saturating_sub(24)..].join("\n  ");
         panic!(
-            "{what}, prompts {:?}\nlast of what was done: {}\nwithout us, cursor {:?} of {} rows:\n  {}\nwith us, cursor {:?} of {} rows, ghost {:?}:\n  {}\nit has written at last {:?}",
+            "{what}, prompts {:?}, rows that differ {differ:?}\nlast of what was done: {}\nwithout us, cursor {:?} of {} rows:\n  {}\nwith us, cursor {:?} of {} rows, ghost {:?}:\n  {}\nit has written at last {:?}",
             self.sides().map(Side::prompts),
             self.log[self.log.len().saturating_sub(40)..].join(" "),
             plain.cursor,
@@ -371,9 +374,13 @@ impl Twins {
         self.log.push(format!("accept {key:?} {ghost:?}"));
         self.ghostly.terminal.send(key);
         let (line, before) = (self.ghostly.dump(), self.plain.dump());
-        if line == before {
-            // There was none, or not any more.
+        if line == before || ghost.is_empty() && !line.starts_with(&before) {
+            // There was none, or not any more, and the key has done what it does without us: in zsh also take away the blank that
+            // a completion has added.
             self.plain.terminal.send(key);
+            if line != before && self.plain.dump() != line {
+                self.fail(&format!("{key:?} made {line:?} of {before:?}"));
+            }
             return;
         }
         let Some(added) = line.strip_prefix(&before) else {

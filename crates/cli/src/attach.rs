@@ -16,6 +16,7 @@
 //! | SEQ `accept` TEXT | this of the suggestion was taken; not answered |
 //! | SEQ `event` STATUS CWD LINE | a prompt appears: where, and what was run before with which exit status |
 //! | SEQ `nudge` | signal me: fish wants to draw, and can't where it is |
+//! | SEQ `quiet` | signal me no more until I tell my line: fish runs something that a signal may cut short |
 //! | SEQ `typed` LINE | fish's line has changed, and the cursor is at its end |
 //! | SEQ `asked` LINE | the same, and the user has asked |
 //! | SEQ `next` LINE, SEQ `previous` LINE | the user wants to see another suggestion |
@@ -39,8 +40,13 @@
 //!
 //! | fields | meaning |
 //! | --- | --- |
-//! | SEQ LINE `add` TEXT DRAWING LAST NEXT CHARACTER... WIPE... | what may be added to that line, what draws it once the cursor is saved, its characters, which end with field LAST, and from NEXT on what wipes each of them |
+//! | SEQ LINE `add` TEXT DRAWING LAST NEXT CHARACTER... WIPE... | what may be added to that line, and what draws it, see below |
 //! | SEQ LINE `replace` TEXT DRAWING LAST NEXT GHOST WIPE | the command that may take its place |
+//!
+//! DRAWING draws the ghost once the cursor is saved. Then come its characters, the last of which is field LAST, and from field NEXT on
+//! what wipes each of them, counted from one.
+//!
+//! While there is a file that is named like the pipe with `.signals` at its end, signals may come.
 //!
 //! With `--pipes` what has that name is a pipe too, and no signal is sent. That is for ble.sh, which looks for answers while it
 //! waits for keys, and where a client that is the shell's own child would be waited for by `wait`.
@@ -148,7 +154,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     session.end();
     if let Some(file) = answers {
-        // It may never have been written.
+        // They may never have been written.
+        let _ = std::fs::remove_file(Mailbox::sign(&file));
         let _ = std::fs::remove_file(file);
     }
     ended

@@ -384,8 +384,10 @@ fn a_paste_is_no_question() {
     let Some(terminal) = start(&home, "") else { return };
     let lines: Vec<String> = (0..10).map(|i| format!("echo pasted {i}")).collect();
     terminal.send(format!("\x1b[200~{}\x1b[201~", lines.join("\r")));
-    terminal.wait("the paste", |screen| screen.text().contains("pasted 9") && screen.ghost.is_empty());
-    // fish inserts what is pasted with functions of its own, and a Ctrl-C in the midst of one ends only that.
+    // fish ends what it does with a paste in a function, and a Ctrl-C in the midst of that would leave it there for good, so wait
+    // for a key that comes after it.
+    terminal.send("#");
+    terminal.wait("the paste", |screen| screen.text().contains("pasted 9#") && screen.ghost.is_empty());
     interrupt(&terminal);
     terminal.send("echo x");
     terminal.wait_ghost("1");

@@ -5,7 +5,10 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread,
     time::Duration,
 };
@@ -31,6 +34,8 @@ const LAST: Duration = Duration::from_millis(40);
 pub struct Mailbox {
     path: PathBuf,
     signals: Sender<()>,
+    /// Whether signals are sent.
+    awake: Arc<Mutex<bool>>,
     shown: Shown,
 }
 
@@ -38,6 +43,8 @@ impl Mailbox {
     /// Leaves replies to that shell in that file, which lies in a directory closed to others.
     pub fn new(path: PathBuf, shell: Pid) -> Self {
         let (signals, wanted) = mpsc::channel();
+        let awake = Arc::new(Mutex::new(false));
+        let may_signal = Arc::clone(&awake);
         thread::spawn(move || {
             let mut owes_last = false;
             loop {
@@ -56,12 +63,19 @@ impl Mailbox {
                     Err(RecvTimeoutError::Timeout) => owes_last = false,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+                // Held until the signal is sent: whoever has made us quiet gets none afterwards.
+                let may_signal = may_signal.lock().unwrap_or_else(PoisonError::into_inner);
+                if !*may_signal {
+                    owes_last = false;
+                    continue;
+                }
                 // Ignored by default, so a shell without a handler is safe. One that is gone is noticed elsewhere.
                 let _ = kill_process(shell, Signal::URG);
+                drop(may_signal);
                 thread::sleep(REST);
             }
         });
-        Self { path, signals, shown: Shown::default() }
+        Self { path, signals, awake, shown: Shown::default() }
     }
 
     /// The mailbox that belongs to a pipe.
@@ -70,6 +84,28 @@ impl Mailbox {
             "{}.reply",
             pipe.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
         ))
+    }
+
+    /// Where it is seen whether signals are sent.
+    pub fn sign(path: &Path) -> PathBuf {
+        path.with_extension("signals")
+    }
+
+    /// Sends signals again. A shell that could not see that they are sent gets none.
+    pub fn wake(&self) {
+        let mut awake = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*awake {
+            let sign = Self::sign(&self.path);
+            *awake =
+                fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(sign).is_ok();
+        }
+    }
+
+    /// Sends no signal any more: the shell runs something that one would disturb, and waits until the sign is gone.
+    pub fn quiet(&self) {
+        *self.awake.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        // It may not have been there.
+        let _ = fs::remove_file(Self::sign(&self.path));
     }
 
     /// The line that suggestions are for, and what becomes of them.
@@ -122,6 +158,7 @@ mod tests {
         assert!(path.ends_with("attach.7.reply"));
         // SIGURG is ignored by this process too.
         let mut mailbox = Mailbox::new(path.clone(), rustix::process::getpid());
+        mailbox.wake();
         mailbox.show().unwrap();
         assert!(!path.exists(), "there is nothing to show");
         let sequence = mailbox.shown().typed(1, "l").unwrap();
@@ -132,6 +169,8 @@ mod tests {
         let record = fs::read_to_string(&path).unwrap();
         assert!(record.starts_with("1\x1fl\x1fadd\x1fn\x1f") && record.ends_with('\0'), "{record:?}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(dir.path().join("attach.7.signals").exists());
+        mailbox.quiet();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
     }
 }

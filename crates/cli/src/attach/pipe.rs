@@ -63,6 +63,8 @@ pub enum Request {
     },
     /// Nothing but a signal is wanted, see [`super`].
     Nudge,
+    /// No signal is wanted until there is a line again.
+    Quiet,
     /// A prompt appears.
     Prompt {
         /// Working directory of the shell.
@@ -115,6 +117,7 @@ impl Request {
                 fields.next().is_none().then_some(Self::Accept { text })
             }
             "nudge" => Some(Self::Nudge),
+            "quiet" => Some(Self::Quiet),
             "event" => {
                 let status = fields.next()?.parse().ok()?;
                 let cwd = PathBuf::from(fields.next()?);
@@ -351,6 +354,7 @@ impl Replies {
     pub fn line(&self, prompt: u64, wanted: Wanted, line: &str) -> Option<u64> {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         let Output::Mailbox(mailbox) = &mut *output else { return None };
+        mailbox.wake();
         let shown = mailbox.shown();
         let sequence = match wanted {
             Wanted::Typed => shown.typed(prompt, line),
@@ -360,6 +364,13 @@ impl Replies {
         // A shell that has no room for files is shown nothing.
         let _ = mailbox.show();
         sequence
+    }
+
+    /// Signals the shell no more, until it tells its line again.
+    pub fn quiet(&self) {
+        if let Output::Mailbox(mailbox) = &*self.output.lock().unwrap_or_else(PoisonError::into_inner) {
+            mailbox.quiet();
+        }
     }
 
     /// Signals the shell, where that is how it is answered.

@@ -113,6 +113,7 @@ impl Session {
                     }
                 }
                 Request::Nudge => self.replies.nudge(),
+                Request::Quiet => self.replies.quiet(),
                 Request::Accept { text } => self.tally.accepted(&text),
                 Request::Prompt { cwd, ran } => {
                     newest = None;
