@@ -97,7 +97,7 @@ fn main() {
     let bare = start("");
     let program = nemoterm().display();
     let with = start(&match name {
-        "fish" => format!("set -g NEMOTERM_MODE type; {program} init fish | source;"),
+        "fish" => format!("{program} init fish | source;"),
         _ => format!("eval \"$({program} init {name})\";"),
     });
     // Where Debian has it. A shell that is told its history file by hand has to read it.

@@ -5,8 +5,9 @@
 # Keys, all of which do what they did before when there is nothing to accept:
 #   what moves right or to the end (Right, Ctrl-F, End, Ctrl-E)   accept the suggestion
 #   what moves right by a word (Alt-Right, Alt-F)                 accept its next word
-#   Alt-], Alt-{                                                  next and previous suggestion (what Alt-[ sends
-#                                                                 begins other keys, for whose rest fish would wait)
+#   Alt-] or Alt-}, Alt-{                                         next and previous suggestion (what Alt-[ sends
+#                                                                 begins other keys, for whose rest fish would wait,
+#                                                                 and fish from 4.1 on does so for Alt-])
 #   Ctrl-Space                                                    ask now; in the middle of a line, put there what leads
 #                                                                 up to the rest
 #   Esc                                                           dismiss (in vi mode it leaves insert mode)
@@ -14,8 +15,7 @@
 # Settings, to be made before this is sourced unless they say otherwise:
 #   NEMOTERM_KEY_ACCEPT, NEMOTERM_KEY_WORD, NEMOTERM_KEY_NEXT, NEMOTERM_KEY_PREVIOUS, NEMOTERM_KEY_ASK,
 #   NEMOTERM_KEY_DISMISS   lists of keys as `bind` takes them; an empty list binds none
-#   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (default); "type" suggests
-#                          as you type, which still costs 2 to 4 ms a key and can lose a Ctrl-C
+#   NEMOTERM_MODE          "hotkey" suggests only when asked, and leaves every other key alone (before a prompt; default "type")
 #   NEMOTERM_NEXT_COMMAND  "off" suggests nothing before something is typed (at any time)
 #   NEMOTERM_OFF           anything but empty turns this shell's suggestions off (at any time)
 # `nemoterm off` and `nemoterm on` work for all shells at once.
@@ -23,12 +23,19 @@
 # How it works: one `nemoterm attach` a shell (see its source for the records) does everything that could take time.
 # A key that inserts itself is bound to a function that inserts it and writes the line to the client's pipe. The
 # client answers in a file and signals the shell; that draws the suggestion after the cursor, where fish knows
-# nothing of it, and the next key wipes it.
+# nothing of it, and the next key writes over it or wipes it.
+#
+# A variable that is set to what a command prints costs fish a thread that wakes another one. So there is none in what
+# runs at each key: the line is what it was and the key. The client knows which suggestions continue it.
 #
 # In fish 3 a handler of a signal sees the line as the last bound function left it, not as the keys that fish handles
 # by itself did. So the line counts as known only right after a key of ours, and every binding is preceded by a
 # function that wipes the ghost and forgets the line. While the history or the pager is searched, keys have to be
 # fish's own, and ours are put aside until the next prompt.
+#
+# Signals are handled between any two commands, where fish has not drawn the line yet. Functions for keys, and those
+# they call, share their variables with the handler (`--no-scope-shadowing`), which so sees whether there is a
+# `_nemoterm_key`.
 
 if status is-interactive; and test "$TERM" != dumb
 
@@ -107,7 +114,7 @@ function _nemoterm_attach
     # there is such a file.
     set -g _nemoterm_alive $hello[1]
     test -e /proc/$hello[2]/fd/0; and set -g _nemoterm_alive /proc/$hello[2]/fd/0
-    set -g _nemoterm_unanswered 0
+    set -g _nemoterm_unanswered
 end
 
 function _nemoterm_detach
@@ -116,31 +123,28 @@ function _nemoterm_detach
     _nemoterm_give_back
 end
 
-# Whether the client has not read for so long that its pipe may be full.
+# Whether the client has not answered for so long that its pipe may be full: it signals after every record.
 function _nemoterm_is_stuck
-    test $_nemoterm_unanswered -ge 48
+    set -q _nemoterm_unanswered[48]
 end
 
-# Writes a record. A client that is gone or does not read costs nothing: it is left alone before its pipe is full, until
-# it signals that it reads again.
-function _nemoterm_send
+# Writes a record of a kind and a field. A client that is gone or does not read costs nothing: it is left alone before its
+# pipe is full, until it signals that it reads again.
+function _nemoterm_tell --no-scope-shadowing
     set -q _nemoterm_fifo; or return 1
     if not test -p $_nemoterm_fifo -a -e $_nemoterm_alive
         _nemoterm_detach
         return 1
     end
-    _nemoterm_is_stuck; and return 1
-    set -l record (string join \x1f -- $argv)
-    set -l length (string length -- "$record")
-    # Characters, of up to four bytes; a record this short goes into a pipe as a whole.
-    test $length -le 1000; or return 1
-    # Counted in pieces of at most 1000 bytes, of which a pipe holds 64.
-    set -l before $_nemoterm_unanswered
-    set -g _nemoterm_unanswered (math "$before + 1 + floor($length / 250)")
-    printf '%s\0' "$record" >$_nemoterm_fifo
-    if test (math "floor($before / 12)") -ne (math "floor($_nemoterm_unanswered / 12)")
-        printf '%s\0' 0\x1fnudge >$_nemoterm_fifo
+    set -q _nemoterm_unanswered[48]; and return 1
+    # Counted in pieces of at most 1000 bytes, of which a pipe holds 64; a character has up to four.
+    set -a _nemoterm_unanswered x
+    if string match --quiet --regex '(?s)^.{220}' -- "$argv"
+        # A record this short goes into a pipe as a whole.
+        string match --quiet --regex '(?s)^.{960}' -- "$argv"; and return 1
+        set -a _nemoterm_unanswered x x x
     end
+    printf '%s\x1f%s\x1f%s\0' $_nemoterm_sequence $argv[1] "$argv[2]" >$_nemoterm_fifo
 end
 
 # fish's own suggestions and ours would stand in the same place.
@@ -165,272 +169,179 @@ end
 
 # Writes to the terminal. A signal that comes just then ends the write before anything is written, and fish says so on the
 # screen instead of writing again.
-function _nemoterm_put
-    echo -n $argv[1] >/dev/tty; and return
-    echo -n $argv[1] >/dev/tty
+function _nemoterm_put --no-scope-shadowing
+    echo -ns $argv >/dev/tty; and return
+    echo -ns $argv >/dev/tty
     commandline --function repaint
 end
 
 # Wipes the ghost. The cursor stands where it begins, or after what was typed over it.
-function _nemoterm_wipe
+function _nemoterm_wipe --no-scope-shadowing
     set -q _nemoterm_ghost[1]; or return 0
     set -e _nemoterm_ghost
-    _nemoterm_put \e'[K'
+    _nemoterm_put \e7 $_nemoterm_wipes \e8
 end
 
-function _nemoterm_forget
+function _nemoterm_forget --no-scope-shadowing
     # First, as a signal may come between any two of these.
     set -e _nemoterm_now
     _nemoterm_wipe
-    set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
-    set -g _nemoterm_found
-    set -g _nemoterm_replaces 0
-    set -g _nemoterm_step 0
-    set -g _nemoterm_chosen 0
+    set -e _nemoterm_last
 end
 
-# Draws after the cursor. The characters are inserted from the last to the first, all at the cursor, so that what has no
-# room goes over the right margin and nothing wraps: where on the screen the line is, nobody tells us.
-function _nemoterm_draw
+# The client has something to show, or is asked to let us draw, or has nothing to say.
+function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
+    set -l untold
+    set -q _nemoterm_unanswered[48]; and set untold yes
+    set -g _nemoterm_unanswered
+    set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
+    if set -q _nemoterm_key
+        # Another one comes when fish may have drawn the line.
+        set -a _nemoterm_deferred x
+        set -q _nemoterm_deferred[50]; or _nemoterm_tell nudge
+        return 0
+    end
+    set -g _nemoterm_deferred
+    if set -q untold[1]
+        # The keys came faster than signals are handled.
+        _nemoterm_tell typed "$_nemoterm_now"
+        return 0
+    end
+    test -r $_nemoterm_fifo.reply; or return 0
+    set -l reply
+    # Another signal may end the first.
+    read --null --list --delimiter \x1f reply <$_nemoterm_fifo.reply
+    or read --null --list --delimiter \x1f reply <$_nemoterm_fifo.reply
+    contains -- "$reply[1] $_nemoterm_now" "$_nemoterm_sequence $reply[2]"; or return 0
+    contains -- "$reply" $_nemoterm_last; and return 0
+    string match --quiet --regex '[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]' -- $reply[4]; and return 0
+    set -g _nemoterm_last "$reply"
+    set -g _nemoterm_replaces $reply[3]
+    set -g _nemoterm_text $reply[4]
+    # What is there may be longer.
+    set -l before
+    set -q _nemoterm_ghost[1]; and set before \e7 $_nemoterm_wipes \e8
+    set -g _nemoterm_ghost $reply[8..$reply[6]]
+    set -g _nemoterm_wipes $reply[$reply[7]..-1]
+    functions --query _nemoterm_interrupted; or _nemoterm_arm
     set -l look \e'[90m'
     set -q NO_COLOR[1]; and test -n "$NO_COLOR"; and set look \e'[4m'
-    set -l cells (string match --regex --all '\X' -- (string sub --length $COLUMNS -- $argv[1]))
-    set -l text
-    if string match --quiet --regex '^[ -~]*$' -- $argv[1]
-        set text \e'[@'$cells[-1..1]\e8
-    else
-        for cell in $cells[-1..1]
-            set --append text \e'['(string length --visible -- $cell)@$cell\e8
-        end
-    end
-    set -g _nemoterm_ghost $argv[1]
-    _nemoterm_arm
-    _nemoterm_put \e'[K'$look\e7(string join '' -- $text)\e'[0m'
-end
-
-# Sets `fitting` to the suggestions that continue the line as it is now, beginning with the one that is shown.
-function _nemoterm_fit --no-scope-shadowing
-    set fitting
-    if test "$_nemoterm_replaces" = 1
-        test "$_nemoterm_now" = "$_nemoterm_for"; and set fitting $_nemoterm_found
-        return 0
-    end
-    set -l typed (string length -- "$_nemoterm_now")
-    set -l beginnings (string sub --length $typed -- $_nemoterm_found)
-    set -l i 0
-    for beginning in $beginnings
-        set i (math $i + 1)
-        test "$beginning" = "$_nemoterm_now" -a "$_nemoterm_found[$i]" != "$_nemoterm_now"
-        and set --append fitting $_nemoterm_found[$i]
-    end
-end
-
-# What is drawn for a suggestion.
-function _nemoterm_ghost_of
-    if test "$_nemoterm_replaces" = 1
-        echo "  -> $argv[1]"
-    else
-        string sub --start (math (string length -- "$_nemoterm_now") + 1) -- $argv[1]
-    end
-end
-
-# Draws the suggestion that fits best, if there is one.
-function _nemoterm_show
-    set -l fitting
-    _nemoterm_fit
-    if set -q fitting[1]
-        set -g _nemoterm_found $fitting
-        _nemoterm_draw (_nemoterm_ghost_of $fitting[1])
-    else
-        _nemoterm_wipe
-    end
-end
-
-# The client has said something, or is asked to let us draw.
-function _nemoterm_signalled --on-signal SIGURG
-    set -q _nemoterm_fifo; or return 0
-    set -g _nemoterm_unanswered 0
-    if set -q _nemoterm_busy
-        set -g _nemoterm_missed
-        return 0
-    end
-    # Called from a command of a function for a key, be it the last: fish has not drawn the line yet.
-    if status stack-trace | string match --quiet '*called on line*'
-        set -g _nemoterm_deferred (math $_nemoterm_deferred + 1)
-        test $_nemoterm_deferred -gt 50; or _nemoterm_send 0 nudge
-        return 0
-    end
-    set -g _nemoterm_deferred 0
-    set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
-    if test -r $_nemoterm_fifo.reply
-        set -l reply
-        # Another signal may end the first.
-        read --null --list --delimiter \x1f reply <$_nemoterm_fifo.reply
-        or read --null --list --delimiter \x1f reply <$_nemoterm_fifo.reply
-        if test "$reply[1]" = "$_nemoterm_sequence" -a "$reply" != "$_nemoterm_last"
-            and not string match --quiet --regex '[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]' -- $reply[4..-1]
-            set -g _nemoterm_last "$reply"
-            _nemoterm_take_in $reply[2] $reply[4..-1]
-        end
-    end
-    _nemoterm_show
-end
-
-function _nemoterm_take_in
-    set -l shown $_nemoterm_found[1]
-    set -g _nemoterm_replaces 0
-    if test $argv[1] = replace
-        set -g _nemoterm_replaces 1
-        set -g _nemoterm_found $argv[2..-1]
-    else
-        set -g _nemoterm_found "$_nemoterm_for"$argv[2..-1]
-    end
-    # What the user has stepped to stays, if it is still there.
-    if test $_nemoterm_chosen = 1
-        set -l place (contains --index -- "$shown" $_nemoterm_found)
-        and _nemoterm_turn (math $place - 1)
-    end
-    if test $_nemoterm_step != 0
-        _nemoterm_turn $_nemoterm_step
-        set -g _nemoterm_step 0
-    end
-end
-
-# Puts the suggestion in front that is $argv further on.
-function _nemoterm_turn
-    set -l count (count $_nemoterm_found)
-    test $count -gt 1; or return 0
-    set -l first (math "($argv[1] + $count) % $count + 1")
-    test $first -gt 1; or return 0
-    set -g _nemoterm_found $_nemoterm_found[$first..-1] $_nemoterm_found[1..(math $first - 1)]
+    _nemoterm_put $before $look \e7 $reply[5] \e8 \e'[0m'
 end
 
 # --- asking ---------------------------------------------------------------------------------------------------
 
 # A Ctrl-C that comes while a function of ours runs would end that and not the line. One that waits for its signal
-# is called afterwards. Commands, completions and prompts have to be ended by it, so it is there only after keys of ours.
-function _nemoterm_arm
+# is called afterwards. Commands, completions and prompts have to be ended by it, so it is there only from the first key
+# on, and until there is one that may lead to these.
+function _nemoterm_arm --no-scope-shadowing
     functions --query _nemoterm_interrupted; and return
     function _nemoterm_interrupted --on-signal SIGINT
         _nemoterm_forget
-        # Where fish has done so already the line is empty, and nothing happens.
-        commandline --function cancel-commandline
+        # What the key does. Where fish has done so already the line is empty, and nothing happens.
+        for command in $_nemoterm_cancels
+            commandline --function $command
+        end
     end
 end
 
-function _nemoterm_disarm
+# Before what may be a command, a completion or a prompt: Ctrl-C is theirs, and a signal of the client's would end what a
+# builtin of fish writes or reads just then. The client takes a file away when it sends no more; who never reads sends none.
+function _nemoterm_disarm --no-scope-shadowing
     functions --erase _nemoterm_interrupted
+    set -q _nemoterm_fifo; and test -e $_nemoterm_fifo.signals; and _nemoterm_tell quiet; or return 0
+    for _nemoterm_turn in $_nemoterm_turns
+        test -e $_nemoterm_fifo.signals; or break
+    end
 end
 
-# Asks about the line as it is known; `type` as it is typed, `ask` when the user wants to know.
-function _nemoterm_ask
-    set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
-    set -g _nemoterm_for $_nemoterm_now
-    set -g _nemoterm_asked $argv[1]
-    _nemoterm_arm
-    _nemoterm_send $_nemoterm_sequence $argv[1] (string length -- "$_nemoterm_now") "$_nemoterm_now"
+# Tells the client the line, which is known to be this.
+function _nemoterm_changed --no-scope-shadowing
+    set -g _nemoterm_now $argv[1]
+    set -e _nemoterm_last
+    _nemoterm_tell typed "$argv[1]"
+    return 0
 end
 
-# Asks what comes next, before anything is typed. The prompt that is being made has to be ended by Ctrl-C, so nothing is
-# armed before there is a ghost.
-function _nemoterm_ask_next
-    set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
-    set -g _nemoterm_now ''
-    set -g _nemoterm_for ''
-    set -g _nemoterm_asked type
-    _nemoterm_send $_nemoterm_sequence type 0 ''
-end
-
-# Looks at the line, as the commands before this one have left it, or as $argv says it will be.
-function _nemoterm_look
+# Looks at the line, as the commands before this one have left it.
+function _nemoterm_look --no-scope-shadowing
+    _nemoterm_forget
     set -q _nemoterm_fifo; and set -q _nemoterm_active; or return 0
     set -l line
-    if set -q argv[1]
-        set line $argv
-    else
-        set line (commandline --current-buffer)
-        if set -q line[2]; or test (commandline --cursor) -ne (string length -- "$line")
-            _nemoterm_forget
-            return 0
-        end
-    end
-    if test -n "$NEMOTERM_OFF"; or not string match --quiet --regex '\S' -- "$line"
-        _nemoterm_forget
-        return 0
-    end
-    if set -q _nemoterm_now; and set -q _nemoterm_ghost[1]
-        and test $_nemoterm_replaces = 0 -a (string length -- "$line") -gt (string length -- "$_nemoterm_now")
-        set -g _nemoterm_now $line
-        set -l fitting
-        _nemoterm_fit
-        if test -n "$fitting[1]" -a "$fitting[1]" = "$_nemoterm_found[1]"
-            # Typed as suggested. It is drawn afresh once fish has drawn the line.
-            set -g _nemoterm_ghost (_nemoterm_ghost_of $fitting[1])
-            _nemoterm_send 0 nudge
-            return 0
-        end
-    end
-    _nemoterm_forget
-    set -g _nemoterm_now $line
-    _nemoterm_ask type
+    _nemoterm_read
+    and test -n "$line"
+    and _nemoterm_changed "$line"
+    # Where a prompt is made after this, as when the window's size changes, it sees this line, and the cursor elsewhere.
+    set -g _nemoterm_seen "$line"
+    return 0
+end
+
+# Sets `line` to the line, and tells whether it is a single one with the cursor at its end.
+function _nemoterm_read --no-scope-shadowing
+    set -l cursor (commandline --cursor; commandline --current-buffer)
+    set line $cursor[2..-1]
+    not set -q line[2]; and test $cursor[1] -lt 1000; and string match --quiet --regex "^.{$cursor[1]}\$" -- "$line"
 end
 
 # --- keys -----------------------------------------------------------------------------------------------------
 
 # A key that inserts itself, and expands the abbreviation before it where a second argument says so.
 function _nemoterm_insert
-    set -g _nemoterm_busy
+    functions --query _nemoterm_interrupted; or _nemoterm_arm
+    set -l _nemoterm_key
     # It ends the choice of a completion, as it does without us. With no suggestion of fish's this does nothing else.
     commandline --paging-mode; and commandline --function accept-autosuggestion
-    commandline --insert -- $argv[1]
     if set -q argv[2]
+        # What the line will be can't be told where an abbreviation is expanded, which fish 4 does at once.
+        set -l expands no
+        set -q _nemoterm_abbreviations[1]; and _nemoterm_may_expand; and set expands yes
+        commandline --insert -- $argv[1]
         commandline --function expand-abbr
-        # What the line will be then can't be told where it is one.
-        if _nemoterm_may_expand
+        if test $expands = yes
             _nemoterm_forget
-        else
-            _nemoterm_look
+            return
         end
+    else
+        commandline --insert -- $argv[1]
+    end
+    if set -q _nemoterm_now
+        if contains -- $argv[1] $_nemoterm_ghost[1]
+            # Typed as suggested: it is written over the ghost, of which the rest stays.
+            set -e _nemoterm_ghost[1]
+            set -e _nemoterm_wipes[1]
+        else
+            _nemoterm_wipe
+        end
+        _nemoterm_changed "$_nemoterm_now$argv[1]"
     else
         _nemoterm_look
     end
-    _nemoterm_done
 end
 
-function _nemoterm_may_expand
-    set -l names (abbr --list 2>/dev/null)
-    set -q names[1]; or return 1
-    set -l line (commandline --cut-at-cursor --current-buffer)
-    set -l word (string match --regex --groups-only '([^\s;|&<>()]+).$' -- "$line[-1]")
-    contains -- "$word" $names
+function _nemoterm_may_expand --no-scope-shadowing
     # Those with a pattern may fit anything.
-    or abbr --show | string match --quiet -- '*--regex*'
+    contains -- --regex $_nemoterm_abbreviations; and return 0
+    set -l line (commandline --cut-at-cursor --current-buffer)
+    set -l word (string match --regex '[^\s;|&<>()]+$' -- "$line[-1]")
+    contains -- "$word" $_nemoterm_abbreviations
 end
 
-function _nemoterm_done
-    set -e _nemoterm_busy
-    set -q _nemoterm_missed; or return 0
-    set -e _nemoterm_missed
-    _nemoterm_send 0 nudge
-end
-
-function _nemoterm_backspace
-    set -l line (commandline --current-buffer)
-    if set -q line[2]; or set -q _nemoterm_aside; or commandline --paging-mode
-        or test (commandline --cursor) -ne (string length -- "$line")
-        _nemoterm_forget
-    else
+function _nemoterm_backspace --no-scope-shadowing
+    set -l _nemoterm_rest
+    if set -q _nemoterm_now; and not set -q _nemoterm_aside; and not commandline --paging-mode
+        and string match --quiet --regex '^(?<_nemoterm_rest>.*\S.*)\P{M}\p{M}*$' -- "$_nemoterm_now"
         _nemoterm_wipe
-        _nemoterm_look (string replace --regex '.\p{M}*$' '' -- "$line")
+        _nemoterm_changed "$_nemoterm_rest"
+    else
+        _nemoterm_forget
     end
     commandline --function backward-delete-char
     return 0
 end
 
 # Before what any other key does.
-function _nemoterm_before
+function _nemoterm_before --no-scope-shadowing
     set -q _nemoterm_now; and _nemoterm_forget
-    _nemoterm_disarm
     # A prompt that is made before another key, as when the window's size changes, sees the line and the cursor as here.
     set -l line (commandline --current-buffer)
     set -g _nemoterm_seen "$line"
@@ -438,7 +349,7 @@ function _nemoterm_before
 end
 
 # Before a search, into which keys have to go that only fish can put there.
-function _nemoterm_put_aside
+function _nemoterm_put_aside --no-scope-shadowing
     _nemoterm_before
     set -q _nemoterm_aside; and return 1
     set -g _nemoterm_aside
@@ -447,62 +358,54 @@ function _nemoterm_put_aside
 end
 
 # Whether there is a ghost that can be accepted.
-function _nemoterm_visible
+function _nemoterm_visible --no-scope-shadowing
     set -q _nemoterm_ghost[1]; and set -q _nemoterm_now; or return 1
-    set -l line (commandline --current-buffer)
-    test "$line" = "$_nemoterm_now" -a (commandline --cursor) -eq (string length -- "$line")
+    set -l line
+    _nemoterm_read; and contains -- "$line" "$_nemoterm_now"
 end
 
 # Puts text into the line as typing it would, and never runs it.
-function _nemoterm_accept
+function _nemoterm_accept --no-scope-shadowing
     _nemoterm_visible; or return 1
-    set -l line $_nemoterm_found[1]
-    set -l rest (string sub --start (math (string length -- "$_nemoterm_now") + 1) -- $line)
-    set -l replaces $_nemoterm_replaces
-    _nemoterm_forget
-    if test $replaces = 1
-        set rest $line
-        commandline --replace -- $line
+    set -l text (string join '' -- $_nemoterm_ghost)
+    if test $_nemoterm_replaces = replace
+        set text $_nemoterm_text
+        commandline --replace -- $text
     else
-        commandline --insert -- $rest
+        commandline --insert -- $text
     end
     # To be counted.
-    _nemoterm_send 0 accept "$rest"
+    _nemoterm_tell accept "$text"
     _nemoterm_look
 end
 
-function _nemoterm_accept_word
+function _nemoterm_accept_word --no-scope-shadowing
     _nemoterm_visible; or return 1
-    if test $_nemoterm_replaces = 1
+    if test $_nemoterm_replaces = replace
         _nemoterm_accept
         return 0
     end
     # Blanks, then everything up to the next blank or slash, which belongs to it.
-    set -l word (string match --regex '^\s*[^\s/]*/?' -- $_nemoterm_ghost)
+    set -l word (string match --regex '^\s*[^\s/]*/?' -- (string join '' -- $_nemoterm_ghost))
     commandline --insert -- $word
-    _nemoterm_send 0 accept "$word"
-    _nemoterm_look
+    _nemoterm_tell accept "$word"
+    # It is written over the ghost.
+    set -l left (math 1 + (string length -- $word))
+    set -g _nemoterm_ghost $_nemoterm_ghost[$left..-1]
+    set -g _nemoterm_wipes $_nemoterm_wipes[$left..-1]
+    _nemoterm_changed "$_nemoterm_now$word"
+end
+
+# Shows another suggestion. The first time, more are asked for.
+function _nemoterm_next --no-scope-shadowing
+    _nemoterm_visible; or return 1
+    _nemoterm_tell next "$_nemoterm_now"
     return 0
 end
 
-# Shows the suggestion that is $argv further on. The first time, more are asked for.
-function _nemoterm_move
+function _nemoterm_previous --no-scope-shadowing
     _nemoterm_visible; or return 1
-    set -l fitting
-    _nemoterm_fit
-    set -g _nemoterm_found $fitting
-    set -g _nemoterm_chosen 1
-    if set -q _nemoterm_found[2]
-        _nemoterm_turn $argv[1]
-        _nemoterm_draw (_nemoterm_ghost_of $_nemoterm_found[1])
-    else if test "$_nemoterm_asked" != ask
-        set -g _nemoterm_step $argv[1]
-    end
-    if test "$_nemoterm_asked" != ask
-        set -l step $_nemoterm_step
-        _nemoterm_ask ask
-        set -g _nemoterm_step $step
-    end
+    _nemoterm_tell previous "$_nemoterm_now"
     return 0
 end
 
@@ -511,31 +414,27 @@ function _nemoterm_ask_now
         _nemoterm_hotkey
         return
     end
-    set -g _nemoterm_busy
-    _nemoterm_ask_client
-    _nemoterm_done
-end
-
-function _nemoterm_ask_client
-    if _nemoterm_visible; and test "$_nemoterm_asked" = ask
-        _nemoterm_move 1
-        return
-    end
-    set -l line (commandline --current-buffer)
+    _nemoterm_arm
+    set -l _nemoterm_key
+    set -l line
+    _nemoterm_read
+    set -l at_end $status
     if test -z "$NEMOTERM_OFF"; and not set -q line[2]; and not commandline --paging-mode
         and not string match --quiet --regex '^\s+$' -- "$line"
-        if test (commandline --cursor) -eq (string length -- "$line")
+        if test $at_end = 0
             set -g _nemoterm_now $line
-            _nemoterm_ask ask
+            _nemoterm_tell asked "$line"
         else
             # Nothing of ours can be drawn there.
             _nemoterm_forget
+            set -e _nemoterm_key
+            _nemoterm_disarm
             _nemoterm_hotkey
         end
     end
 end
 
-function _nemoterm_dismiss
+function _nemoterm_dismiss --no-scope-shadowing
     _nemoterm_visible; or return 1
     _nemoterm_forget
 end
@@ -545,36 +444,30 @@ end
 # What a key does: one of our functions, named without its beginning, then what the key did before, unless ours says
 # that this was all.
 function _nemoterm_run
-    set -g _nemoterm_busy
-    if _nemoterm_$argv[1]
-        _nemoterm_done
-        return
-    end
+    functions --query _nemoterm_interrupted; or _nemoterm_arm
+    set -l _nemoterm_key
+    _nemoterm_$argv[1]; and return
     _nemoterm_before
-    set -e _nemoterm_busy
+    set -e _nemoterm_key
     for command in $argv[2..-1]
         # fish 3 takes either functions of its own or commands for one key.
         if contains -- $command $_nemoterm_functions
+            string match --quiet --regex '^complete|execute|repaint|pager' -- $command; and _nemoterm_disarm
             commandline --function $command
         else
+            _nemoterm_disarm
             eval $command
         end
     end
-end
-
-function _nemoterm_next
-    _nemoterm_move 1
-end
-
-function _nemoterm_previous
-    _nemoterm_move -1
 end
 
 # Puts our functions before everything that is bound where one types. fish prints bindings so that it can read them
 # again, and so do we: a hundred at a time, as each call takes its time.
 function _nemoterm_bind_keys
     set -g _nemoterm_mode default
-    bind --preset --mode insert '' 2>/dev/null | string match --quiet '*self-insert*'
+    # fish 4 keeps the mode's keys when it goes back to others.
+    test "$fish_key_bindings" != fish_default_key_bindings
+    and bind --preset --mode insert '' 2>/dev/null | string match --quiet '*self-insert*'
     and set -g _nemoterm_mode insert
     set -g _nemoterm_functions (bind --function-names)
     set -g _nemoterm_users (bind --user --mode $_nemoterm_mode | string match --invert '*_nemoterm_*')
@@ -588,16 +481,29 @@ function _nemoterm_bind_keys
     set -l modes (string replace --regex -- $pattern '$1' $lines)
     set -l keys (string replace --regex -- $pattern '$2' $lines)
     set -l commands (string replace --regex -- $pattern '$3' $lines)
+    # What Ctrl-C does, by the first of its bindings.
+    set -g _nemoterm_cancels cancel-commandline
+    set -l place (contains --index -- '\cc' $keys; or contains --index -- ctrl-c $keys)
+    set -q place[1]; and set _nemoterm_cancels
+    for command in (string split ' ' -- "$commands[$place[1]]")
+        contains -- $command $_nemoterm_functions; and set --append _nemoterm_cancels $command
+    end
+    # Escaped all at once, as ours are put before them.
+    set -l escaped (string escape -- "_nemoterm_run before "$commands)
+    set -l left $commands
     set -l bound
     set -l ours
     set -l binds
-    set -l i 0
     for key in $keys
-        set i (math $i + 1)
+        set -l command $left[1]
+        set -l bind "$modes[1]$key $escaped[1]"
+        set -e left[1]
+        set -e modes[1]
+        set -e escaped[1]
         contains -- $key $bound; and continue
         set --append bound $key
-        set -l what before
-        switch $commands[$i]
+        set -l what
+        switch $command
             case self-insert 'self-insert expand-abbr'
                 # Put back as long as the history is searched.
                 switch $key
@@ -608,7 +514,7 @@ function _nemoterm_bind_keys
                     # fish 4 has names for what it can't write otherwise.
                     case '?' '\\\\?' "'?'" '"?"' space
                         set -l expands
-                        test $commands[$i] = self-insert; or set expands ' expand'
+                        test $command = self-insert; or set expands ' expand'
                         set -l inserts (string replace space "' '" -- $key)
                         set --append _nemoterm_printable "$key "(string escape -- "_nemoterm_insert $inserts$expands")
                 end
@@ -624,25 +530,40 @@ function _nemoterm_bind_keys
             case '*history-pager*' '*pager-toggle-search*' '*complete-and-search*'
                 set what put_aside
         end
-        set --append binds "$modes[$i]$key "(string escape -- "_nemoterm_run $what $commands[$i]")
+        if set -q what[1]
+            set --append binds (string replace '_nemoterm_run before ' "_nemoterm_run $what " -- $bind)
+        else
+            set --append binds $bind
+        end
         set --append ours $key
     end
     set -l free (string escape -- (string split '' -- '!"#$%&\'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~'))
     set -l inserting (string escape -- "_nemoterm_insert "$free)
-    set i 0
     for key in $free
-        set i (math $i + 1)
-        contains -- $key $bound; or set --append _nemoterm_printable "$key $inserting[$i]"
+        contains -- $key $bound; or set --append _nemoterm_printable "$key $inserting[1]"
+        set -e inserting[1]
     end
     # Keys of one's own, and those that usually do nothing.
-    set -q NEMOTERM_KEY_NEXT; or set -l NEMOTERM_KEY_NEXT \e']'
+    set -q NEMOTERM_KEY_NEXT; or set -l NEMOTERM_KEY_NEXT \e']' \e'}'
     set -q NEMOTERM_KEY_PREVIOUS; or set -l NEMOTERM_KEY_PREVIOUS \e'{'
-    for what in ACCEPT WORD NEXT PREVIOUS DISMISS
-        set -l name NEMOTERM_KEY_$what
-        set -l function (string replace word accept_word -- (string lower $what))
-        for key in (string escape -- $$name)
+    for what in accept accept_word next previous dismiss
+        set -l own
+        switch $what
+            case accept
+                set own $NEMOTERM_KEY_ACCEPT
+            case accept_word
+                set own $NEMOTERM_KEY_WORD
+            case next
+                set own $NEMOTERM_KEY_NEXT
+            case previous
+                set own $NEMOTERM_KEY_PREVIOUS
+            case dismiss
+                set own $NEMOTERM_KEY_DISMISS
+        end
+        set -q own[1]; or continue
+        for key in (string escape -- $own)
             set -l place (contains --index -- $key $keys)
-            set --append binds "$key "(string escape -- "_nemoterm_run $function $commands[$place]")
+            set --append binds "$key "(string escape -- "_nemoterm_run $what $commands[$place]")
             set --append ours $key
         end
     end
@@ -689,10 +610,13 @@ end
 function _nemoterm_look_at_keys
     set -q _nemoterm_aside; and _nemoterm_bind_printable
     set -q _nemoterm_bound
+    # Switched between the keys of emacs and vi, ours would stand in the way of the new ones.
+    and test "$_nemoterm_key_bindings" = "$fish_key_bindings"
     and test "$_nemoterm_bindings" = (bind --user --mode $_nemoterm_mode | string collect)
     and return 0
     _nemoterm_unbind_keys
     _nemoterm_bind_keys
+    set -g _nemoterm_key_bindings "$fish_key_bindings"
     set -g _nemoterm_bindings (bind --user --mode $_nemoterm_mode | string collect)
 end
 
@@ -717,18 +641,24 @@ function _nemoterm_look_at_mode_prompt
 end
 
 function _nemoterm_mode_prompt
+    set -l _nemoterm_key
     set -l text
     set -q argv[1]; and set text ($argv)
     if set -q _nemoterm_active; and test "$_nemoterm_active" = typing
-        set -g _nemoterm_busy
         set -l line (commandline --current-buffer)
         if test "$line" != "$_nemoterm_seen"; and string match --quiet --regex '[^\x00-\x7f]$' -- "$line"
-            _nemoterm_look
+            if set -q _nemoterm_now; and set -q _nemoterm_ghost[1]; and test "$line" = "$_nemoterm_now$_nemoterm_ghost[1]"
+                # Typed as suggested.
+                set -e _nemoterm_ghost[1]
+                set -e _nemoterm_wipes[1]
+                _nemoterm_changed "$line"
+            else
+                _nemoterm_look
+            end
         else
             _nemoterm_forget
         end
         set -g _nemoterm_seen "$line"
-        _nemoterm_done
     end
     set -q _nemoterm_active; and set -g _nemoterm_active typing
     # Before it looks whether there is something to draw fish goes to the first column, and it goes back only if there is.
@@ -749,13 +679,13 @@ end
 # --- a line from its beginning to its end -----------------------------------------------------------------------
 
 function _nemoterm_prompt --on-event fish_prompt
-    set -l event $_nemoterm_status "$PWD" "$_nemoterm_ran"
+    set -l event $_nemoterm_status\x1f"$PWD"\x1f"$_nemoterm_ran"
+    set -l ran $_nemoterm_ran
     set -g _nemoterm_ran
     set -e _nemoterm_active
-    set -e _nemoterm_busy
     _nemoterm_disarm
     _nemoterm_forget
-    if test -n "$NEMOTERM_OFF" -o "$NEMOTERM_MODE" != type
+    if test -n "$NEMOTERM_OFF" -o "$NEMOTERM_MODE" = hotkey
         _nemoterm_unbind_keys
         _nemoterm_give_back
         _nemoterm_bind_ask
@@ -777,12 +707,24 @@ function _nemoterm_prompt --on-event fish_prompt
         _nemoterm_give_back
         return 0
     end
-    _nemoterm_send 0 event $event; or return 0
+    set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
+    _nemoterm_tell event $event; or return 0
     _nemoterm_take_over
     _nemoterm_look_at_keys
     _nemoterm_look_at_mode_prompt
+    set -g _nemoterm_abbreviations (abbr --list 2>/dev/null)
+    set -q _nemoterm_abbreviations[1]
+    and abbr --show | string match --quiet -- '*--regex*'
+    and set --append _nemoterm_abbreviations --regex
     set -g _nemoterm_active new
-    test -n "$event[3]" -a "$NEMOTERM_NEXT_COMMAND" != off; and _nemoterm_ask_next
+    set -l line (commandline --current-buffer)
+    if test -z "$line"
+        # The first key need not look.
+        set -g _nemoterm_now ''
+        # What comes next, before anything is typed. The prompt that is being made has to be ended by Ctrl-C, so nothing is
+        # armed before there is a ghost.
+        test -n "$ran" -a "$NEMOTERM_NEXT_COMMAND" != off; and _nemoterm_tell typed ''
+    end
     return 0
 end
 
@@ -798,22 +740,24 @@ function _nemoterm_postexec --on-event fish_postexec
     set -g _nemoterm_ran $argv[1]
 end
 
-# Sourced once more: the functions above are renewed, what is connected and shown stays.
+# Sourced once more: the functions above are renewed, what is connected and shown stays. A signal that came meanwhile is lost.
+set -g _nemoterm_unanswered
 if not set -q _nemoterm_sequence
-    set -g _nemoterm_sequence 0    # number of the last request
-    set -g _nemoterm_found         # the suggestions, as whole lines; the first is shown
-    set -g _nemoterm_replaces 0    # whether they replace the line (a `# description`)
-    set -g _nemoterm_for           # the line that was asked about
-    set -g _nemoterm_asked         # how: `type` or `ask`
-    set -g _nemoterm_last          # the last reply
-    set -g _nemoterm_step 0        # how far to go in the suggestions when more arrive
-    set -g _nemoterm_chosen 0      # whether the user has stepped to the one that is shown
+    set -g _nemoterm_sequence 0    # number of the prompt
+    # _nemoterm_now                  the line, while it is known and the cursor is at its end
+    set -g _nemoterm_ghost         # what is on the screen after it, character by character
+    set -g _nemoterm_wipes         # what takes each of these away
+    set -g _nemoterm_text          # what accepting it inserts, or puts in place of the line
+    set -g _nemoterm_replaces add  # which of the two: `add` or `replace`
+    set -g _nemoterm_turns (string split '' -- (string repeat --count 100 x)) # how often it is looked whether the client is quiet
+    # _nemoterm_last                 the reply that was drawn last
+    set -g _nemoterm_deferred      # as many as signals came in a row when nothing could be drawn
+    set -g _nemoterm_abbreviations # their names, and `--regex` where one has a pattern
     set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last
     set -g _nemoterm_shown_mode $fish_bind_mode
     set -g _nemoterm_ran           # the command line that was run last, and its exit status
     set -g _nemoterm_status 0
     set -g _nemoterm_prompts 0     # how many mode prompts there were before ours
-    set -g _nemoterm_deferred 0    # how often in a row a signal came when nothing could be drawn
     set -g _nemoterm_failures 0    # how often in a row the client was missing
     set -g _nemoterm_pause 0       # for how many prompts it is left alone
 end

@@ -1,5 +1,7 @@
 //! fish: the hotkey, and what is fish's own about it.
 
+use std::process::Command;
+
 use super::{CTRL_SPACE, RIGHT, hotkey::Shell, knowing};
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
@@ -8,19 +10,30 @@ pub const PLAIN: &str = "set -U fish_greeting\nfunction fish_prompt; echo -n '> 
     set -g fish_color_autosuggestion blue\nset -g fish_autosuggestion_enabled 0\n\
     set -g fish_color_command normal\nset -g fish_color_comment normal\n";
 
+/// The version of fish, as far as its keys depend on it.
+pub fn version() -> (u32, u32) {
+    let Some(fish) = find("fish") else { return (0, 0) };
+    let said = Command::new(fish).arg("--version").output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    let mut parts =
+        said.rsplit(' ').next().unwrap_or_default().trim().split('.').map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
 /// fish with nothing but the integration, which suggests only when asked.
 pub fn start(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
     start_in_mode(home, "hotkey", settings, rows, columns)
 }
 
-/// fish with nothing but the integration, in that mode.
+/// fish with nothing but the integration, in that mode, or as it is where nothing is set.
 pub fn start_in_mode(home: &Home, mode: &str, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
     let fish = find("fish")?;
-    let config = format!(
-        "{PLAIN}set -g NEMOTERM_MODE {mode}\n{settings}\n{} init fish | source\necho ready\n",
-        nemoterm().display()
-    );
+    let mode = if mode.is_empty() { String::new() } else { format!("set -g NEMOTERM_MODE {mode}\n") };
+    let config =
+        format!("{PLAIN}{mode}{settings}\n{} init fish | source\necho ready\n", nemoterm().display());
     home.write(".config/fish/config.fish", &config);
+    // Or a fish that is new here reads every manual page of the machine.
+    home.write(".local/share/fish/generated_completions/none", "");
     let mut command = home.command(fish);
     command.arg("-i");
     let terminal = Terminal::spawn_sized(command, rows, columns);

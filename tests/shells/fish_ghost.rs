@@ -1,5 +1,4 @@
-//! fish: ghost text as it is typed, which is not the default yet, because it is not steady yet: three runs of these
-//! tests in seven failed beside a busy compiler. They run where `NEMOTERM_TEST_FISH_TYPE` is set.
+//! fish: ghost text as it is typed.
 
 mod answers;
 mod keys;
@@ -7,7 +6,7 @@ mod life;
 
 use std::time::{Duration, Instant};
 
-use crate::util::{eventually, home::Home, terminal::Terminal};
+use crate::util::{DEADLINE, home::Home, terminal::Terminal};
 
 /// How long a shell has to make a prompt before Ctrl-C is pressed again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -19,11 +18,7 @@ fn start(home: &Home, settings: &str) -> Option<Terminal> {
 }
 
 fn start_sized(home: &Home, settings: &str, rows: u16, columns: u16) -> Option<Terminal> {
-    if std::env::var_os("NEMOTERM_TEST_FISH_TYPE").is_none() {
-        eprintln!("skipped: fish as you type is not the default yet; NEMOTERM_TEST_FISH_TYPE=1 tests it");
-        return None;
-    }
-    super::fish::start_in_mode(home, "type", settings, rows, columns)
+    super::fish::start_in_mode(home, "", settings, rows, columns)
 }
 
 /// Waits for a line without a ghost.
@@ -35,15 +30,19 @@ fn wait_plain(terminal: &Terminal, row: &str) {
 
 /// Presses Ctrl-C until there is a prompt. Not again at once: each one ends whatever is about to make the prompt.
 fn interrupt(terminal: &Terminal) {
-    let mut pressed = Instant::now() - PAUSE;
-    eventually("a new prompt", || {
+    let (began, mut pressed) = (Instant::now(), Instant::now() - PAUSE);
+    loop {
         if pressed.elapsed() >= PAUSE {
             terminal.send("\x03");
             pressed = Instant::now();
         }
         let screen = terminal.screen();
-        screen.last_row() == ">" && screen.cursor.1 == 2
-    });
+        if screen.last_row() == ">" && screen.cursor.1 == 2 {
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "Ctrl-C brings no prompt: {screen:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Empties the line.

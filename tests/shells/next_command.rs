@@ -42,7 +42,7 @@ impl Shell {
                 let history = lines(&|line| format!("- cmd: {line}\n  when: 1\n"));
                 home.write(".local/share/fish/fish_history", &history);
                 let settings = settings.replace("NEMOTERM_NEXT_COMMAND=", "set -g NEMOTERM_NEXT_COMMAND ");
-                fish::start_in_mode(home, "type", &settings, 24, 80)
+                fish::start_in_mode(home, "", &settings, 24, 80)
             }
         }
     }

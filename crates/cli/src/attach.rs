@@ -16,8 +16,12 @@
 //! | SEQ `accept` TEXT | this of the suggestion was taken; not answered |
 //! | SEQ `event` STATUS CWD LINE | a prompt appears: where, and what was run before with which exit status |
 //! | SEQ `nudge` | signal me: fish wants to draw, and can't where it is |
+//! | SEQ `quiet` | signal me no more until I tell my line: fish runs something that a signal may cut short |
+//! | SEQ `typed` LINE | fish's line has changed, and the cursor is at its end |
+//! | SEQ `asked` LINE | the same, and the user has asked |
+//! | SEQ `next` LINE, SEQ `previous` LINE | the user wants to see another suggestion |
 //!
-//! SEQ is a number the shell chooses, larger each time, and CURSOR counts characters. It reads
+//! SEQ is a number the shell chooses, larger each time (fish: at each prompt), and CURSOR counts characters. It reads
 //!
 //! | fields | meaning |
 //! | --- | --- |
@@ -31,7 +35,18 @@
 //!
 //! fish can neither keep a pipe open nor wait for one. With `--background` we print the pipe's name and our process
 //! id, a line each, and go on by ourselves; the shell opens the pipe for every request, and finds the newest reply in
-//! the file that is named like the pipe with `.reply` at its end, whenever SIGURG reaches it.
+//! the file that is named like the pipe with `.reply` at its end, whenever SIGURG reaches it. Which suggestion continues the line,
+//! and how it is drawn, is found out here ([`shown`]), as every value that a function of fish computes costs it a thread:
+//!
+//! | fields | meaning |
+//! | --- | --- |
+//! | SEQ LINE `add` TEXT DRAWING LAST NEXT CHARACTER... WIPE... | what may be added to that line, and what draws it, see below |
+//! | SEQ LINE `replace` TEXT DRAWING LAST NEXT GHOST WIPE | the command that may take its place |
+//!
+//! DRAWING draws the ghost once the cursor is saved. Then come its characters, the last of which is field LAST, and from field NEXT on
+//! what wipes each of them, counted from one.
+//!
+//! While there is a file that is named like the pipe with `.signals` at its end, signals may come.
 //!
 //! With `--pipes` what has that name is a pipe too, and no signal is sent. That is for ble.sh, which looks for answers while it
 //! waits for keys, and where a client that is the shell's own child would be waited for by `wait`.
@@ -45,6 +60,7 @@ mod daemon;
 mod mailbox;
 mod pipe;
 mod session;
+mod shown;
 pub mod tally;
 
 use std::{
@@ -138,7 +154,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     session.end();
     if let Some(file) = answers {
-        // It may never have been written.
+        // They may never have been written.
+        let _ = std::fs::remove_file(Mailbox::sign(&file));
         let _ = std::fs::remove_file(file);
     }
     ended

@@ -174,6 +174,26 @@ fn a_line_and_a_ghost_at_the_margin() {
 }
 
 #[test]
+fn a_right_prompt_stays() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let prompt = "function fish_right_prompt; echo -n side; end";
+    let Some(terminal) = start(&home, prompt) else { return };
+    terminal.send("echo a");
+    let screen = terminal.wait_ghost("bc");
+    let is_whole = |row: &str, line: &str| row.starts_with(line) && row.ends_with(" side");
+    assert!(is_whole(screen.last_row(), "> echo abc "), "{screen:?}");
+    // Wiped, too.
+    terminal.send("x");
+    terminal.wait("no ghost", |screen| screen.ghost.is_empty() && is_whole(screen.last_row(), "> echo ax "));
+    terminal.send(BACKSPACE);
+    terminal.wait_ghost("bc");
+    terminal.send(RIGHT);
+    let screen = terminal.wait("the line", |screen| screen.ghost.is_empty() && screen.cursor.1 == 10);
+    assert!(is_whole(screen.last_row(), "> echo abc "), "{screen:?}");
+}
+
+#[test]
 fn a_prompt_of_two_lines() {
     let home = Home::new();
     let _daemon = knowing(&home, &["echo abc"]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{clear, interrupt, start, wait_plain};
+use crate::shells::fish::version;
 use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
     eventually,
@@ -122,7 +123,9 @@ fn enter_and_ctrl_c_leave_no_ghost_behind() {
     terminal.wait_ghost("def");
     terminal.send("\x03");
     let screen = terminal.wait("a new prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
-    assert_eq!(screen.rows, ["ready", "> echo abc", "abc", "> echo abc^C", ">"]);
+    // fish 4 empties the line where it stands.
+    let left: &[&str] = if version() >= (4, 0) { &[] } else { &["> echo abc^C"] };
+    assert_eq!(screen.rows, [&["ready", "> echo abc", "abc"], left, &[">"]].concat());
     terminal.send("echo abc");
     terminal.wait_ghost("def");
 }
@@ -154,9 +157,9 @@ fn alternatives_are_one_key_away() {
     let Some(terminal) = start(&home, "") else { return };
     terminal.send("make b");
     terminal.wait_ghost("uild all");
-    terminal.send("\x1b]");
+    terminal.send("\x1b}");
     terminal.wait_ghost("ench");
-    terminal.send("\x1b]");
+    terminal.send("\x1b}");
     terminal.wait_ghost("uild one");
     terminal.send("\x1b{");
     terminal.wait_ghost("ench");
@@ -164,7 +167,8 @@ fn alternatives_are_one_key_away() {
     terminal.wait_ghost("uild all");
     terminal.send(ALT_RIGHT);
     terminal.wait_ghost(" all");
-    terminal.send("\x1b]");
+    // From fish 4.1 on this is the beginning of what a terminal answers.
+    terminal.send(if version() >= (4, 1) { "\x1b}" } else { "\x1b]" });
     terminal.wait_ghost(" one");
     terminal.send(RIGHT);
     wait_plain(&terminal, "> make build one");
@@ -380,8 +384,10 @@ fn a_paste_is_no_question() {
     let Some(terminal) = start(&home, "") else { return };
     let lines: Vec<String> = (0..10).map(|i| format!("echo pasted {i}")).collect();
     terminal.send(format!("\x1b[200~{}\x1b[201~", lines.join("\r")));
-    terminal.wait("the paste", |screen| screen.text().contains("pasted 9") && screen.ghost.is_empty());
-    // fish inserts what is pasted with functions of its own, and a Ctrl-C in the midst of one ends only that.
+    // fish ends what it does with a paste in a function, and a Ctrl-C in the midst of that would leave it there for good, so wait
+    // for a key that comes after it.
+    terminal.send("#");
+    terminal.wait("the paste", |screen| screen.text().contains("pasted 9#") && screen.ghost.is_empty());
     interrupt(&terminal);
     terminal.send("echo x");
     terminal.wait_ghost("1");

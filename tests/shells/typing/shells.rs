@@ -74,6 +74,10 @@ function typing_end; commandline --function end-of-line; end
 bind \cxe typing_end
 function typing_line; commandline --current-buffer | string collect | read --null line; printf '%s\x1e' $line >~/line; end
 bind \cxd typing_line
+# fish 4 would only empty the line.
+bind \cc cancel-commandline
+# And on an empty line list directories, which are not those of the twin.
+bind \ed kill-word
 function typing_prompt --on-event fish_prompt --on-event fish_cancel; printf P >>~/prompts; end
 function typing_ran --on-event fish_preexec; printf '%s\x1e' $argv[1] >>~/ran; end
 function fish_command_not_found; echo no $argv[1]; end
@@ -130,6 +134,7 @@ impl Shell {
             Self::Fish => {
                 let history = lines(&|line| format!("- cmd: {line}\n  when: 1\n"));
                 home.write(".local/share/fish/fish_history", &history);
+                home.write(".local/share/fish/generated_completions/none", "");
                 home.write(
                     ".config/fish/config.fish",
                     &format!("{}{FISH}{integration}echo ready\n", super::super::fish::PLAIN),
@@ -151,7 +156,7 @@ impl Shell {
         match self {
             Self::Zsh => format!("eval \"$({program} init zsh)\"\n"),
             Self::Bash => format!("eval \"$({program} init bash)\"\n"),
-            Self::Fish => format!("set -g NEMOTERM_MODE type\n{program} init fish | source\n"),
+            Self::Fish => format!("{program} init fish | source\n"),
         }
     }
 

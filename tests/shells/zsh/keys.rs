@@ -162,6 +162,22 @@ fn the_users_own_interrupt_trap_still_runs() {
     terminal.wait("the trap itself", |screen| screen.text().contains("print -n trapped"));
 }
 
+/// Pressed once, as soon as the ghost is there.
+#[test]
+fn ctrl_c_right_after_a_ghost_is_not_lost() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef"]);
+    let Some(terminal) = start(&home, "") else { return };
+    for _ in 0..40 {
+        terminal.send("echo abc");
+        terminal.wait_ghost("def");
+        terminal.send("\x03");
+        terminal.wait("a new prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
+    }
+    let screen = terminal.screen();
+    assert!(screen.rows[1..screen.rows.len() - 1].iter().all(|row| row == "> echo abc"), "{screen:?}");
+}
+
 /// zsh looks at an interrupt that comes in a handler only at the next key, unless it is woken.
 #[test]
 fn ctrl_c_while_an_answer_is_taken_in_is_not_lost() {

@@ -27,7 +27,7 @@ use super::{mailbox::Mailbox, tally::Tally};
 const PREFIX: &str = "attach.";
 
 /// What separates the fields of a record.
-const SEPARATOR: char = '\x1f';
+pub const SEPARATOR: char = '\x1f';
 
 /// Bytes a pipe takes in one piece on every system we know, Linux allowing 4096 and macOS 512.
 const MAX_REPLY: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
@@ -47,6 +47,15 @@ pub enum Request {
         /// The line and the cursor.
         buffer: Buffer,
     },
+    /// The line of a fish has changed, or the user wants to know or to see another suggestion; the cursor is at its end.
+    Line {
+        /// The shell's number for its prompt.
+        prompt: u64,
+        /// What is wanted.
+        wanted: Wanted,
+        /// The line.
+        line: String,
+    },
     /// The user has taken this of a suggestion.
     Accept {
         /// What was taken.
@@ -54,6 +63,8 @@ pub enum Request {
     },
     /// Nothing but a signal is wanted, see [`super`].
     Nudge,
+    /// No signal is wanted until there is a line again.
+    Quiet,
     /// A prompt appears.
     Prompt {
         /// Working directory of the shell.
@@ -61,6 +72,17 @@ pub enum Request {
         /// What was run before the prompt, and its exit status.
         ran: Option<(String, i32)>,
     },
+}
+
+/// What a fish wants that tells its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// What continues it.
+    Typed,
+    /// The same, and the user has asked.
+    Asked,
+    /// The suggestion that is so much further on.
+    Step(isize),
 }
 
 impl Request {
@@ -80,11 +102,22 @@ impl Request {
                     buffer: Buffer::at_char(line, cursor),
                 })
             }
+            "typed" | "asked" | "next" | "previous" => {
+                let line = fields.next()?.to_owned();
+                let wanted = match kind {
+                    "typed" => Wanted::Typed,
+                    "asked" => Wanted::Asked,
+                    "next" => Wanted::Step(1),
+                    _ => Wanted::Step(-1),
+                };
+                fields.next().is_none().then_some(Self::Line { prompt: seq, wanted, line })
+            }
             "accept" => {
                 let text = fields.next()?.to_owned();
                 fields.next().is_none().then_some(Self::Accept { text })
             }
             "nudge" => Some(Self::Nudge),
+            "quiet" => Some(Self::Quiet),
             "event" => {
                 let status = fields.next()?.parse().ok()?;
                 let cwd = PathBuf::from(fields.next()?);
@@ -317,6 +350,29 @@ impl Replies {
         Self { tally, ..self }
     }
 
+    /// A fish has told its line. Gives the number of a request for it, where one is to be made.
+    pub fn line(&self, prompt: u64, wanted: Wanted, line: &str) -> Option<u64> {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let Output::Mailbox(mailbox) = &mut *output else { return None };
+        mailbox.wake();
+        let shown = mailbox.shown();
+        let sequence = match wanted {
+            Wanted::Typed => shown.typed(prompt, line),
+            Wanted::Asked => shown.asked(prompt, line),
+            Wanted::Step(by) => shown.stepped(prompt, line, by),
+        };
+        // A shell that has no room for files is shown nothing.
+        let _ = mailbox.show();
+        sequence
+    }
+
+    /// Signals the shell no more, until it tells its line again.
+    pub fn quiet(&self) {
+        if let Output::Mailbox(mailbox) = &*self.output.lock().unwrap_or_else(PoisonError::into_inner) {
+            mailbox.quiet();
+        }
+    }
+
     /// Signals the shell, where that is how it is answered.
     pub fn nudge(&self) {
         if let Output::Mailbox(mailbox) = &*self.output.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -353,6 +409,13 @@ impl Replies {
     /// Answers a request. Alternatives that do not fit the record are left out.
     pub fn send(&self, seq: u64, replaces: bool, source: Source, texts: &[String]) {
         let from = source;
+        if let Output::Mailbox(mailbox) = &mut *self.output.lock().unwrap_or_else(PoisonError::into_inner) {
+            if mailbox.shown().take(seq, replaces, texts) {
+                self.tally.answered(seq, from);
+                let _ = mailbox.show();
+            }
+            return;
+        }
         let verb = if replaces { "replace" } else { "add" };
         let source = match source {
             Source::Model => "model",
@@ -378,10 +441,9 @@ impl Replies {
     fn write(&self, record: &str) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         // A full pipe takes nothing of a record this short. A shell that is gone is noticed at the input.
-        let _ = match &mut *output {
-            Output::Pipe(pipe) => pipe.write_all(record.as_bytes()),
-            Output::Mailbox(mailbox) => mailbox.leave(record),
-        };
+        if let Output::Pipe(pipe) = &mut *output {
+            let _ = pipe.write_all(record.as_bytes());
+        }
     }
 }
 
@@ -420,6 +482,10 @@ mod tests {
         assert_eq!(
             parsed("9\x1fevent\x1f130\x1f/tmp\x1fsleep 9"),
             Some(Request::Prompt { cwd: "/tmp".into(), ran: Some(("sleep 9".to_owned(), 130)) })
+        );
+        assert_eq!(
+            parsed("3\x1fnext\x1fls "),
+            Some(Request::Line { prompt: 3, wanted: Wanted::Step(1), line: "ls ".to_owned() })
         );
         assert_eq!(parsed("9\x1faccept\x1f -la"), Some(Request::Accept { text: " -la".to_owned() }));
         assert_eq!(parsed("9\x1fevent\x1f0\x1f/\x1f"), Some(Request::Prompt { cwd: "/".into(), ran: None }));

@@ -19,7 +19,7 @@ use nemoterm_suggest::{
 
 use super::{
     daemon::{Daemon, Question, SharedCommands},
-    pipe::{Replies, Request},
+    pipe::{Replies, Request, Wanted},
     tally::Tally,
 };
 use crate::context;
@@ -107,7 +107,13 @@ impl Session {
         for request in requests {
             match request {
                 Request::Complete { seq, asked, buffer } => newest = Some((seq, asked, buffer)),
+                Request::Line { prompt, wanted, line } => {
+                    if let Some(seq) = self.replies.line(prompt, wanted, &line) {
+                        newest = Some((seq, wanted != Wanted::Typed, Buffer::at_end(&line)));
+                    }
+                }
                 Request::Nudge => self.replies.nudge(),
+                Request::Quiet => self.replies.quiet(),
                 Request::Accept { text } => self.tally.accepted(&text),
                 Request::Prompt { cwd, ran } => {
                     newest = None;
