@@ -35,7 +35,7 @@
 #
 # Signals are handled between any two commands, where fish has not drawn the line yet. Functions for keys, and those
 # they call, share their variables with the handler (`--no-scope-shadowing`), which so sees whether there is a
-# `_nemoterm_key`.
+# `_nemoterm_key`. Where prompts are made it has to look at the stack, which takes longer.
 
 if status is-interactive; and test "$TERM" != dumb
 
@@ -195,7 +195,10 @@ function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
     set -q _nemoterm_unanswered[48]; and set untold yes
     set -g _nemoterm_unanswered
     set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
-    if set -q _nemoterm_key
+    # Where nothing is typed, the prompt may still be made, by functions that share nothing with us.
+    if set -q _nemoterm_key; or begin
+            test -z "$_nemoterm_now"; and status stack-trace | string match --quiet '*called on line*'
+        end
         # Another one comes when fish may have drawn the line.
         set -a _nemoterm_deferred x
         set -q _nemoterm_deferred[50]; or _nemoterm_tell nudge

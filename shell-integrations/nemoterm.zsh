@@ -69,6 +69,7 @@ if (( ! ${+_nemoterm_sequence} )); then
   typeset -gi _nemoterm_fill=0         # which of them stands there
   typeset -gi _nemoterm_fill_sequence=0   # the request for them
   typeset -g  _nemoterm_fill_before= _nemoterm_fill_after=   # the line around them
+  typeset -gi _nemoterm_killed=0       # whether a key had killed something before answers came
   typeset -gi _nemoterm_elsewhere=0    # whether another plugin draws
   typeset -gA _nemoterm_before=()      # widget -> what its key did before
 fi
@@ -107,6 +108,9 @@ _nemoterm_send() {
 # Called by zle when the client has said something.
 _nemoterm_receive() {
   emulate -L zsh
+  # What is killed before and after it is one piece, as if it had not run.
+  [[ $LASTWIDGET == _nemoterm_receive ]] || { [[ $LASTWIDGET == *kill* ]] && _nemoterm_killed=1 || _nemoterm_killed=0 }
+  (( _nemoterm_killed )) && zle -f kill
   local chunk record
   {
     if ! sysread -i $1 -t 0 chunk 2>/dev/null; then

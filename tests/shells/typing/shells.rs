@@ -163,9 +163,9 @@ impl Shell {
     /// A row as it is compared.
     pub fn row(self, row: &str) -> String {
         match self {
-            // Where keys part an accent from its letter, fish draws it or does not as it happens to draw the rest.
-            Self::Fish => row.replace('\u{301}', ""),
-            Self::Zsh | Self::Bash => row.to_owned(),
+            // Where keys part an accent from its letter, fish and readline draw it or do not as they happen to draw the rest.
+            Self::Fish | Self::Bash => row.replace('\u{301}', ""),
+            Self::Zsh => row.to_owned(),
         }
     }
 

@@ -162,6 +162,24 @@ fn the_users_own_interrupt_trap_still_runs() {
     terminal.wait("the trap itself", |screen| screen.text().contains("print -n trapped"));
 }
 
+/// What is killed by two keys in a row is one piece, also where an answer comes between them and the next.
+#[test]
+fn an_answer_between_two_kills_does_not_part_them() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo one more", "echo two"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("echo onex\x02\x0b");
+    terminal.wait_ghost(" more");
+    terminal.send("\x17\x19");
+    wait_plain(&terminal, "> echo onex");
+    // And what is typed in between parts them.
+    terminal.send("\x17tw");
+    terminal.wait_ghost("o");
+    terminal.send("\x17\x19");
+    terminal.wait_ghost("o");
+    assert_eq!(terminal.screen().last_row(), "> echo two");
+}
+
 /// Pressed once, as soon as the ghost is there.
 #[test]
 fn ctrl_c_right_after_a_ghost_is_not_lost() {

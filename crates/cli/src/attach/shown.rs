@@ -150,8 +150,8 @@ impl Shown {
 /// what has no room is written to the last column, one over the other, until the one comes that belongs there. So nothing wraps
 /// (where on the screen the line is, nobody tells us), and a prompt on the right stays, as far as the text does not need its place.
 ///
-/// A wide character would wrap in the last column. With one, each character is inserted at the cursor, and what has no room goes over
-/// the margin, along with what stood there.
+/// A wide character would wrap in the last column. With one, each character is inserted at the cursor, what has no room goes over
+/// the margin, along with what stood there, and the terminal is told not to wrap meanwhile.
 fn drawing(text: &str) -> String {
     let mut cells: Vec<String> = Vec::new();
     for character in text.chars().take(MAX_DRAWN) {
@@ -162,7 +162,8 @@ fn drawing(text: &str) -> String {
     }
     let cells = cells.iter().enumerate().rev();
     if is_wide(text) {
-        return cells.map(|(_, cell)| format!("\x1b8\x1b[{}@{cell}", cell.width().max(1))).collect();
+        let cells = cells.map(|(_, cell)| format!("\x1b8\x1b[{}@{cell}", cell.width().max(1)));
+        return format!("\x1b[?7l{}\x1b[?7h", cells.collect::<String>());
     }
     cells
         .map(|(place, cell)| match place {
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn characters_are_drawn_from_the_last_to_the_first() {
         assert_eq!(drawing("xe\u{301}y"), "\x1b8\x1b[2Cy\x1b8\x1b[1Ce\u{301}\x1b8x");
-        assert_eq!(drawing("日e\u{301}"), "\x1b8\x1b[1@e\u{301}\x1b8\x1b[2@日");
+        assert_eq!(drawing("日e\u{301}"), "\x1b[?7l\x1b8\x1b[1@e\u{301}\x1b8\x1b[2@日\x1b[?7h");
         assert_eq!(drawing(&"x".repeat(9999)).matches('x').count(), MAX_DRAWN);
         assert_eq!(wiping("日x"), ["\x1b[K", "\x1b[K"]);
     }
