@@ -151,7 +151,7 @@ fn the_best_of_several_is_the_likeliest() {
 
 #[test]
 fn log_probabilities_are_those_of_the_model() {
-    let server = Server::start();
+    let server = Server::exact();
     for max_tokens in [0, 1, 5] {
         let body = json!({ "prompt": PROMPT, "max_tokens": max_tokens, "echo": true, "logprobs": 3 });
         let choice = server.complete(body).json()["choices"][0].clone();
@@ -322,7 +322,7 @@ fn ids_of(tokens: &[Value]) -> Vec<u32> {
     tokens.iter().map(id).collect()
 }
 
-/// The model's logits, without the server.
+/// The model's logits, without the server, and not quantised.
 pub fn logits(ids: &[u32]) -> Vec<Vec<f64>> {
     let ids: Vec<_> = ids.iter().map(u32::to_string).collect();
     let mut command = std::process::Command::new(nemotermd());

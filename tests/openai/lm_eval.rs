@@ -31,7 +31,7 @@ const TOKENS: &str = "import sys, transformers\n\
 #[test]
 fn it_finds_the_log_likelihoods_of_a_direct_computation() {
     let Some(python) = python("lm_eval, transformers") else { return };
-    let server = Server::start();
+    let server = Server::exact();
     let home = server.sandbox.home();
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/nemoterm-mini");
     let lines = [

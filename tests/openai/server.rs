@@ -70,6 +70,15 @@ impl Server {
         Self::start_in(Sandbox::new())
     }
 
+    /// With the embedded model's weights as they lie, rather than quantised.
+    pub fn exact() -> Self {
+        let sandbox = Sandbox::new();
+        let copy = sandbox.copy_of_model("exact");
+        let set = sandbox.nemoterm(&["config", "set", "model", copy.to_str().unwrap()]);
+        assert_eq!(set.code, Some(0), "{}", set.stderr);
+        Self::start_in(sandbox)
+    }
+
     pub fn start_in(sandbox: Sandbox) -> Self {
         let started = sandbox.nemoterm(&["daemon", "start", "--http", "127.0.0.1:0"]);
         assert_eq!(started.code, Some(0), "{}", started.stderr);
