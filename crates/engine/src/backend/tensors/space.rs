@@ -16,13 +16,13 @@ pub(crate) struct TensorSpace {
     /// A tensor of the width of all channels for each position of the convolution, the oldest first.
     convolution: Vec<Tensor>,
     convolution_bias: Tensor,
-    /// [heads]
+    /// Shape `[heads]`.
     step_bias: Tensor,
-    /// [heads]
+    /// Shape `[heads]`.
     decay: Tensor,
-    /// [heads]
+    /// Shape `[heads]`.
     skip: Tensor,
-    /// [inner]
+    /// Shape `[inner]`.
     norm: Tensor,
     epsilon: f64,
     device: Device,
@@ -36,7 +36,7 @@ pub(crate) struct TensorState(Option<States>);
 struct States {
     /// Channels of the last positions, [kernel - 1, channels].
     window: Tensor,
-    /// [heads, head, state]
+    /// Shape `[heads, head, state]`.
     heads: Tensor,
 }
 
