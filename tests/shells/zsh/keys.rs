@@ -192,10 +192,10 @@ fn ctrl_c_right_after_a_ghost_is_not_lost() {
         terminal.send("\x03");
         terminal.wait("a new prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
     }
-    // Nothing of a ghost is left. About one time in a few hundred zsh leaves a letter of the line out on the screen that is typed right
-    // after a Ctrl-C; the line itself is whole, or its ghost would not have come.
+    // Nothing of a ghost is left. About one time in two hundred zsh leaves out a letter on the screen, of those typed right after
+    // a Ctrl-C; the line itself is whole, or its ghost would not have come.
     let screen = terminal.screen();
-    let is_plain = |row: &String| row.starts_with("> echo ") && row.ends_with('c');
+    let is_plain = |row: &String| row.starts_with("> ") && !row.contains(['d', 'f']);
     assert!(screen.rows[1..screen.rows.len() - 1].iter().all(is_plain), "{screen:?}");
 }
 
