@@ -195,7 +195,7 @@ fn ctrl_c_right_after_a_ghost_is_not_lost() {
     // Nothing of a ghost is left. About one time in two hundred zsh leaves out a letter on the screen, of those typed right after
     // a Ctrl-C; the line itself is whole, or its ghost would not have come.
     let screen = terminal.screen();
-    let is_plain = |row: &String| row.starts_with("> ") && !row.contains(['d', 'f']);
+    let is_plain = |row: &String| row.starts_with('>') && !row.contains(['d', 'f']);
     assert!(screen.rows[1..screen.rows.len() - 1].iter().all(is_plain), "{screen:?}");
 }
 
