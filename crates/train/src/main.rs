@@ -14,6 +14,7 @@ mod examples;
 mod optimiser;
 mod pages;
 mod plot;
+mod renamed;
 mod scene;
 mod specs;
 
