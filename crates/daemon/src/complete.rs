@@ -15,7 +15,7 @@ use nemoterm_protocol::{
 use nemoterm_suggest::{
     buffer::{Buffer, Kind},
     clean, context,
-    examples::{self, Example},
+    examples::{Example, Votes},
     prompt::{Prompt, PromptFormat},
     rank::{self, Candidate},
     redact, safety, specs,
@@ -44,6 +44,8 @@ const DESCRIPTION_TOKENS: usize = 64;
 /// wrong with a greedy choice, and the ones for which it costs a millisecond.
 const WORDS_UP_TO: usize = 500_000_000;
 const BEAMS: usize = 3;
+/// The same for the program of a description, on which others have a vote: one that the model puts fourth may be first.
+const PROGRAM_BEAMS: usize = 4;
 
 /// A request, checked and made ready for a model.
 #[derive(Debug)]
@@ -67,8 +69,20 @@ pub struct Generate {
     pub max_tokens: usize,
     pub alternatives: usize,
     pub sampling: Sampling,
-    /// The line up to the cursor, where it is known what may follow it.
-    pub typed: Option<String>,
+    /// What is known of the next word.
+    pub known: Known,
+}
+
+/// What is known of a word before a model is asked for it.
+#[derive(Debug, Clone, Default)]
+pub enum Known {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it follows this line, up to the cursor.
+    Line(String),
+    /// Which programs do what is like the description.
+    Programs(Votes),
 }
 
 impl Generate {
@@ -101,11 +115,19 @@ pub fn generate(
 ) -> Result<Output, EngineError> {
     let mut request = generate.request();
     if generator.model().info().parameters < WORDS_UP_TO {
-        request.beams = BEAMS;
+        let votes = matches!(generate.known, Known::Programs(_));
+        request.beams = if votes { PROGRAM_BEAMS } else { BEAMS };
     }
-    let place = generate.typed.as_deref().and_then(|typed| models::specs()?.place(typed));
-    let odds = |rest: &str| place.as_ref().map_or(1.0, |place| place.odds(rest));
-    request.odds = place.as_ref().map(|_| Odds(&odds));
+    let place = match &generate.known {
+        Known::Line(typed) => models::specs().and_then(|specs| specs.place(typed)),
+        Known::Nothing | Known::Programs(_) => None,
+    };
+    let odds = |rest: &str| match (&place, &generate.known) {
+        (Some(place), _) => place.odds(rest),
+        (None, Known::Programs(votes)) => votes.odds(rest),
+        (None, _) => 1.0,
+    };
+    request.odds = Some(Odds(&odds));
     let room = generator.model().info().context.saturating_sub(request.max_tokens);
     // A token is at least a byte, but for the one that begins the text.
     while request.prompt.len() >= room && generator.model().encode_plain(request.prompt)?.len() > room {
@@ -162,12 +184,18 @@ impl Plan {
         let buffer = Buffer::new(request.line.clone(), request.cursor);
         let is_description = matches!(buffer.kind(), Kind::Description(_));
         let mut context = core_context(&request.context);
+        let mut known = Known::Nothing;
+        if is_specified(&buffer) {
+            known = Known::Line(buffer.before().to_owned());
+        }
         if let Kind::Description(description) = buffer.kind()
-            && let Some(known) = models::examples(!request.unasked)
+            && let Some(described) = models::examples(!request.unasked)
         {
             let owned = |example: &Example<'_>| (example.description.to_owned(), example.command.to_owned());
-            context.examples =
-                known.nearest(description, examples::MOST, |_| true).iter().map(owned).collect();
+            // One is shown: the embedded model does worse with two or three, and they take longer to read.
+            let (votes, best) = described.consult(description);
+            context.examples = best.iter().map(owned).collect();
+            known = Known::Programs(votes);
         }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::default());
         let wanted = request.alternatives.clamp(1, MAX_ALTERNATIVES);
@@ -183,7 +211,7 @@ impl Plan {
             max_tokens: if request.max_tokens == 0 { default_tokens } else { request.max_tokens.min(256) },
             alternatives: wanted,
             sampling,
-            typed: is_specified(&buffer).then(|| buffer.before().to_owned()),
+            known,
         };
         let local = request.candidates.iter().filter_map(|candidate| local(&buffer, candidate)).collect();
         let last = request.context.history.last().map(|entry| entry.line.clone());
@@ -452,7 +480,7 @@ mod tests {
         let prompt =
             Plan::new(&request("# compress a directory into a tar archive")).unwrap().generate.prompt;
         let lines: Vec<&str> = prompt.lines().collect();
-        assert_eq!(lines.len(), 2 * examples::MOST + 1, "{prompt}");
+        assert_eq!(lines.len(), 3, "{prompt}");
         assert!(
             lines[0].starts_with("# ")
                 && lines[0].split(|c: char| !c.is_alphanumeric()).any(|word| word == "tar"),

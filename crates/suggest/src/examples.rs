@@ -11,8 +11,15 @@ const K1: f32 = 1.2;
 const B: f32 = 0.5;
 /// Shown is what has at least this part of the score that the description itself would have.
 const MIN_SHARE: f32 = 0.3;
-/// So many are shown at most. The embedded model does worse with two or three, and they take longer to read.
-pub const MOST: usize = 1;
+/// And this part, of what has a vote on the program.
+const MIN_VOTING: f32 = 0.1;
+/// So many vote. Which one is shown is chosen among them.
+const VOTERS: usize = 10;
+/// What a program without votes counts, next to the one with the most.
+const NO_VOTES: f32 = 0.05;
+/// The power of a program's votes by which an example that is shown is weighed; of one that is nearly as near as the nearest the
+/// votes decide.
+const AGREEMENT: f32 = 0.1;
 /// A longer description, in bytes, takes too much of a prompt.
 pub const MAX_DESCRIPTION: usize = 120;
 /// The same for a command.
@@ -27,13 +34,36 @@ pub struct Example<'a> {
     pub command: &'a str,
 }
 
-impl Example<'_> {
+impl<'a> Example<'a> {
+    /// The first word of the command.
+    fn program(self) -> Option<&'a str> {
+        self.command.split_whitespace().next()
+    }
+
     /// Whether it is a line each, and short enough.
     pub fn is_fit(&self) -> bool {
         let is_line = |text: &str, most: usize| {
             !text.is_empty() && text.len() <= most && !text.contains(['\t', '\n', '\r'])
         };
         is_line(self.description, MAX_DESCRIPTION) && is_line(self.command, MAX_COMMAND)
+    }
+}
+
+/// The programs that do what is like a description, with their votes; the one with the most has 1.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Votes(HashMap<Box<str>, f32>);
+
+impl Votes {
+    /// By how much a program is likelier than a model thinks that has seen one example: 1 for the one with the most votes, less for
+    /// the others, and for those that have none.
+    pub fn odds(&self, program: &str) -> f32 {
+        let share = (self.of(program) + NO_VOTES) / (1.0 + NO_VOTES);
+        // The votes are of other evidence than the model's words, and better.
+        share * share
+    }
+
+    fn of(&self, program: &str) -> f32 {
+        self.0.get(program).copied().unwrap_or(0.0)
     }
 }
 
@@ -49,6 +79,13 @@ pub struct Examples {
     mean_length: f32,
     /// In which lines a word is, in ascending order.
     places: HashMap<Box<str>, Vec<u32>>,
+}
+
+/// One that was found.
+struct Found {
+    at: usize,
+    /// The part it has of the score that the description itself would have.
+    share: f32,
 }
 
 impl Examples {
@@ -95,6 +132,47 @@ impl Examples {
         count: usize,
         admits: impl Fn(Example<'_>) -> bool,
     ) -> Vec<Example<'_>> {
+        let found = self.found(description);
+        let mut nearest: Vec<Example<'_>> = Vec::new();
+        for Found { at, .. } in found.into_iter().take_while(|found| found.share > MIN_SHARE) {
+            if nearest.len() == count {
+                break;
+            }
+            let Some(example) = self.at(at) else { continue };
+            if nearest.iter().all(|other| other.command != example.command) && admits(example) {
+                nearest.push(example);
+            }
+        }
+        nearest.reverse();
+        nearest
+    }
+
+    /// The votes of the nearest to a description for their programs, and the one that is best to show: near itself, and with
+    /// a program that others would take as well.
+    pub fn consult(&self, description: &str) -> (Votes, Option<Example<'_>>) {
+        let found = self.found(description);
+        let mut votes = Votes::default();
+        for Found { at, share } in found.iter().take(VOTERS) {
+            if let Some(program) = self.at(*at).and_then(Example::program) {
+                *votes.0.entry(program.into()).or_default() += share * share;
+            }
+        }
+        let most = votes.0.values().fold(0.0, |most: f32, &votes| most.max(votes));
+        votes.0.values_mut().for_each(|votes| *votes /= most);
+        let near = found.iter().take(VOTERS).take_while(|found| found.share > MIN_SHARE);
+        let weighed = near.filter_map(|&Found { at, share }| {
+            let example = self.at(at)?;
+            Some((share * votes.of(example.program()?).powf(AGREEMENT), example))
+        });
+        // The first of equal ones, which is the nearest.
+        let best = weighed.reduce(|best, other| if other.0 > best.0 { other } else { best });
+        let best = best.map(|(_, example)| example);
+        (votes, best)
+    }
+
+    /// What is found for a description, the nearest first, each with the part it has of the score that the description itself
+    /// would have.
+    fn found(&self, description: &str) -> Vec<Found> {
         let mut query: Vec<String> = words(description).collect();
         query.sort_unstable();
         query.dedup();
@@ -109,21 +187,12 @@ impl Examples {
                 scores[line as usize] += rarity * self.weight(f32::from(self.lengths[line as usize]));
             }
         }
-        let least = own * MIN_SHARE;
-        let mut found: Vec<usize> = (0..self.len()).filter(|&at| scores[at] > least).collect();
+        let least = own * MIN_VOTING;
+        let shares = scores.iter().enumerate().filter(|&(_, &score)| score > least);
+        let mut found: Vec<Found> = shares.map(|(at, &score)| Found { at, share: score / own }).collect();
         // Equal ones in the order of the file, so that the same description always finds the same.
-        found.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        let mut nearest: Vec<Example<'_>> = Vec::new();
-        for example in found.into_iter().filter_map(|at| self.at(at)) {
-            if nearest.len() == count {
-                break;
-            }
-            if nearest.iter().all(|other| other.command != example.command) && admits(example) {
-                nearest.push(example);
-            }
-        }
-        nearest.reverse();
-        nearest
+        found.sort_by(|a, b| b.share.total_cmp(&a.share));
+        found
     }
 
     fn at(&self, at: usize) -> Option<Example<'_>> {
@@ -189,6 +258,19 @@ mod tests {
         assert_eq!(commands("number of lines in a file", 3), ["wc -l file"]);
         assert!(commands("convert video", 3).is_empty());
         assert!(commands("", 3).is_empty() && commands("no tab", 3).is_empty());
+    }
+
+    #[test]
+    fn the_nearest_vote_for_their_programs() {
+        let text = "Show the log of a service\tacme log\nShow the log\tgit log\nShow a short log\tgit log --oneline\nCount\twc\n";
+        let examples = Examples::new(text.to_owned());
+        let (votes, best) = examples.consult("show me the log");
+        assert_eq!(votes.odds("git"), 1.0);
+        assert!((0.2..0.9).contains(&votes.odds("acme")), "{votes:?}");
+        assert!(votes.odds("wc") < 0.01 && votes.odds("wc") > 0.0);
+        assert_eq!(best.unwrap().command, "git log");
+        let (votes, best) = examples.consult("zzz");
+        assert_eq!((votes.odds("git"), best), (votes.odds("wc"), None), "nobody votes");
     }
 
     #[test]

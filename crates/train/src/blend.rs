@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use indicatif::ProgressIterator as _;
 use nemoterm_engine::train::{BLEND, Counts, GATES};
 use nemoterm_engine::{LoadOptions, Model, Source};
-use nemoterm_suggest::examples::MOST;
 
 use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
@@ -82,8 +81,8 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
 fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
         Some(description) => {
-            let examples = texts.known().nearest(description, MOST, |_| true);
-            described(case.history(), examples::owned(&examples), description, &case.command())
+            let (_, shown) = texts.known().consult(description);
+            described(case.history(), examples::owned(shown.as_slice()), description, &case.command())
         }
         None => line_after(case.history(), &case.command()),
     };

@@ -3,6 +3,7 @@
 //!
 //! Layouts as in `ggml-common.h` of the ggml repository; `d` and `m` are half-precision scale and offset.
 
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
 use crate::weights::ElementType;
@@ -12,7 +13,7 @@ pub(crate) fn dequantise(element: ElementType, bytes: &[u8], out: &mut [f32]) {
     debug_assert_eq!(bytes.len(), element.row_bytes(out.len()));
     match element {
         ElementType::F32 => plain::<4>(bytes, out, f32::from_le_bytes),
-        ElementType::F16 => plain::<2>(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+        ElementType::F16 => halves(bytes, out),
         ElementType::BF16 => plain::<2>(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
         ElementType::Q4_0 => blocks::<18, 32>(bytes, out, q4_0),
         ElementType::Q4_1 => blocks::<20, 32>(bytes, out, q4_1),
@@ -28,6 +29,19 @@ pub(crate) fn dequantise(element: ElementType, bytes: &[u8], out: &mut [f32]) {
 fn plain<const N: usize>(bytes: &[u8], out: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
     for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *value = convert(*raw);
+    }
+}
+
+/// Whether the processor widens them itself is looked up once for each few.
+fn halves(bytes: &[u8], out: &mut [f32]) {
+    const FEW: usize = 256;
+    let mut few = [f16::ZERO; FEW];
+    for (values, raw) in out.chunks_mut(FEW).zip(bytes.chunks(2 * FEW)) {
+        let few = &mut few[..values.len()];
+        for (half, raw) in few.iter_mut().zip(raw.as_chunks::<2>().0) {
+            *half = f16::from_le_bytes(*raw);
+        }
+        few.convert_to_f32_slice(values);
     }
 }
 

@@ -11,11 +11,13 @@ pub(crate) mod math;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 mod portable;
+mod quantise;
 pub(crate) mod space;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use dequantise::dequantise;
+pub(crate) use quantise::quantise_q8_0;
 
 use crate::weights::ElementType;
 

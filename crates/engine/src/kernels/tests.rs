@@ -3,7 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
-use super::{Activations, dequantise, math, multiply, panels, portable};
+use super::{Activations, dequantise, math, multiply, panels, portable, quantise_q8_0};
 use crate::weights::ElementType;
 
 const ALL: [ElementType; 11] = [
@@ -48,6 +48,19 @@ fn formats_are_read_as_the_tensor_library_reads_them() {
             assert!((have - want).abs() <= want.abs() * 1e-6, "{element:?} {i}: {have} is not {want}");
         }
     }
+}
+
+#[test]
+fn blocks_of_eight_bits_are_those_of_the_tensor_library() {
+    let mut all = numbers(64 * 32, 11);
+    all[32..64].fill(0.0);
+    // Halves between two integers, and a scale below what half precision can hold.
+    all[64..96].copy_from_slice(&std::array::from_fn::<f32, 32, _>(|i| i as f32 - 15.5));
+    all[95] = 127.0;
+    all[96..128].iter_mut().for_each(|x| *x *= 1e-8);
+    let source = Tensor::from_vec(all.clone(), (1, 64 * 32), &Device::Cpu).unwrap();
+    let quantised = QTensor::quantize(&source, ElementType::Q8_0.to_candle()).unwrap();
+    assert_eq!(quantise_q8_0(&all), quantised.data().unwrap().into_owned());
 }
 
 /// Rows of weights and of activations: few and many of both, and no multiples of what is taken together.

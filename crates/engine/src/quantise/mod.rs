@@ -24,6 +24,7 @@ use crate::backend::host::Host;
 use crate::config::{Config, RopeStyle};
 use crate::decoder::{Decoder, numbered};
 use crate::error::LoadError;
+use crate::kernels;
 use crate::progress::Progress;
 use crate::weights::gguf::read_gguf;
 use crate::weights::gguf_writer::{Datum, Entry, Header, pad};
@@ -238,13 +239,16 @@ impl Planned {
             return Ok(bytes);
         }
         let mut numbers = vec![0.0; count * width];
-        crate::kernels::dequantise(self.from.element, &bytes, &mut numbers);
+        kernels::dequantise(self.from.element, &bytes, &mut numbers);
         drop(bytes);
         for x in &mut numbers {
             *x += self.offset;
         }
         if self.entry.element == ElementType::F32 {
             return Ok(numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+        }
+        if self.entry.element == ElementType::Q8_0 {
+            return Ok(kernels::quantise_q8_0(&numbers));
         }
         // Blocks do not know of rows, nor of what stands beside them.
         let quantise = || -> candle_core::Result<Vec<u8>> {
