@@ -81,6 +81,9 @@ const TAB: &str = "\t";
 
 const UNDO: &str = "\x1f";
 
+/// A number before a letter.
+pub const ARGUMENT: &str = "\x1b2z";
+
 /// Keys that accept a suggestion where there is one.
 const ACCEPTING: [&str; 6] = [RIGHT, "\x1b[F", "\x05", "\x06", ALT_RIGHT, "\x1bf"];
 
@@ -253,7 +256,7 @@ impl Twins {
         loop {
             let [plain, ghostly] = self.sides().map(Side::page);
             let rows = |page: &Page| page.rows.iter().map(|row| self.shell.row(row)).collect::<Vec<_>>();
-            if rows(&plain) == rows(&ghostly) && plain.cursor == ghostly.cursor && is_so(&plain) {
+            if rows(&plain) == rows(&ghostly) && self.is_cursor(&plain, &ghostly) && is_so(&plain) {
                 let since = *same.get_or_insert_with(Instant::now);
                 if since.elapsed() > Duration::from_millis(5) {
                     return ghostly;
@@ -266,6 +269,16 @@ impl Twins {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Whether the cursor is where it is without us. In zsh it stands on what follows it, a ghost too; and what is wide and finds
+    /// one column stands in the next row.
+    fn is_cursor(&self, plain: &Page, ghostly: &Page) -> bool {
+        let (row, column) = plain.cursor;
+        let wraps = self.shell == Shell::Zsh
+            && ghostly.ghost.starts_with('日')
+            && column + 1 == self.plain.terminal.look(|screen| usize::from(screen.size().1));
+        ghostly.cursor == plain.cursor || (wraps && ghostly.cursor == (row + 1, 0))
     }
 
     fn quiet(&self) -> Page {
@@ -356,14 +369,26 @@ impl Twins {
             if key == DOWN && self.shell == Shell::Fish && !goes_on {
                 continue;
             }
+            if key == ARGUMENT && self.shell == Shell::Bash && !self.has_room() {
+                continue;
+            }
             previous = key;
-            // Where a command is expected fish would list functions, and some are ours.
-            self.send(if key == TAB && self.shell == Shell::Fish { "cat fi\t" } else { key });
+            // Where a command is expected fish and zsh would list functions, and some are ours.
+            self.send(if key == TAB && self.shell != Shell::Bash { "cat fi\t" } else { key });
             // Half of the time the next key comes after the ghost, where there is one.
             if !at_once {
                 self.linger();
             }
         }
+    }
+
+    /// Whether the line has room for the prompt that bash shows while a number is typed. Where that wraps, a bash without us leaves
+    /// some of the line behind.
+    fn has_room(&self) -> bool {
+        const PROMPT: usize = "(arg: 2) ".len();
+        let page = self.quiet();
+        let width = self.plain.terminal.look(|screen| usize::from(screen.size().1));
+        page.prompt() + 1 == page.rows.len() && page.rows[page.prompt()].chars().count() * 2 + PROMPT < width
     }
 
     /// Presses a key that accepts the ghost if there is one, and tells the twin what that has typed.
@@ -469,13 +494,25 @@ impl Twins {
         }
     }
 
-    /// Presses Ctrl-C, once.
+    /// Presses Ctrl-C, once; in a fish without us again where it has lost that, as it does on a busy machine.
     fn interrupt(&mut self, round: usize, numbers: &mut Numbers) {
         self.mark(round);
         if numbers.chance(60) {
             self.linger();
         }
-        self.wait_prompt("a prompt after Ctrl-C", |twins| twins.send("\x03"));
+        self.wait_prompt("a prompt after Ctrl-C", |twins| {
+            let before = twins.plain.prompts();
+            twins.send("\x03");
+            let began = Instant::now();
+            while twins.shell == Shell::Fish && twins.plain.prompts() == before {
+                if began.elapsed() > DEADLINE / 5 {
+                    twins.log.push("once more without us".to_owned());
+                    twins.plain.terminal.send("\x03");
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
     }
 
     fn clear(&mut self) {

@@ -176,7 +176,22 @@ impl Terminal {
 
     /// Changes the size of the terminal.
     pub fn resize(&self, rows: u16, columns: u16) {
-        self.state().parser.screen_mut().set_size(rows, columns);
+        let mut state = self.state();
+        // A wide character that is cut in half makes the emulator (vt100 0.16.2) look beyond the row when it is erased. A terminal
+        // shows a blank there.
+        let screen = state.parser.screen();
+        let (row, column) = screen.cursor_position();
+        let mut blanks = String::new();
+        for cut in 0..screen.size().0 {
+            if screen.cell(cut, columns - 1).is_some_and(vt100::Cell::is_wide) {
+                blanks.push_str(&format!("\x1b[{};{columns}H ", cut + 1));
+            }
+        }
+        if !blanks.is_empty() {
+            state.parser.process(format!("{blanks}\x1b[{};{}H", row + 1, column + 1).as_bytes());
+        }
+        state.parser.screen_mut().set_size(rows, columns);
+        drop(state);
         rustix::termios::tcsetwinsize(&self.master, size(rows, columns)).unwrap();
     }
 

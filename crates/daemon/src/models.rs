@@ -19,7 +19,7 @@ use crate::{cmd::loading::watch, config::Config, failure::Failure};
 /// Name of the model that is part of this program.
 pub const EMBEDDED: &str = "nemoterm-mini";
 
-/// What its weights become while they are loaded, which takes 24 milliseconds: with these it completes as well as with the 16
+/// What its weights become while they are loaded, which takes a few milliseconds: with these it completes as well as with the 16
 /// bits that they lie in, and reads a prompt twice as fast.
 const EMBEDDED_QUANTIZE: Quantize = Quantize::Q80;
 

@@ -3,12 +3,13 @@
 //! `nemoterm-train --corpora DIR --from DIR --out DIR` reads the corpora, makes documents of them without end,
 //! and changes the weights until its time is up. What it needs to go on is kept in `--work`.
 //!
-//! `nemoterm-train pages` makes a corpus of the documentation of repositories.
+//! `nemoterm-train pages` makes a corpus of the documentation of repositories, and `nemoterm-train deepen` a model of more layers.
 
 mod batches;
 mod blend;
 mod cases;
 mod corpora;
+mod deepen;
 mod documents;
 mod examples;
 mod optimiser;
@@ -55,6 +56,8 @@ struct Args {
 enum Command {
     /// Make a corpus of the documentation of repositories: what it tells to type, and what for
     Pages(pages::Args),
+    /// Make a model deeper that computes the same, to be trained further
+    Deepen(deepen::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -129,6 +132,7 @@ fn main() -> Result<()> {
     one_thread_a_product();
     match Args::parse() {
         Args { command: Some(Command::Pages(args)), .. } => pages::write(&args),
+        Args { command: Some(Command::Deepen(args)), .. } => deepen::deepen(&args),
         Args { train: Some(args), mix, .. } => run(&args, &mix),
         Args { command: None, train: None, .. } => Args::command()
             .error(clap::error::ErrorKind::MissingRequiredArgument, "what to train with")

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::ARGUMENT;
 use crate::util::{find, home::Home, nemoterm, terminal::Terminal};
 
 /// A shell with ghost text as it is typed.
@@ -172,9 +173,9 @@ impl Shell {
     /// Keys that search the history, repeat, quote and change words, and not in every shell.
     pub fn own_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Zsh => &["\x12ech\x07", "\x1b2z", "\x1bu", "\x16\x05"],
+            Self::Zsh => &["\x12ech\x07", ARGUMENT, "\x1bu", "\x16\x05"],
             // No search: where its prompt wraps, a bash without us leaves some of it behind.
-            Self::Bash => &["\x1b2z", "\x1b[Z", "\x1bOS", "\x1bu", "\x16\x05"],
+            Self::Bash => &[ARGUMENT, "\x1b[Z", "\x1bOS", "\x1bu", "\x16\x05"],
             Self::Fish => &["\x1bu"],
         }
     }
