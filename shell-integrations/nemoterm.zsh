@@ -307,6 +307,7 @@ _nemoterm_precmd() {
   # With the options and the status that it is used to.
   _nemoterm_take_back || { _nemoterm_set_status; precmd }
   emulate -L zsh
+  [[ -n $_nemoterm_directory ]] && zf_rm -f $_nemoterm_directory/unseen.$$ 2>/dev/null
   _nemoterm_asked= _nemoterm_settled=
   [[ -n $_nemoterm_ran ]] && _nemoterm_fresh=1 || _nemoterm_fresh=0
   _nemoterm_meet_others
@@ -417,14 +418,22 @@ _nemoterm_interrupted() {
 }
 
 # What zle is told by an interrupt it looks at only when a signal ends its waiting. An interrupt that comes before it
-# waits, as in a handler, would so be seen at the next key. A signal that means nothing is sent a few times.
+# waits, as in a handler, would so be seen at the next key. A signal that means nothing is sent a few times, until there is
+# a prompt: a signal that comes while zsh writes a letter keeps it from the screen. So what sends them is no child of the
+# shell either, which would be told of its end.
 _nemoterm_wake() {
+  [[ -n $_nemoterm_directory ]] || return 0
+  local unseen=$_nemoterm_directory/unseen.$$
+  { : >| $unseen } 2>/dev/null || return 0
   (
-    zmodload zsh/zselect
-    for wait in 1 2 5 10 30; do
-      zselect -t $wait
-      kill -CHLD $$
-    done
+    (
+      zmodload zsh/zselect
+      for wait in 1 2 5 10 30; do
+        zselect -t $wait
+        [[ -e $unseen ]] || exit 0
+        kill -CHLD $$
+      done
+    ) &
   ) &>/dev/null </dev/null &!
 }
 

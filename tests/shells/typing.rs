@@ -138,7 +138,10 @@ fn model(home: &Home) -> Fake {
         if request.line.trim_start().starts_with('#') {
             return Answer::Silence;
         }
-        let suffixes = vec![SUFFIXES[numbers.below(SUFFIXES.len())].to_owned()];
+        let suffix = SUFFIXES[numbers.below(SUFFIXES.len())];
+        // After a blank no model has another one. Typed, it would take the place of the one that a completion has added.
+        let suffix = if request.line.ends_with(' ') { suffix.trim_start() } else { suffix };
+        let suffixes = vec![suffix.to_owned()];
         match [0, 0, 3, 10, 40][numbers.below(5)] {
             0 => Answer::Suffixes(suffixes),
             late => Answer::Late(Duration::from_millis(late), suffixes),
