@@ -13,9 +13,10 @@ use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
 use nemoterm_suggest::{
+    analogy,
     buffer::{Buffer, Kind},
     clean, context,
-    examples::{Example, Votes},
+    examples::Votes,
     prompt::{Prompt, PromptFormat},
     rank::{self, Candidate},
     redact, safety, specs,
@@ -191,10 +192,9 @@ impl Plan {
         if let Kind::Description(description) = buffer.kind()
             && let Some(described) = models::examples(!request.unasked)
         {
-            let owned = |example: &Example<'_>| (example.description.to_owned(), example.command.to_owned());
             // One is shown: the embedded model does worse with two or three, and they take longer to read.
             let (votes, best) = described.consult(description);
-            context.examples = best.iter().map(owned).collect();
+            context.examples = best.map(|example| analogy::about(example, description)).into_iter().collect();
             known = Known::Programs(votes);
         }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::default());

@@ -9,6 +9,7 @@
 //!
 //! Text goes in and text comes out, and no input makes a function here panic.
 
+pub mod analogy;
 pub mod buffer;
 pub mod clean;
 pub mod context;

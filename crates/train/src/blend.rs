@@ -82,7 +82,8 @@ fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
         Some(description) => {
             let (_, shown) = texts.known().consult(description);
-            described(case.history(), examples::owned(shown.as_slice()), description, &case.command())
+            let shown = examples::about(shown.as_slice(), description);
+            described(case.history(), shown, description, &case.command())
         }
         None => line_after(case.history(), &case.command()),
     };

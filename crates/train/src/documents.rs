@@ -266,7 +266,7 @@ impl Documents {
         let may_be_the_same = rng.random_bool(SAME_AMONG_EXAMPLES);
         let admits = |command_of_example: &str| may_be_the_same || command_of_example != command;
         let examples = self.known.nearest(description, count, |example| admits(example.command));
-        described(before, examples::owned(&examples), description, command)
+        described(before, examples::about(&examples, description), description, command)
     }
 
     fn session(&self, rng: &mut impl Rng) -> Document {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
-use nemoterm_suggest::examples::Example;
+use nemoterm_suggest::{analogy, examples::Example};
 
 use crate::corpora::{Corpora, write_compressed};
 
@@ -27,10 +27,9 @@ pub fn text(corpora: &Corpora) -> String {
     text
 }
 
-/// As they stand in a context.
-pub fn owned(examples: &[Example<'_>]) -> Vec<(String, String)> {
-    let owned = |example: &Example<'_>| (example.description.to_owned(), example.command.to_owned());
-    examples.iter().map(owned).collect()
+/// As they stand in a context before a description.
+pub fn about(examples: &[Example<'_>], description: &str) -> Vec<(String, String)> {
+    examples.iter().map(|&example| analogy::about(example, description)).collect()
 }
 
 /// Writes them beside the weights in `directory`.

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use nemoterm_suggest::analogy::{is_word_of, replace_word};
 use rand::Rng;
 use regex::Regex;
 
@@ -50,31 +51,6 @@ pub fn with_other_names(description: &str, command: &str, rng: &mut impl Rng) ->
     pair
 }
 
-/// Whether `word` stands in `text` with nothing of a name before or after it.
-fn is_word_of(word: &str, text: &str) -> bool {
-    replace_word(text, word, "") != text
-}
-
-fn replace_word(text: &str, word: &str, by: &str) -> String {
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '/' | '-' | '*' | '~');
-    let mut out = String::new();
-    let mut rest = text;
-    let mut before = None;
-    while let Some(at) = rest.find(word) {
-        let previous = rest[..at].chars().next_back().or(before);
-        let next = rest[at + word.len()..].chars().next();
-        let after_next = rest[at + word.len()..].chars().nth(1);
-        let goes_on =
-            next.is_some_and(is_name) || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
-        let is_alone = !goes_on && !previous.is_some_and(|c| is_name(c) || c == '.');
-        out.push_str(&rest[..at]);
-        out.push_str(if is_alone { by } else { word });
-        before = word.chars().next_back();
-        rest = &rest[at + word.len()..];
-    }
-    out + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,11 +67,5 @@ mod tests {
         assert!(description.ends_with(&format!("last {} lines of {}", words[2], words[3])), "{description}");
         let (_, command) = with_other_names("list everything", "ls /etc/x.conf 5", &mut rng);
         assert_eq!(command, "ls /etc/x.conf 5", "what the description does not say stays");
-    }
-
-    #[test]
-    fn a_word_is_replaced_only_where_it_stands_alone() {
-        assert_eq!(replace_word("a.txt b/a.txt a.txt.gz a.txt.", "a.txt", "X"), "X b/a.txt a.txt.gz X.");
-        assert_eq!(replace_word("5 15 5", "5", "7"), "7 15 7");
     }
 }

@@ -9,7 +9,7 @@ use super::GATES;
 use super::ngrams::{self, LONGEST};
 
 /// The share that a shorter context gives to the only follower of a longer one, from which on the longer one is not needed.
-const NEEDLESS: f64 = 0.4;
+const NEEDLESS: f64 = 0.5;
 
 /// Counts of lines of tokens.
 #[derive(Debug, Default)]

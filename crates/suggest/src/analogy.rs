@@ -1,0 +1,282 @@
+//! A described command made into one about what somebody asks for: `Rename "old" to "tmp"`, `mv old tmp` becomes `mv a.txt b.txt`
+//! for whoever wants to rename `a.txt` to `b.txt`. A small model copies what stands in a command before it far better than it
+//! finds the places of names by itself.
+
+use crate::examples::Example;
+
+/// A longer name, in bytes, is none.
+const LONGEST: usize = 80;
+/// What stands for a file or a directory in manuals, with or without a number or an ending.
+const PLACEHOLDERS: [&str; 11] = [
+    "file",
+    "filename",
+    "file_name",
+    "dir",
+    "directory",
+    "dirname",
+    "directory_name",
+    "folder",
+    "foldername",
+    "infile",
+    "path",
+];
+/// What stands for a path in the pages of tldr.
+const PATH_TO: &str = "path/to/";
+
+/// What a name is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Number,
+    /// With `*`.
+    Pattern,
+    /// With `/`.
+    Path,
+    /// Of a file, a host, or of what programmers name.
+    File,
+    /// A variable of a shell.
+    Variable,
+    /// Anything in quotes.
+    Quoted,
+}
+
+impl Kind {
+    fn of(word: &str) -> Option<Self> {
+        let is_letters = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if word.len() > LONGEST || word.is_empty() {
+            return None;
+        }
+        if word.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Some(Self::Number);
+        }
+        if word.contains('*') {
+            return (word.len() > 1).then_some(Self::Pattern);
+        }
+        if word.starts_with('$') {
+            return (word.len() > 1).then_some(Self::Variable);
+        }
+        if word.contains('/') {
+            // No path are `files/directories` and `and/or`.
+            return (word == "/" || !word.split('/').all(|part| is_letters(part) && !part.is_empty()))
+                .then_some(Self::Path);
+        }
+        let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
+        let has_ending = word.rsplit_once('.').is_some_and(|(stem, ending)| {
+            stem.len() + ending.len() > 2 && ending.starts_with(|c: char| c.is_ascii_alphabetic())
+        });
+        (is_plain && (has_ending || word.contains('_'))).then_some(Self::File)
+    }
+
+    /// Whether a name of another kind may take the place of one of this kind.
+    fn is_like(self, other: Self) -> bool {
+        use Kind::{File, Number, Path, Pattern, Quoted, Variable};
+        match (self, other) {
+            (Number, other) | (other, Number) => other == Number,
+            (Pattern, other) | (other, Pattern) => matches!(other, Pattern | Quoted),
+            (Path | File | Variable | Quoted, Path | File | Variable | Quoted) => true,
+        }
+    }
+}
+
+/// A name in a description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name<'a> {
+    text: &'a str,
+    kind: Kind,
+}
+
+/// The names in a description, each once.
+fn names(description: &str) -> Vec<Name<'_>> {
+    let mut names: Vec<Name<'_>> = Vec::new();
+    let mut rest = description;
+    loop {
+        rest = rest.trim_start();
+        let Some(first) = rest.chars().next() else { return names };
+        let quoted = matches!(first, '"' | '\'' | '`').then(|| rest[1..].split_once(first)).flatten();
+        let name = match quoted {
+            Some((text, after)) if !text.is_empty() && !text.starts_with(' ') && text.len() <= LONGEST => {
+                rest = after;
+                Some(Name { text, kind: Kind::of(text).unwrap_or(Kind::Quoted) })
+            }
+            _ => {
+                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+                let text =
+                    rest[..end].trim_matches(|c: char| "\"'`(),:;!?".contains(c)).trim_end_matches('.');
+                rest = &rest[end..];
+                Kind::of(text).map(|kind| Name { text, kind })
+            }
+        };
+        names.extend(name.filter(|name| names.iter().all(|other| other.text != name.text)));
+    }
+}
+
+/// An example that names what a description names: names that stand in its own description and in its command are replaced by
+/// those of the description that are of their kind, in their order. Where it names no file, what stands for one in its command
+/// is replaced, or the current directory.
+pub fn about(example: Example<'_>, description: &str) -> (String, String) {
+    let wanted = names(description);
+    let own: Vec<Name<'_>> = names(example.description)
+        .into_iter()
+        .filter(|name| is_word_of(name.text, example.command))
+        .collect();
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    let mut left = wanted.clone();
+    let same: fn(Kind, Kind) -> bool = |a, b| a == b;
+    for fits in [same, Kind::is_like] {
+        for name in &own {
+            if pairs.iter().any(|(old, _)| *old == name.text) {
+                continue;
+            }
+            if let Some(at) = left.iter().position(|other| fits(name.kind, other.kind)) {
+                pairs.push((name.text, left.remove(at).text));
+            }
+        }
+    }
+    let mut about = (example.description.to_owned(), example.command.to_owned());
+    for (number, (old, _)) in pairs.iter().enumerate() {
+        let mark = mark(number).to_string();
+        about = (replace_word(&about.0, old, &mark), replace_word(&about.1, old, &mark));
+    }
+    let mut words: Vec<String> = about.1.split(' ').map(str::to_owned).collect();
+    let mut files = left.iter().filter(|name| matches!(name.kind, Kind::Path | Kind::File));
+    if own.iter().all(|name| name.kind != Kind::Path) {
+        let mut placeholders: Vec<String> = Vec::new();
+        for word in words.iter().skip(1).map(|word| unquoted(word)) {
+            if is_placeholder(word) && !placeholders.iter().any(|other| other == word) {
+                placeholders.push(word.to_owned());
+            }
+        }
+        let mut has_replaced = false;
+        for (placeholder, file) in placeholders.iter().zip(&mut files) {
+            has_replaced = true;
+            let mark = mark(pairs.len()).to_string();
+            pairs.push(("", file.text));
+            for word in words.iter_mut().skip(1).filter(|word| unquoted(word) == placeholder) {
+                *word = word.replace(placeholder.as_str(), &mark);
+            }
+        }
+        let place = left.iter().find(|name| name.kind == Kind::Path).filter(|_| !has_replaced);
+        if let Some(place) = place {
+            in_directory(&mut words, mark(pairs.len()));
+            pairs.push(("", place.text));
+        }
+    }
+    about.1 = words.join(" ");
+    for (number, (_, new)) in pairs.iter().enumerate() {
+        about = (about.0.replace(mark(number), new), about.1.replace(mark(number), new));
+    }
+    about
+}
+
+/// Has a command work in the directory of that mark rather than in the current one.
+fn in_directory(words: &mut Vec<String>, mark: char) {
+    if let Some(current) = words.iter_mut().skip(1).take(2).find(|word| *word == "." || *word == "./") {
+        *current = mark.to_string();
+    } else if words.first().is_some_and(|program| program == "find")
+        && words.get(1).is_some_and(|option| option.starts_with(['-', '\\']))
+    {
+        words.insert(1, mark.to_string());
+    }
+}
+
+/// What stands for the name of that number until all are found, so that no name is replaced twice: a character that Unicode leaves to
+/// programs.
+fn mark(number: usize) -> char {
+    char::from_u32(0xF0000 + number as u32).unwrap_or('\u{F0000}')
+}
+
+fn unquoted(word: &str) -> &str {
+    word.trim_matches(['"', '\''])
+}
+
+/// Whether a word of a command stands for a file or a directory.
+fn is_placeholder(word: &str) -> bool {
+    let word = word.trim_start_matches(['$', '{', '<', '[']).trim_end_matches(['}', '>', ']']);
+    let stem = word.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit()).to_lowercase();
+    word.contains(PATH_TO) || PLACEHOLDERS.contains(&stem.as_str())
+}
+
+/// Whether `word` stands in `text` with nothing of a name before or after it.
+pub fn is_word_of(word: &str, text: &str) -> bool {
+    replace_word(text, word, "") != text
+}
+
+/// A text with another word in the place of one, wherever that stands with nothing of a name before or after it.
+pub fn replace_word(text: &str, word: &str, by: &str) -> String {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '/' | '-' | '*' | '~');
+    let mut out = String::new();
+    let mut rest = text;
+    let mut before = None;
+    while let Some(at) = rest.find(word) {
+        let previous = rest[..at].chars().next_back().or(before);
+        let next = rest[at + word.len()..].chars().next();
+        let after_next = rest[at + word.len()..].chars().nth(1);
+        let goes_on =
+            next.is_some_and(is_name) || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
+        let is_alone = !goes_on && !previous.is_some_and(|c| is_name(c) || c == '.');
+        out.push_str(&rest[..at]);
+        out.push_str(if is_alone { by } else { word });
+        before = word.chars().next_back();
+        rest = &rest[at + word.len()..];
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(example: (&'static str, &'static str), description: &str) -> String {
+        about(Example { description: example.0, command: example.1 }, description).1
+    }
+
+    #[test]
+    fn names_take_the_places_of_names() {
+        let rename = ("Rename \"old\" to \"tmp\"", "mv old tmp");
+        assert_eq!(command(rename, "Rename \"/a/tmp\" to \"/a/old\""), "mv /a/tmp /a/old");
+        let group = ("Find files with user id 120 under current directory", "find . -uid 120 -print");
+        assert_eq!(command(group, "Find files with group id 1003"), "find . -uid 1003 -print");
+        let pattern = ("Remove all *.tmp files from the /tmp tree", "find /tmp -name \"*.tmp\" -delete");
+        let (description, command) =
+            about(Example { description: pattern.0, command: pattern.1 }, "remove all *.doc files in /srv/x");
+        assert_eq!(command, "find /srv/x -name \"*.doc\" -delete");
+        assert_eq!(description, "Remove all *.doc files from the /srv/x tree");
+    }
+
+    #[test]
+    fn files_take_the_places_of_placeholders() {
+        assert_eq!(
+            command(("Create a directory", "mkdir path/to/directory"), "create a directory a/b_c"),
+            "mkdir a/b_c"
+        );
+        let last = ("print the last line of a file", "tac \"$FILE\" | head -1");
+        assert_eq!(command(last, "print the last line of notes.txt"), "tac \"notes.txt\" | head -1");
+        let two = ("Compare two files", "diff file1 file2");
+        assert_eq!(command(two, "compare the files a.txt and b.txt"), "diff a.txt b.txt");
+        assert_eq!(command(two, "compare the file a.txt with another"), "diff a.txt file2");
+    }
+
+    #[test]
+    fn a_directory_takes_the_place_of_the_current_one() {
+        let find = ("Find all empty files", "find . -type f -empty");
+        assert_eq!(command(find, "find empty files under /srv"), "find /srv -type f -empty");
+        let find = ("Find all empty files", "find -type f -empty");
+        assert_eq!(command(find, "find empty files under ~/x"), "find ~/x -type f -empty");
+        assert_eq!(command(find, "find empty files"), find.1);
+    }
+
+    #[test]
+    fn other_words_are_no_names() {
+        let found = |text| names(text).into_iter().map(|name| name.text).collect::<Vec<_>>();
+        assert_eq!(found("list files/directories, and/or the user's things."), [""; 0]);
+        assert_eq!(found("show the last 15 lines of notes.txt."), ["15", "notes.txt"]);
+        assert_eq!(found("copy 'a b' to (~/x) or $HOME, e.g. *.rs"), ["a b", "~/x", "$HOME", "*.rs"]);
+        assert_eq!(found("an open \" quote and ' another"), [""; 0]);
+    }
+
+    #[test]
+    fn a_word_is_replaced_only_where_it_stands_alone() {
+        assert_eq!(replace_word("a.txt b/a.txt a.txt.gz a.txt.", "a.txt", "X"), "X b/a.txt a.txt.gz X.");
+        assert_eq!(replace_word("5 15 5", "5", "7"), "7 15 7");
+    }
+}
