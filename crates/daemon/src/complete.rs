@@ -13,7 +13,6 @@ use nemoterm_protocol::{
     Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
 };
 use nemoterm_suggest::{
-    analogy,
     buffer::{Buffer, Kind},
     clean, context,
     examples::Votes,
@@ -194,7 +193,7 @@ impl Plan {
         {
             // One is shown: the embedded model does worse with two or three, and they take longer to read.
             let (votes, best) = described.consult(description);
-            context.examples = best.map(|example| analogy::about(example, description)).into_iter().collect();
+            context.examples = best.into_iter().collect();
             known = Known::Programs(votes);
         }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::default());

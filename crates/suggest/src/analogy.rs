@@ -167,6 +167,13 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
     about
 }
 
+/// The part of the names in a description that stand in a command; all of them where there are none.
+pub fn share_named(description: &str, command: &str) -> f32 {
+    let names = names(description);
+    let named = names.iter().filter(|name| is_word_of(name.text, command)).count();
+    if names.is_empty() { 1.0 } else { named as f32 / names.len() as f32 }
+}
+
 /// Has a command work in the directory of that mark rather than in the current one.
 fn in_directory(words: &mut Vec<String>, mark: char) {
     if let Some(current) = words.iter_mut().skip(1).take(2).find(|word| *word == "." || *word == "./") {
@@ -263,6 +270,13 @@ mod tests {
         let find = ("Find all empty files", "find -type f -empty");
         assert_eq!(command(find, "find empty files under ~/x"), "find ~/x -type f -empty");
         assert_eq!(command(find, "find empty files"), find.1);
+    }
+
+    #[test]
+    fn what_names_all_names_all() {
+        assert_eq!(share_named("copy a.txt to b.txt", "cp a.txt b.txt"), 1.0);
+        assert_eq!(share_named("copy a.txt to b.txt", "cat a.txt"), 0.5);
+        assert_eq!(share_named("show all", "ls -a"), 1.0);
     }
 
     #[test]

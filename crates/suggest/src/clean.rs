@@ -91,24 +91,28 @@ fn last_bytes(text: &str, n: usize) -> &str {
 /// Where a run of words is repeated at once, the byte offset past its first occurrence. Repetitions that end
 /// before `from` were typed, and are none of ours.
 ///
-/// A unit of one word has to stand three times, and so has one with a pipe in it. What has no real word in
-/// it may be repeated: the stars of a crontab line, `-v -v`, a division.
+/// A unit of one word has to stand three times, and so has a program alone behind a pipe. What has no real word in
+/// it may be repeated: the stars of a crontab line, `-v -v`, a division; but not `--`.
 fn loop_in_words(line: &str, from: usize) -> Option<usize> {
     let words: Vec<(usize, &str)> = split_blanks(line).collect();
     let end_of = |i: usize| words[i].0 + words[i].1.len();
     for start in 0..words.len() {
         for len in 1..=MAX_LOOP_WORDS.min((words.len() - start) / 2) {
             let unit = &words[start..start + len];
-            if !unit.iter().any(|(_, word)| is_real_word(word)) {
+            let ends_options = len == 1 && unit[0].1 == "--";
+            if !ends_options && !unit.iter().any(|(_, word)| is_real_word(word)) {
                 continue;
             }
             let repeats = words[start..]
                 .chunks_exact(len)
                 .take_while(|chunk| chunk.iter().zip(unit).all(|(a, b)| a.1 == b.1))
                 .count();
-            let needed = if len == 1 || unit.iter().any(|(_, word)| *word == "|") { 3 } else { 2 };
+            let is_short = len == 1 || (len == 2 && unit.iter().any(|(_, word)| *word == "|"));
+            let needed = if is_short && !ends_options { 3 } else { 2 };
             if repeats >= needed && end_of(start + len * repeats - 1) > from {
-                return Some(end_of(start + len - 1));
+                // A pipe at the end of the unit leads to what is cut.
+                let last = if len > 1 && unit[len - 1].1 == "|" { len - 2 } else { len - 1 };
+                return Some(end_of(start + last));
             }
         }
     }
@@ -267,6 +271,10 @@ mod tests {
         check("", "cd ../../../../..", "cd ../../../../..");
         check("echo '", "* * * * * x'", "* * * * * x'");
         check("a b a b ", "c", "c");
+        check("git format-patch x ", "-- -- -- --", "--");
+        check("cat a | ", "sort -n | head -n 1 | sort -n | head -n 1", "sort -n | head -n 1");
+        check("history | ", "grep x | grep x | cut", "grep x");
+        check("cat a ", "| tac | tac", "| tac | tac");
     }
 
     #[test]

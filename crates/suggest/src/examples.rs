@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::analogy;
+
 /// How soon more of the same word stops to count, and how much a long description is held against itself.
 const K1: f32 = 1.2;
 const B: f32 = 0.5;
@@ -20,6 +22,8 @@ const NO_VOTES: f32 = 0.05;
 /// The power of a program's votes by which an example that is shown is weighed; of one that is nearly as near as the nearest the
 /// votes decide.
 const AGREEMENT: f32 = 0.1;
+/// By how much one that has a place for each name of the description is better than one that has none.
+const FIT: f32 = 0.1;
 /// A longer description, in bytes, takes too much of a prompt.
 pub const MAX_DESCRIPTION: usize = 120;
 /// The same for a command.
@@ -147,9 +151,10 @@ impl Examples {
         nearest
     }
 
-    /// The votes of the nearest to a description for their programs, and the one that is best to show: near itself, and with
-    /// a program that others would take as well.
-    pub fn consult(&self, description: &str) -> (Votes, Option<Example<'_>>) {
+    /// The votes of the nearest to a description for their programs, and the one that is best to show, as it is
+    /// [`about`](analogy::about) what the description names: near, with a program that others would take as well, and with a place
+    /// for each name.
+    pub fn consult(&self, description: &str) -> (Votes, Option<(String, String)>) {
         let found = self.found(description);
         let mut votes = Votes::default();
         for Found { at, share } in found.iter().take(VOTERS) {
@@ -162,12 +167,14 @@ impl Examples {
         let near = found.iter().take(VOTERS).take_while(|found| found.share > MIN_SHARE);
         let weighed = near.filter_map(|&Found { at, share }| {
             let example = self.at(at)?;
-            Some((share * votes.of(example.program()?).powf(AGREEMENT), example))
+            let agreement = votes.of(example.program()?).powf(AGREEMENT);
+            let about = analogy::about(example, description);
+            let fit = 1.0 + FIT * analogy::share_named(description, &about.1);
+            Some((share * agreement * fit, about))
         });
         // The first of equal ones, which is the nearest.
         let best = weighed.reduce(|best, other| if other.0 > best.0 { other } else { best });
-        let best = best.map(|(_, example)| example);
-        (votes, best)
+        (votes, best.map(|(_, about)| about))
     }
 
     /// What is found for a description, the nearest first, each with the part it has of the score that the description itself
@@ -268,7 +275,7 @@ mod tests {
         assert_eq!(votes.odds("git"), 1.0);
         assert!((0.2..0.9).contains(&votes.odds("acme")), "{votes:?}");
         assert!(votes.odds("wc") < 0.01 && votes.odds("wc") > 0.0);
-        assert_eq!(best.unwrap().command, "git log");
+        assert_eq!(best.unwrap().1, "git log");
         let (votes, best) = examples.consult("zzz");
         assert_eq!((votes.odds("git"), best), (votes.odds("wc"), None), "nobody votes");
     }

@@ -12,7 +12,6 @@ use nemoterm_engine::{LoadOptions, Model, Source};
 use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
 use crate::documents::{Document, Documents, described, line_after};
-use crate::examples;
 
 /// How often a line that is made of a table of options counts, next to one that somebody wrote.
 const OPTION_WEIGHT: f64 = 0.2;
@@ -82,8 +81,7 @@ fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
         Some(description) => {
             let (_, shown) = texts.known().consult(description);
-            let shown = examples::about(shown.as_slice(), description);
-            described(case.history(), shown, description, &case.command())
+            described(case.history(), shown.into_iter().collect(), description, &case.command())
         }
         None => line_after(case.history(), &case.command()),
     };
