@@ -23,9 +23,29 @@ const PLACEHOLDERS: [&str; 11] = [
 /// What stands for a path in the pages of tldr.
 const PATH_TO: &str = "path/to/";
 
+/// With these a word with a slash is two words, as in `files/directories`.
+const EITHER: [&str; 16] = [
+    "and",
+    "or",
+    "file",
+    "files",
+    "directory",
+    "directories",
+    "folder",
+    "folders",
+    "regular",
+    "normal",
+    "path",
+    "paths",
+    "read",
+    "write",
+    "enable",
+    "on",
+];
+
 /// What a name is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Number,
     /// With `*`.
     Pattern,
@@ -55,9 +75,13 @@ impl Kind {
             return (word.len() > 1).then_some(Self::Variable);
         }
         if word.contains('/') {
-            // No path are `files/directories` and `and/or`.
-            return (word == "/" || !word.split('/').all(|part| is_letters(part) && !part.is_empty()))
-                .then_some(Self::Path);
+            let mut parts = word.split('/');
+            let is_path = word == "/"
+                || word.bytes().any(|byte| byte.is_ascii_lowercase())
+                    && !parts.all(|part| part.is_empty())
+                    && !(is_letters(&word.replace('/', ""))
+                        && word.split('/').any(|part| EITHER.contains(&part)));
+            return is_path.then_some(Self::Path);
         }
         let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
         let has_ending = word.rsplit_once('.').is_some_and(|(stem, ending)| {
@@ -77,36 +101,55 @@ impl Kind {
     }
 }
 
+/// A part of a description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// A word, or several with marks between them.
+    Word(&'a str),
+    /// A name, without quotes.
+    Name(Name<'a>),
+}
+
 /// A name in a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Name<'a> {
-    text: &'a str,
-    kind: Kind,
+pub(crate) struct Name<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) kind: Kind,
+}
+
+/// The parts of a description, in their order.
+pub(crate) fn parts(description: &str) -> impl Iterator<Item = Part<'_>> {
+    let mut rest = description;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let first = rest.chars().next()?;
+        let quoted = matches!(first, '"' | '\'' | '`').then(|| rest[1..].split_once(first)).flatten();
+        if let Some((text, after)) = quoted
+            && !text.is_empty()
+            && !text.starts_with(' ')
+            && text.len() <= LONGEST
+        {
+            rest = after;
+            return Some(Part::Name(Name { text, kind: Kind::of(text).unwrap_or(Kind::Quoted) }));
+        }
+        let (word, after) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+        rest = after;
+        let text = word.trim_matches(|c: char| "\"'`(),:;!?".contains(c)).trim_end_matches('.');
+        Some(Kind::of(text).map_or(Part::Word(word), |kind| Part::Name(Name { text, kind })))
+    })
 }
 
 /// The names in a description, each once.
 fn names(description: &str) -> Vec<Name<'_>> {
     let mut names: Vec<Name<'_>> = Vec::new();
-    let mut rest = description;
-    loop {
-        rest = rest.trim_start();
-        let Some(first) = rest.chars().next() else { return names };
-        let quoted = matches!(first, '"' | '\'' | '`').then(|| rest[1..].split_once(first)).flatten();
-        let name = match quoted {
-            Some((text, after)) if !text.is_empty() && !text.starts_with(' ') && text.len() <= LONGEST => {
-                rest = after;
-                Some(Name { text, kind: Kind::of(text).unwrap_or(Kind::Quoted) })
-            }
-            _ => {
-                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                let text =
-                    rest[..end].trim_matches(|c: char| "\"'`(),:;!?".contains(c)).trim_end_matches('.');
-                rest = &rest[end..];
-                Kind::of(text).map(|kind| Name { text, kind })
-            }
-        };
-        names.extend(name.filter(|name| names.iter().all(|other| other.text != name.text)));
+    for part in parts(description) {
+        if let Part::Name(name) = part
+            && names.iter().all(|other| other.text != name.text)
+        {
+            names.push(name);
+        }
     }
+    names
 }
 
 /// An example that names what a description names: names that stand in its own description and in its command are replaced by
@@ -286,6 +329,7 @@ mod tests {
         assert_eq!(found("show the last 15 lines of notes.txt."), ["15", "notes.txt"]);
         assert_eq!(found("copy 'a b' to (~/x) or $HOME, e.g. *.rs"), ["a b", "~/x", "$HOME", "*.rs"]);
         assert_eq!(found("an open \" quote and ' another"), [""; 0]);
+        assert_eq!(found("create build/out, / and /srv for I/O"), ["build/out", "/", "/srv"]);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn last_bytes(text: &str, n: usize) -> &str {
 /// before `from` were typed, and are none of ours.
 ///
 /// A unit of one word has to stand three times, and so has a program alone behind a pipe. What has no real word in
-/// it may be repeated: the stars of a crontab line, `-v -v`, a division; but not `--`.
+/// it may be repeated: the stars of a crontab line, `-v -v`, a division; but not `--`, and nothing six times.
 fn loop_in_words(line: &str, from: usize) -> Option<usize> {
     let words: Vec<(usize, &str)> = split_blanks(line).collect();
     let end_of = |i: usize| words[i].0 + words[i].1.len();
@@ -100,7 +100,7 @@ fn loop_in_words(line: &str, from: usize) -> Option<usize> {
         for len in 1..=MAX_LOOP_WORDS.min((words.len() - start) / 2) {
             let unit = &words[start..start + len];
             let ends_options = len == 1 && unit[0].1 == "--";
-            if !ends_options && !unit.iter().any(|(_, word)| is_real_word(word)) {
+            if len > 1 && !unit.iter().any(|(_, word)| is_real_word(word)) {
                 continue;
             }
             let repeats = words[start..]
@@ -108,7 +108,13 @@ fn loop_in_words(line: &str, from: usize) -> Option<usize> {
                 .take_while(|chunk| chunk.iter().zip(unit).all(|(a, b)| a.1 == b.1))
                 .count();
             let is_short = len == 1 || (len == 2 && unit.iter().any(|(_, word)| *word == "|"));
-            let needed = if is_short && !ends_options { 3 } else { 2 };
+            let needed = match () {
+                () if ends_options => 2,
+                // A line of crontab has five stars.
+                () if len == 1 && !is_real_word(unit[0].1) => 6,
+                () if is_short => 3,
+                () => 2,
+            };
             if repeats >= needed && end_of(start + len * repeats - 1) > from {
                 // A pipe at the end of the unit leads to what is cut.
                 let last = if len > 1 && unit[len - 1].1 == "|" { len - 2 } else { len - 1 };
@@ -275,6 +281,7 @@ mod tests {
         check("cat a | ", "sort -n | head -n 1 | sort -n | head -n 1", "sort -n | head -n 1");
         check("history | ", "grep x | grep x | cut", "grep x");
         check("cat a ", "| tac | tac", "| tac | tac");
+        check("xargs -I % ", "ls % % % % % %", "ls %");
     }
 
     #[test]

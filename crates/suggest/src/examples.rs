@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::analogy;
+use crate::analogy::{self, Kind, Name, Part};
 
 /// How soon more of the same word stops to count, and how much a long description is held against itself.
 const K1: f32 = 1.2;
@@ -24,6 +24,8 @@ const NO_VOTES: f32 = 0.05;
 const AGREEMENT: f32 = 0.1;
 /// By how much one that has a place for each name of the description is better than one that has none.
 const FIT: f32 = 0.1;
+/// What is longer at the end of a name is no ending.
+const LONGEST_ENDING: usize = 5;
 /// A longer description, in bytes, takes too much of a prompt.
 pub const MAX_DESCRIPTION: usize = 120;
 /// The same for a command.
@@ -220,25 +222,40 @@ impl Examples {
     }
 }
 
-/// The words of a description in lower case, without the endings of a plural: `branches` is the same as `branch`, and
-/// `directories` as `directory`.
+/// What a description is found by: its words in lower case, without the endings of a plural (`branches` is the same as `branch`, and
+/// `directories` as `directory`); and for a name what it is of, as what it is called says nothing, but for an ending such as `gz`.
 fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(|word| {
-        let mut word = word.to_lowercase();
-        if word.len() > 3 {
-            if word.ends_with('s') && !word.ends_with("ss") {
-                word.pop();
+    let quoted = |text| (None, text);
+    analogy::parts(text).flat_map(move |part| {
+        let (kind, text) = match part {
+            Part::Word(text) => quoted(text),
+            Part::Name(Name { text, kind: Kind::Quoted }) => quoted(text),
+            Part::Name(Name { text, kind }) => {
+                let ending = text.rsplit_once('.').map_or("", |(_, ending)| ending);
+                (Some(kind), if ending.len() <= LONGEST_ENDING { ending } else { "" })
             }
-            if word.ends_with('e') {
-                word.pop();
-            }
-            if word.ends_with('y') {
-                word.pop();
-                word.push('i');
-            }
-        }
-        word
+        };
+        let kind = kind.map(|kind| format!("<{kind:?}>"));
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        kind.into_iter().chain(words.map(stem))
     })
+}
+
+fn stem(word: &str) -> String {
+    let mut word = word.to_lowercase();
+    if word.len() > 3 {
+        if word.ends_with('s') && !word.ends_with("ss") {
+            word.pop();
+        }
+        if word.ends_with('e') {
+            word.pop();
+        }
+        if word.ends_with('y') {
+            word.pop();
+            word.push('i');
+        }
+    }
+    word
 }
 
 #[cfg(test)]
