@@ -17,6 +17,10 @@ const MIN_SHARE: f32 = 0.3;
 const MIN_VOTING: f32 = 0.1;
 /// So many vote. Which one is shown is chosen among them.
 const VOTERS: usize = 10;
+/// A program that the description names has this part more of the votes that another has at most.
+const NAMED: f32 = 0.5;
+/// One that has fewer commands than this is no program that people name.
+const KNOWN: u32 = 3;
 /// What a program without votes counts, next to the one with the most.
 const NO_VOTES: f32 = 0.05;
 /// The power of a program's votes by which an example that is shown is weighed; of one that is nearly as near as the nearest the
@@ -85,6 +89,8 @@ pub struct Examples {
     mean_length: f32,
     /// In which lines a word is, in ascending order.
     places: HashMap<Box<str>, Vec<u32>>,
+    /// How many commands each program has.
+    programs: HashMap<Box<str>, u32>,
 }
 
 /// One that was found.
@@ -98,9 +104,16 @@ impl Examples {
     /// Takes lines of `DESCRIPTION\tCOMMAND`. Those without a tab are never found.
     pub fn new(text: String) -> Self {
         let mut places: HashMap<Box<str>, Vec<u32>> = HashMap::new();
+        let mut programs: HashMap<Box<str>, u32> = HashMap::new();
         let (mut starts, mut lengths) = (vec![0], Vec::new());
         for (number, line) in text.lines().enumerate() {
-            let description = line.split_once('\t').map_or("", |(description, _)| description);
+            let (description, command) = line.split_once('\t').unwrap_or_default();
+            if let Some(program) = command.split_whitespace().next() {
+                match programs.get_mut(program) {
+                    Some(count) => *count += 1,
+                    None => _ = programs.insert(program.into(), 1),
+                }
+            }
             let mut count = 0u8;
             for word in words(description) {
                 let lines = match places.get_mut(word.as_str()) {
@@ -117,7 +130,7 @@ impl Examples {
         }
         let sum: f32 = lengths.iter().map(|&length| f32::from(length)).sum();
         let mean_length = (sum / lengths.len().max(1) as f32).max(1.0);
-        Self { text, starts, lengths, mean_length, places }
+        Self { text, starts, lengths, mean_length, places, programs }
     }
 
     /// How many there are.
@@ -164,7 +177,12 @@ impl Examples {
                 *votes.0.entry(program.into()).or_default() += share * share;
             }
         }
-        let most = votes.0.values().fold(0.0, |most: f32, &votes| most.max(votes));
+        let most = |votes: &Votes| votes.0.values().fold(0.0, |most: f32, &votes| most.max(votes));
+        let named = most(&votes) * NAMED;
+        for program in self.programs_in(description) {
+            *votes.0.entry(program.into()).or_default() += named;
+        }
+        let most = most(&votes);
         votes.0.values_mut().for_each(|votes| *votes /= most);
         let near = found.iter().take(VOTERS).take_while(|found| found.share > MIN_SHARE);
         let weighed = near.filter_map(|&Found { at, share }| {
@@ -177,6 +195,19 @@ impl Examples {
         // The first of equal ones, which is the nearest.
         let best = weighed.reduce(|best, other| if other.0 > best.0 { other } else { best });
         (votes, best.map(|(_, about)| about))
+    }
+
+    /// The words of a description that are programs, each once.
+    fn programs_in<'a>(&self, description: &'a str) -> Vec<&'a str> {
+        let words = analogy::parts(description).filter_map(|part| match part {
+            Part::Word(word) => Some(word.trim_matches(|c: char| !c.is_alphanumeric())),
+            Part::Name(_) => None,
+        });
+        let mut programs: Vec<&str> =
+            words.filter(|&word| self.programs.get(word).is_some_and(|&count| count >= KNOWN)).collect();
+        programs.sort_unstable();
+        programs.dedup();
+        programs
     }
 
     /// What is found for a description, the nearest first, each with the part it has of the score that the description itself
@@ -293,6 +324,11 @@ mod tests {
         assert!((0.2..0.9).contains(&votes.odds("acme")), "{votes:?}");
         assert!(votes.odds("wc") < 0.01 && votes.odds("wc") > 0.0);
         assert_eq!(best.unwrap().1, "git log");
+        // Three commands make a program that people name.
+        let (before, _) = examples.consult("show me the acme log");
+        let text = format!("{text}One\tacme 1\nTwo\tacme 2\n");
+        let (named, _) = Examples::new(text).consult("show me the acme log");
+        assert!(named.odds("acme") > 1.5 * before.odds("acme"), "{before:?} {named:?}");
         let (votes, best) = examples.consult("zzz");
         assert_eq!((votes.odds("git"), best), (votes.odds("wc"), None), "nobody votes");
     }
