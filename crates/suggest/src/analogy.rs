@@ -180,6 +180,15 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
         about = (replace_word(&about.0, old, &mark), replace_word(&about.1, old, &mark));
     }
     let mut words: Vec<String> = about.1.split(' ').map(str::to_owned).collect();
+    let names_a_place = wanted.iter().any(|name| matches!(name.kind, Kind::Path | Kind::Quoted | Kind::File));
+    if !names_a_place && words.first().is_some_and(|program| program == "find") {
+        // Where it looks only because the example was told to.
+        for word in words.iter_mut().skip(1).take_while(|word| !word.starts_with('-')) {
+            if own.iter().any(|name| name.kind == Kind::Path && name.text == word) {
+                *word = ".".to_owned();
+            }
+        }
+    }
     let mut files = left.iter().filter(|name| matches!(name.kind, Kind::Path | Kind::File));
     if own.iter().all(|name| name.kind != Kind::Path) {
         let mut placeholders: Vec<String> = Vec::new();
@@ -313,6 +322,8 @@ mod tests {
         let find = ("Find all empty files", "find -type f -empty");
         assert_eq!(command(find, "find empty files under ~/x"), "find ~/x -type f -empty");
         assert_eq!(command(find, "find empty files"), find.1);
+        let find = ("Find all empty files in /tmp/x", "find /tmp/x -type f -empty");
+        assert_eq!(command(find, "find empty files"), "find . -type f -empty");
     }
 
     #[test]

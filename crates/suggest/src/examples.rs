@@ -10,15 +10,15 @@ use crate::analogy::{self, Kind, Name, Part};
 
 /// How soon more of the same word stops to count, and how much a long description is held against itself.
 const K1: f32 = 1.2;
-const B: f32 = 0.5;
+const B: f32 = 0.3;
 /// Shown is what has at least this part of the score that the description itself would have.
 const MIN_SHARE: f32 = 0.3;
 /// And this part, of what has a vote on the program.
 const MIN_VOTING: f32 = 0.1;
 /// So many vote. Which one is shown is chosen among them.
 const VOTERS: usize = 10;
-/// A program that the description names has this part more of the votes that another has at most.
-const NAMED: f32 = 0.5;
+/// A program that the description names has this part more of the votes that another has at most, if its name is no other word.
+const NAMED: f32 = 1.0;
 /// One that has fewer commands than this is no program that people name.
 const KNOWN: u32 = 3;
 /// What a program without votes counts, next to the one with the most.
@@ -178,9 +178,9 @@ impl Examples {
             }
         }
         let most = |votes: &Votes| votes.0.values().fold(0.0, |most: f32, &votes| most.max(votes));
-        let named = most(&votes) * NAMED;
+        let before = most(&votes);
         for program in self.programs_in(description) {
-            *votes.0.entry(program.into()).or_default() += named;
+            *votes.0.entry(program.into()).or_default() += before * NAMED * self.share_of(program);
         }
         let most = most(&votes);
         votes.0.values_mut().for_each(|votes| *votes /= most);
@@ -208,6 +208,15 @@ impl Examples {
         programs.sort_unstable();
         programs.dedup();
         programs
+    }
+
+    /// Of the commands whose description has the name of a program as a word, those of that program: most for `docker`, and few for `kill`,
+    /// which is a word of English too.
+    fn share_of(&self, program: &str) -> f32 {
+        let lines = self.places.get(stem(program).as_str()).map_or(&[][..], Vec::as_slice);
+        let own =
+            lines.iter().filter(|&&line| self.at(line as usize).and_then(Example::program) == Some(program));
+        own.count() as f32 / lines.len().max(1) as f32
     }
 
     /// What is found for a description, the nearest first, each with the part it has of the score that the description itself
@@ -326,7 +335,7 @@ mod tests {
         assert_eq!(best.unwrap().1, "git log");
         // Three commands make a program that people name.
         let (before, _) = examples.consult("show me the acme log");
-        let text = format!("{text}One\tacme 1\nTwo\tacme 2\n");
+        let text = format!("{text}Run acme\tacme 1\nEnd acme\tacme 2\n");
         let (named, _) = Examples::new(text).consult("show me the acme log");
         assert!(named.odds("acme") > 1.5 * before.odds("acme"), "{before:?} {named:?}");
         let (votes, best) = examples.consult("zzz");
