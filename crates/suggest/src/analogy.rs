@@ -23,6 +23,8 @@ const PLACEHOLDERS: [&str; 11] = [
 /// What stands for a path in the pages of tldr.
 const PATH_TO: &str = "path/to/";
 
+/// What stands before a name that nothing else tells from other words.
+const CALLED: [&str; 2] = ["called", "named"];
 /// With these a word with a slash is two words, as in `files/directories`.
 const EITHER: [&str; 16] = [
     "and",
@@ -83,11 +85,10 @@ impl Kind {
                         && word.split('/').any(|part| EITHER.contains(&part)));
             return is_path.then_some(Self::Path);
         }
-        let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
         let has_ending = word.rsplit_once('.').is_some_and(|(stem, ending)| {
             stem.len() + ending.len() > 2 && ending.starts_with(|c: char| c.is_ascii_alphabetic())
         });
-        (is_plain && (has_ending || word.contains('_'))).then_some(Self::File)
+        (is_plain(word) && (has_ending || word.contains('_'))).then_some(Self::File)
     }
 
     /// Whether a name of another kind may take the place of one of this kind.
@@ -110,6 +111,11 @@ pub(crate) enum Part<'a> {
     Name(Name<'a>),
 }
 
+/// Whether a word has nothing in it that names have not.
+fn is_plain(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
 /// A name in a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name<'a> {
@@ -120,7 +126,9 @@ pub(crate) struct Name<'a> {
 /// The parts of a description, in their order.
 pub(crate) fn parts(description: &str) -> impl Iterator<Item = Part<'_>> {
     let mut rest = description;
+    let mut is_called = false;
     std::iter::from_fn(move || {
+        let was_called = std::mem::take(&mut is_called);
         rest = rest.trim_start();
         let first = rest.chars().next()?;
         let quoted = matches!(first, '"' | '\'' | '`').then(|| rest[1..].split_once(first)).flatten();
@@ -135,7 +143,9 @@ pub(crate) fn parts(description: &str) -> impl Iterator<Item = Part<'_>> {
         let (word, after) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
         rest = after;
         let text = word.trim_matches(|c: char| "\"'`(),:;!?".contains(c)).trim_end_matches('.');
-        Some(Kind::of(text).map_or(Part::Word(word), |kind| Part::Name(Name { text, kind })))
+        is_called = CALLED.contains(&text);
+        let kind = Kind::of(text).or((was_called && is_plain(text)).then_some(Kind::Quoted));
+        Some(kind.map_or(Part::Word(word), |kind| Part::Name(Name { text, kind })))
     })
 }
 
@@ -212,6 +222,14 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
             pairs.push(("", place.text));
         }
     }
+    let mut others = left.iter().filter(|name| name.kind == Kind::Quoted && is_plain(name.text));
+    if let (Some(other), None) = (others.next(), others.next()) {
+        let stands = |word: &&mut String| stands_for_a_name(unquoted(word));
+        if let Some(word) = words.iter_mut().skip(1).find(stands) {
+            *word = mark(pairs.len()).to_string();
+            pairs.push(("", other.text));
+        }
+    }
     about.1 = words.join(" ");
     for (number, (_, new)) in pairs.iter().enumerate() {
         about = (about.0.replace(mark(number), new), about.1.replace(mark(number), new));
@@ -253,6 +271,16 @@ fn is_placeholder(word: &str) -> bool {
     let stem = word.split('.').next().unwrap_or_default();
     let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit()).to_lowercase();
     word.contains(PATH_TO) || PLACEHOLDERS.contains(&stem.as_str())
+}
+
+/// Whether a word of a command stands for the name of something that is no file: `branch_name`, `my-branch`, `<name>`.
+fn stands_for_a_name(word: &str) -> bool {
+    let bare = word.trim_matches(['<', '>', '{', '}', '[', ']']).to_lowercase();
+    bare == "name"
+        || bare.ends_with("_name")
+        || bare.starts_with("my-")
+        || bare.starts_with("my_")
+        || bare.starts_with("new_")
 }
 
 /// Whether `word` stands in `text` with nothing of a name before or after it.
@@ -313,6 +341,17 @@ mod tests {
         let two = ("Compare two files", "diff file1 file2");
         assert_eq!(command(two, "compare the files a.txt and b.txt"), "diff a.txt b.txt");
         assert_eq!(command(two, "compare the file a.txt with another"), "diff a.txt file2");
+    }
+
+    #[test]
+    fn what_is_called_something_is_called_that() {
+        let branch = ("Create a new branch", "git branch my-branch");
+        assert_eq!(command(branch, "create a branch called fix-typo"), "git branch fix-typo");
+        assert_eq!(command(branch, "create a branch"), branch.1);
+        let image = ("Stop a container", "docker stop container_name");
+        assert_eq!(command(image, "stop the container named 'web'"), "docker stop web");
+        let find = ("Find files named core", "find . -name core");
+        assert_eq!(command(find, "find files named make"), "find . -name make");
     }
 
     #[test]
