@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::analogy::{self, Kind, Name, Part};
+use crate::analogy;
+use crate::names::{self, Kind, Name, Part};
 
 /// How soon more of the same word stops to count, and how much a long description is held against itself.
 const K1: f32 = 1.2;
@@ -199,7 +200,7 @@ impl Examples {
 
     /// The words of a description that are programs, each once.
     fn programs_in<'a>(&self, description: &'a str) -> Vec<&'a str> {
-        let words = analogy::parts(description).filter_map(|part| match part {
+        let words = names::parts(description).filter_map(|part| match part {
             Part::Word(word) => Some(word.trim_matches(|c: char| !c.is_alphanumeric())),
             Part::Name(_) => None,
         });
@@ -266,7 +267,7 @@ impl Examples {
 /// `directories` as `directory`); and for a name what it is of, as what it is called says nothing, but for an ending such as `gz`.
 fn words(text: &str) -> impl Iterator<Item = String> {
     let quoted = |text| (None, text);
-    analogy::parts(text).flat_map(move |part| {
+    names::parts(text).flat_map(move |part| {
         let (kind, text) = match part {
             Part::Word(text) => quoted(text),
             Part::Name(Name { text, kind: Kind::Quoted }) => quoted(text),

@@ -17,6 +17,7 @@ mod copy;
 pub mod correct;
 pub mod examples;
 pub mod history;
+mod names;
 pub mod next;
 pub mod prompt;
 pub mod rank;
