@@ -56,12 +56,10 @@ impl Kind {
             return (word.len() > 1).then_some(Self::Variable);
         }
         if word.contains('/') {
-            let mut parts = word.split('/');
-            let is_path = word == "/"
-                || word.bytes().any(|byte| byte.is_ascii_lowercase())
-                    && !parts.all(|part| part.is_empty())
-                    && !(is_letters(&word.replace('/', ""))
-                        && word.split('/').any(|part| EITHER.contains(&part)));
+            // No path are `files/directories` and `I/O`.
+            let is_either =
+                is_letters(&word.replace('/', "")) && word.split('/').any(|part| EITHER.contains(&part));
+            let is_path = word == "/" || (word.bytes().any(|byte| byte.is_ascii_lowercase()) && !is_either);
             return is_path.then_some(Self::Path);
         }
         let has_ending = word.rsplit_once('.').is_some_and(|(stem, ending)| {
