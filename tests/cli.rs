@@ -172,7 +172,7 @@ fn a_history_that_fills_the_context_is_cut() {
     let sandbox = Sandbox::new();
     let line = "curl -H 'X-Id: q9!Zk@3#vT%pL^w&7*' -d '日本語日本語日本語' https://a.example\n";
     fs::write(sandbox.home().join("history"), line.repeat(40)).unwrap();
-    let typed = format!("echo {} | tr a-z A-", "日本語".repeat(100));
+    let typed = format!("echo {} | head -", "日本語".repeat(100));
     for line in ["tar -x", &typed] {
         let printed = sandbox.nemoterm(&["complete", "--shell", "bash", "--history", "history", line]);
         assert_eq!(printed.code, Some(0), "{}", printed.stderr);

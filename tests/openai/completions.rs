@@ -132,7 +132,8 @@ fn a_seed_repeats_and_no_seed_does_not() {
 
 #[test]
 fn the_best_of_several_is_the_likeliest() {
-    let server = Server::start();
+    // How a prompt was read may not decide what is drawn.
+    let server = Server::exact();
     let mean = |choice: &Value| {
         let logprobs = choice["logprobs"]["token_logprobs"].as_array().unwrap();
         logprobs.iter().map(|logprob| logprob.as_f64().unwrap()).sum::<f64>() / logprobs.len() as f64
@@ -145,7 +146,7 @@ fn the_best_of_several_is_the_likeliest() {
     body["best_of"] = 6.into();
     let answer = server.complete(body).json();
     assert_eq!(answer["choices"].as_array().unwrap().len(), 1);
-    assert!((mean(&answer["choices"][0]) - best).abs() < 1e-6);
+    assert!((mean(&answer["choices"][0]) - best).abs() < 1e-6, "{answer} is not the best of {all}");
     assert_eq!(answer["usage"]["completion_tokens"], all["usage"]["completion_tokens"]);
 }
 

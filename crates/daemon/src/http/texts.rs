@@ -149,9 +149,27 @@ pub fn lost() -> ApiError {
 }
 
 impl Written {
-    /// Mean log-probability of its tokens, which is how texts of different lengths compare.
+    /// Mean log-probability of its tokens, which is how texts of different lengths compare. A text without any, which ended
+    /// at once, says nothing and is behind all others.
     pub fn mean_logprob(&self) -> f32 {
+        if self.tokens.is_empty() {
+            return f32::NEG_INFINITY;
+        }
         let sum: f32 = self.tokens.iter().filter_map(|token| token.logprob).sum();
-        sum / self.tokens.len().max(1) as f32
+        sum / self.tokens.len() as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_ended_at_once_is_not_the_likeliest() {
+        let token = Token { text: "x".to_owned(), logprob: Some(-9.0), likeliest: Vec::new() };
+        let written = |tokens| Written { tokens, ..Written::default() };
+        let some = written(vec![token.clone(), Token { logprob: Some(-3.0), ..token }]);
+        assert_eq!(some.mean_logprob(), -6.0);
+        assert!(written(Vec::new()).mean_logprob() < some.mean_logprob());
     }
 }
