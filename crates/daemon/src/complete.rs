@@ -225,7 +225,15 @@ impl Plan {
     /// What a server elsewhere has to do, with every secret replaced; nothing where one is being typed.
     pub fn ask(&self) -> Option<Ask> {
         let buffer = redact::redact_buffer(&self.buffer)?;
-        let prompt = Prompt::new(&self.context, &buffer, &PromptFormat::LARGE);
+        let mut context = self.context.clone();
+        if let Kind::Description(description) = buffer.kind()
+            && !context.examples.is_empty()
+        {
+            // The one that is shown names what the description names, which may have been a secret.
+            let described = models::examples(false);
+            context.examples = described.and_then(|known| known.consult(description).1).into_iter().collect();
+        }
+        let prompt = Prompt::new(&context, &buffer, &PromptFormat::LARGE);
         let cut = prompt.cut();
         let after = match buffer.kind() {
             Kind::Command => buffer.after().to_owned(),
@@ -547,6 +555,9 @@ mod tests {
         let ask = Plan::new(&request).unwrap().ask().unwrap();
         assert_eq!(ask.prompt, "export API_TOKEN=REDACTED\nls\ngit com");
         assert_eq!(ask.cut, ("export API_TOKEN=REDACTED\nls\ngit".to_owned(), " com".to_owned()));
+        let described = |line: &str| Plan::new(&self::request(line)).unwrap().ask().unwrap().prompt;
+        let prompt = described("# show the last 10 lines of https://me:hunter2@a.example/x.zip");
+        assert!(prompt.lines().count() > 2 && !prompt.contains("hunter2"), "{prompt}");
         request.line = "curl -u me:hunter2 ".to_owned();
         request.cursor = request.line.len();
         assert!(Plan::new(&request).unwrap().ask().unwrap().prompt.ends_with("\ncurl -u me:REDACTED "));
