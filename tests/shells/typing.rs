@@ -484,11 +484,11 @@ impl Twins {
         if numbers.chance(60) {
             self.linger();
         }
-        let seen = self.quiet().line();
+        let seen = self.shell.row(&self.quiet().line());
         self.wait_prompt("a prompt after Enter", |twins| twins.send("\r"));
         let ran = self.sides().map(Side::ran);
         // Quoted, a Ctrl-E stands in the line; and what zsh lists below it stays.
-        let shown = without_blanks(&ran[1]).replace('\x05', "^E");
+        let shown = self.shell.row(&without_blanks(&ran[1])).replace('\x05', "^E");
         if ran[0] != ran[1] || shown.is_empty() || !seen.starts_with(&shown) {
             self.fail(&format!(
                 "on the screen was {seen:?}, the twin ran {:?}, and this ran {:?}",
