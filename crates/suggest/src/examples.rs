@@ -1,9 +1,11 @@
-//! Commands that are known with what they do. Those whose descriptions are nearest to the one that is typed go before it in
-//! the prompt, so that a small model has something to copy from and to change, and a large one sees how answers look.
+//! Commands that are known with what they do. Those whose descriptions are nearest to the one that is typed vote on its program,
+//! and one of them goes before it in the prompt, so that a small model has something to copy from and to change, and a large one
+//! sees how answers look.
 //!
 //! Nearest is what Okapi BM25 ranks first (Robertson and Zaragoza, 2009, "The Probabilistic Relevance Framework: BM25 and
 //! Beyond"), with words counted once a description.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::analogy;
@@ -101,6 +103,13 @@ struct Found {
     share: f32,
 }
 
+impl Found {
+    /// The nearest first; equal ones in the order of the file, so that the same description always finds the same.
+    fn nearer(&self, other: &Self) -> Ordering {
+        other.share.total_cmp(&self.share).then(self.at.cmp(&other.at))
+    }
+}
+
 impl Examples {
     /// Takes lines of `DESCRIPTION\tCOMMAND`. Those without a tab are never found.
     pub fn new(text: String) -> Self {
@@ -152,9 +161,10 @@ impl Examples {
         count: usize,
         admits: impl Fn(Example<'_>) -> bool,
     ) -> Vec<Example<'_>> {
-        let found = self.found(description);
+        let mut found = self.found(description, MIN_SHARE);
+        found.sort_unstable_by(Found::nearer);
         let mut nearest: Vec<Example<'_>> = Vec::new();
-        for Found { at, .. } in found.into_iter().take_while(|found| found.share > MIN_SHARE) {
+        for Found { at, .. } in found {
             if nearest.len() == count {
                 break;
             }
@@ -171,9 +181,15 @@ impl Examples {
     /// [`about`](analogy::about) what the description names: near, with a program that others would take as well, and with a place
     /// for each name.
     pub fn consult(&self, description: &str) -> (Votes, Option<(String, String)>) {
-        let found = self.found(description);
+        let mut found = self.found(description, MIN_VOTING);
+        // Thousands share a word with it, and this runs at a key stroke.
+        if found.len() > VOTERS {
+            found.select_nth_unstable_by(VOTERS, Found::nearer);
+            found.truncate(VOTERS);
+        }
+        found.sort_unstable_by(Found::nearer);
         let mut votes = Votes::default();
-        for Found { at, share } in found.iter().take(VOTERS) {
+        for Found { at, share } in &found {
             if let Some(program) = self.at(*at).and_then(Example::program) {
                 *votes.0.entry(program.into()).or_default() += share * share;
             }
@@ -184,8 +200,11 @@ impl Examples {
             *votes.0.entry(program.into()).or_default() += before * NAMED * self.share_of(program);
         }
         let most = most(&votes);
-        votes.0.values_mut().for_each(|votes| *votes /= most);
-        let near = found.iter().take(VOTERS).take_while(|found| found.share > MIN_SHARE);
+        // Where nobody votes, a program that is named has none either.
+        if most > 0.0 {
+            votes.0.values_mut().for_each(|votes| *votes /= most);
+        }
+        let near = found.iter().take_while(|found| found.share > MIN_SHARE);
         let weighed = near.filter_map(|&Found { at, share }| {
             let example = self.at(at)?;
             let agreement = votes.of(example.program()?).powf(AGREEMENT);
@@ -220,9 +239,8 @@ impl Examples {
         own.count() as f32 / lines.len().max(1) as f32
     }
 
-    /// What is found for a description, the nearest first, each with the part it has of the score that the description itself
-    /// would have.
-    fn found(&self, description: &str) -> Vec<Found> {
+    /// What is found for a description and has more than that part of the score that the description itself would have, in no order.
+    fn found(&self, description: &str, least: f32) -> Vec<Found> {
         let mut query: Vec<String> = words(description).collect();
         query.sort_unstable();
         query.dedup();
@@ -237,12 +255,8 @@ impl Examples {
                 scores[line as usize] += rarity * self.weight(f32::from(self.lengths[line as usize]));
             }
         }
-        let least = own * MIN_VOTING;
-        let shares = scores.iter().enumerate().filter(|&(_, &score)| score > least);
-        let mut found: Vec<Found> = shares.map(|(at, &score)| Found { at, share: score / own }).collect();
-        // Equal ones in the order of the file, so that the same description always finds the same.
-        found.sort_by(|a, b| b.share.total_cmp(&a.share));
-        found
+        let shares = scores.iter().enumerate().filter(|&(_, &score)| score > own * least);
+        shares.map(|(at, &score)| Found { at, share: score / own }).collect()
     }
 
     fn at(&self, at: usize) -> Option<Example<'_>> {
@@ -341,6 +355,24 @@ mod tests {
         assert!(named.odds("acme") > 1.5 * before.odds("acme"), "{before:?} {named:?}");
         let (votes, best) = examples.consult("zzz");
         assert_eq!((votes.odds("git"), best), (votes.odds("wc"), None), "nobody votes");
+    }
+
+    #[test]
+    fn a_program_that_no_description_names_makes_no_votes() {
+        let examples =
+            Examples::new("List disks\tlsblk\nList all\tlsblk -a\nList more\tlsblk -f\n".to_owned());
+        let (votes, best) = examples.consult("lsblk");
+        assert_eq!((votes.odds("lsblk"), best), (votes.odds("wc"), None), "{votes:?}");
+    }
+
+    #[test]
+    fn those_that_vote_are_the_nearest_of_many() {
+        let far = |number: usize| format!("Show one of {number} other logs\tother {number}\n");
+        let mut text: String = (0..40).map(far).collect();
+        text.extend((0..VOTERS).map(|number| format!("Show the log\tgit log -{number}\n")));
+        let (votes, best) = Examples::new(text).consult("show the log");
+        assert_eq!(votes.odds("other"), votes.odds("wc"), "{votes:?}");
+        assert_eq!(best.unwrap().1, "git log -0", "of equal ones the first");
     }
 
     #[test]
