@@ -10,6 +10,7 @@
 //! - `NEMOTERM_TYPING_SEED=7` begins with that seed;
 //! - `NEMOTERM_TYPING_ROUNDS=4000` or `NEMOTERM_TYPING_SECONDS=600` goes on for longer.
 
+mod model;
 mod page;
 mod shells;
 
@@ -19,18 +20,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use model::{Numbers, model};
 use page::{Page, without_blanks};
 use rustix::process::{Pid, Signal, kill_process};
 use shells::{DUMP, END, RECORD, Shell};
 
 use super::{ALT_RIGHT, BACKSPACE, LEFT, RIGHT};
-use crate::util::{
-    DEADLINE, eventually,
-    fake::{Answer, Fake},
-    home::Home,
-    pass,
-    terminal::Terminal,
-};
+use crate::util::{DEADLINE, eventually, home::Home, pass, terminal::Terminal};
 
 /// Keys that change the line, complete and paste, and none that accepts a suggestion.
 const KEYS: [&str; 39] = [
@@ -87,67 +83,8 @@ pub const ARGUMENT: &str = "\x1b2z";
 /// Keys that accept a suggestion where there is one.
 const ACCEPTING: [&str; 6] = [RIGHT, "\x1b[F", "\x05", "\x06", ALT_RIGHT, "\x1bf"];
 
-/// What the model says that comes next.
-const SUFFIXES: [&str; 8] = [
-    "llo world",
-    " 日本語 wide",
-    "é and e\u{301}",
-    "o",
-    "cho two three four five six seven",
-    "h oh",
-    " z",
-    "x y",
-];
-
 /// Columns of the terminal.
 const WIDTHS: [u16; 4] = [34, 20, 51, 80];
-
-/// Numbers that look random and are the same every time (Knuth's constants for 64 bits).
-struct Numbers(u64);
-
-impl Numbers {
-    fn of(seed: u64, round: usize) -> Self {
-        let mut numbers = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ round as u64);
-        // Seeds that lie side by side begin alike.
-        for _ in 0..4 {
-            numbers.below(2);
-        }
-        numbers
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// A model that knows something about half of all lines, and about some of them later than others.
-fn model(home: &Home) -> Fake {
-    Fake::start(home.runtime(), |request| {
-        let sum =
-            request.line.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        let mut numbers = Numbers::of(sum, 0);
-        if numbers.chance(50) {
-            return Answer::Silence;
-        }
-        // A description is replaced, which is more than typing something.
-        if request.line.trim_start().starts_with('#') {
-            return Answer::Silence;
-        }
-        let suffix = SUFFIXES[numbers.below(SUFFIXES.len())];
-        // After a blank no model has another one. Typed, it would take the place of the one that a completion has added.
-        let suffix = if request.line.ends_with(' ') { suffix.trim_start() } else { suffix };
-        let suffixes = vec![suffix.to_owned()];
-        match [0, 0, 3, 10, 40][numbers.below(5)] {
-            0 => Answer::Suffixes(suffixes),
-            late => Answer::Late(Duration::from_millis(late), suffixes),
-        }
-    })
-}
 
 /// A shell in a terminal.
 struct Side {
