@@ -314,10 +314,17 @@ fn plan(
     order: Option<Vec<usize>>,
     offset: f32,
 ) -> Planned {
+    // A vector in blocks can't be taken apart into the rows below, and no file that is meant well has one.
+    if let &[length] = from.shape.as_slice()
+        && from.element.is_quantised()
+    {
+        let computed = Planned::computed(name, &from.to_f32(), vec![length]);
+        return Planned { order, offset, ..computed };
+    }
     let element = match from.shape.as_slice() {
-        _ if from.element.is_quantised() => from.element,
         // Norms and biases, which are added to numbers of 32 bits.
         [_] => ElementType::F32,
+        _ if from.element.is_quantised() => from.element,
         [_, width] if width.is_multiple_of(wanted.block()) => wanted,
         _ => from.element,
     };

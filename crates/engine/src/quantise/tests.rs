@@ -9,7 +9,7 @@ use tempfile::{TempDir, tempdir};
 use super::{Kept, Plan, Quantisation, Shelf};
 use crate::tests::fabricate::{Fabricated, Shape};
 use crate::weights::gguf::read_gguf;
-use crate::weights::{Bytes, ElementType};
+use crate::weights::{Bytes, ElementType, RawTensor};
 use crate::{DeviceChoice, LoadOptions, Model, Progress, Source};
 
 const ALL: [Quantisation; 4] = [Quantisation::Q8_0, Quantisation::Q4_0, Quantisation::Q4K, Quantisation::Q6K];
@@ -349,6 +349,20 @@ fn two_at_once_are_fine() {
     }
     assert!(is_found(&place.load(Quantisation::Q8_0)));
     place.file();
+}
+
+/// The rows of a vector are single numbers, and blocks have no such rows.
+#[test]
+fn a_vector_in_blocks_becomes_numbers() {
+    let numbers: Vec<f32> = (0..64).map(|i| (i % 32 * 4 - 62) as f32).collect();
+    let bytes = Bytes::from_vec(crate::kernels::quantise_q8_0(&numbers));
+    let vector = RawTensor::new(ElementType::Q8_0, vec![64], bytes).unwrap();
+    let planned = super::plan("norm".to_owned(), vector.clone(), ElementType::Q4_0, None, 1.0);
+    let mut written = Vec::new();
+    planned.write(&mut written, None).unwrap();
+    assert_eq!((planned.entry.element, planned.entry.length), (ElementType::F32, written.len()));
+    let expected = vector.to_f32().into_iter().flat_map(|x| (x + 1.0).to_le_bytes());
+    assert_eq!(written, expected.collect::<Vec<u8>>());
 }
 
 #[test]
