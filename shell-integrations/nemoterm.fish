@@ -35,7 +35,9 @@
 #
 # Signals are handled between any two commands, where fish has not drawn the line yet. Functions for keys, and those
 # they call, share their variables with the handler (`--no-scope-shadowing`), which so sees whether there is a
-# `_nemoterm_key`. Where prompts are made it has to look at the stack, which takes longer.
+# `_nemoterm_key`. Signals are handled once more between the end of such a function and the drawing: the status is the
+# function's until then, and the last command's again when fish draws, so these functions end with one of their own.
+# Where prompts are made the handler has to look at the stack, which takes longer.
 
 if status is-interactive; and test "$TERM" != dumb
 
@@ -191,12 +193,13 @@ end
 
 # The client has something to show, or is asked to let us draw, or has nothing to say.
 function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
+    set -l ended $status
     set -l untold
     set -q _nemoterm_unanswered[48]; and set untold yes
     set -g _nemoterm_unanswered
     set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
     # Where nothing is typed, the prompt may still be made, by functions that share nothing with us.
-    if set -q _nemoterm_key; or begin
+    if set -q _nemoterm_key; or test $ended = $_nemoterm_mark; or begin
             test -z "$_nemoterm_now"; and status stack-trace | string match --quiet '*called on line*'
         end
         # Another one comes when fish may have drawn the line.
@@ -262,6 +265,7 @@ end
 function _nemoterm_changed --no-scope-shadowing
     set -g _nemoterm_now $argv[1]
     set -e _nemoterm_last
+    set -g _nemoterm_deferred
     _nemoterm_tell typed "$argv[1]"
     return 0
 end
@@ -302,7 +306,7 @@ function _nemoterm_insert
         commandline --function expand-abbr
         if test $expands = yes
             _nemoterm_forget
-            return
+            return $_nemoterm_mark
         end
     else
         commandline --insert -- $argv[1]
@@ -319,6 +323,7 @@ function _nemoterm_insert
     else
         _nemoterm_look
     end
+    return $_nemoterm_mark
 end
 
 function _nemoterm_may_expand --no-scope-shadowing
@@ -449,7 +454,7 @@ end
 function _nemoterm_run
     functions --query _nemoterm_interrupted; or _nemoterm_arm
     set -l _nemoterm_key
-    _nemoterm_$argv[1]; and return
+    _nemoterm_$argv[1]; and return $_nemoterm_mark
     _nemoterm_before
     set -e _nemoterm_key
     for command in $argv[2..-1]
@@ -677,6 +682,7 @@ function _nemoterm_mode_prompt
         echo -n $nothing
     end
     set -g _nemoterm_shown_mode $fish_bind_mode
+    return $_nemoterm_mark
 end
 
 # --- a line from its beginning to its end -----------------------------------------------------------------------
@@ -685,6 +691,9 @@ function _nemoterm_prompt --on-event fish_prompt
     set -l event $_nemoterm_status\x1f"$PWD"\x1f"$_nemoterm_ran"
     set -l ran $_nemoterm_ran
     set -g _nemoterm_ran
+    # Never that of the last command.
+    set -g _nemoterm_mark 251
+    test $_nemoterm_status = 251; and set -g _nemoterm_mark 252
     set -e _nemoterm_active
     _nemoterm_disarm
     _nemoterm_forget
@@ -754,12 +763,13 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_replaces add  # which of the two: `add` or `replace`
     set -g _nemoterm_turns (string split '' -- (string repeat --count 100 x)) # how often it is looked whether the client is quiet
     # _nemoterm_last                 the reply that was drawn last
-    set -g _nemoterm_deferred      # as many as signals came in a row when nothing could be drawn
+    set -g _nemoterm_deferred      # as many as signals came in a row for a line when nothing could be drawn
     set -g _nemoterm_abbreviations # their names, and `--regex` where one has a pattern
     set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last
     set -g _nemoterm_shown_mode $fish_bind_mode
     set -g _nemoterm_ran           # the command line that was run last, and its exit status
     set -g _nemoterm_status 0
+    set -g _nemoterm_mark 251      # what functions for keys end with
     set -g _nemoterm_prompts 0     # how many mode prompts there were before ours
     set -g _nemoterm_failures 0    # how often in a row the client was missing
     set -g _nemoterm_pause 0       # for how many prompts it is left alone

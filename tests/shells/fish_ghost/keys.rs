@@ -236,6 +236,32 @@ fn other_keys_do_what_they_did() {
     });
 }
 
+/// Signals are handled when the function of a key has ended, and only then fish draws the line. Here each function waits for
+/// the answer, and lets the signal wait for its end.
+#[test]
+fn an_answer_that_comes_before_the_line_is_drawn_waits_for_it() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef"]);
+    let Some(terminal) = start(&home, "") else { return };
+    let slow = "functions -c _nemoterm_insert inner; function _nemoterm_insert; block --local; inner $argv; \
+        set -l it $status; sleep 0.05; return $it; end; function f; echo ended; return 251; end; echo slow";
+    terminal.send(format!("{slow}\r"));
+    terminal.wait_output("slow");
+    for (typed, key) in "echo abc".char_indices() {
+        terminal.send(key.to_string());
+        let rest = &"echo abcdef"[typed + 1..];
+        terminal.wait(&format!("{rest:?} as the rest"), |screen| {
+            screen.ghost == rest && screen.last_row() == "> echo abcdef"
+        });
+    }
+    // Also where the last command ended as these functions do.
+    clear(&terminal);
+    terminal.send("f\r");
+    terminal.wait_output("ended");
+    terminal.send("echo ab");
+    terminal.wait_ghost("cdef");
+}
+
 /// fish moves the cursor before it looks whether there is anything to draw.
 #[test]
 fn the_cursor_follows_characters_of_several_bytes() {
@@ -369,8 +395,8 @@ fn in_vi_mode_too() {
     terminal.wait("command mode", |screen| screen.cursor.1 == 12);
     terminal.send("dd");
     wait_plain(&terminal, ">");
-    terminal.send("ifish_default_key_bindings\r");
-    terminal.wait("a new prompt", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
+    terminal.send("ifish_default_key_bindings; echo emacs\r");
+    terminal.wait_output("emacs");
     terminal.send("echo ab");
     terminal.wait_ghost("cdef");
     terminal.send("\x05");
