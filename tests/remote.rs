@@ -6,12 +6,14 @@ mod tls;
 use std::{
     fs,
     io::Write as _,
-    net::TcpListener,
+    mem,
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 
 use crate::{
@@ -61,10 +63,13 @@ impl Place {
     }
 }
 
-/// A port where nobody listens.
+/// A port where nobody listens. It is taken as long as the tests run, or another test's server could get it.
 fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}/v1", listener.local_addr().unwrap())
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    mem::forget(socket);
+    format!("http://{address}/v1")
 }
 
 #[test]

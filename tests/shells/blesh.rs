@@ -122,10 +122,11 @@ fn a_better_answer_takes_the_place_of_the_first() {
     let home = Home::new();
     home.write(".bash_history", "git log --oneline\n");
     let _fake = Fake::start(home.runtime(), |request| match request.line.as_str() {
-        "git lo" => Answer::Late(Duration::from_millis(120), vec!["g --graph".to_owned()]),
+        "git lo" => Answer::Late(Duration::from_millis(400), vec!["g --graph".to_owned()]),
         _ => Answer::Suffixes(Vec::new()),
     });
-    let Some(terminal) = start(&home, "") else { return };
+    // What ble.sh finds in the history itself, where ours is late, would stay.
+    let Some(terminal) = start(&home, "bleopt complete_auto_history=") else { return };
     terminal.send("git lo");
     terminal.wait_ghost("g --graph");
     assert!(terminal.ghosts().contains(&"g --oneline".to_owned()), "{:?}", terminal.ghosts());

@@ -320,6 +320,8 @@ fn size(rows: u16, columns: u16) -> Winsize {
 /// Draws what arrives, and answers what terminals are asked.
 fn read(mut master: File, shared: &Shared) {
     let mut chunk = [0; 65536];
+    // The beginning of a question of which the end has not arrived.
+    let mut unread = Vec::new();
     loop {
         let length = match master.read(&mut chunk) {
             Ok(length) if length > 0 => length,
@@ -327,26 +329,61 @@ fn read(mut master: File, shared: &Shared) {
         };
         let at = Instant::now();
         let mut state = shared.lock();
-        // Where the cursor is, is asked about between two pieces of text.
-        let mut rest = &chunk[..length];
-        while let Some(at) = rest.windows(4).position(|window| window == b"\x1b[6n") {
-            let (before, after) = rest.split_at(at + 4);
-            state.parser.process(before);
-            let (row, column) = state.parser.screen().cursor_position();
-            let _ = write!(master, "\x1b[{};{}R", row + 1, column + 1);
-            rest = after;
-        }
-        state.parser.process(rest);
         state.written.extend_from_slice(&chunk[..length]);
+        unread.extend_from_slice(&chunk[..length]);
+        // Where the cursor is, is asked about between two pieces of text.
+        while let Some((end, question)) = first_question(&unread) {
+            state.parser.process(&unread[..end]);
+            unread.drain(..end);
+            let (row, column) = state.parser.screen().cursor_position();
+            let _ = match question {
+                WHERE => write!(master, "\x1b[{};{}R", row + 1, column + 1),
+                _ => write!(master, "\x1b[?6c"),
+            };
+        }
+        let whole = unread.len() - unfinished(&unread);
+        state.parser.process(&unread[..whole]);
+        unread.drain(..whole);
         let screen = Screen::of(state.parser.screen());
         state.moments.push(Moment { at, cursor: screen.cursor, ghost: screen.ghost });
-        let asks = |query: &[u8]| chunk[..length].windows(query.len()).any(|window| window == query);
-        if asks(b"\x1b[c") || asks(b"\x1b[0c") {
-            let _ = write!(master, "\x1b[?6c");
-        }
         drop(state);
         shared.changed.notify_all();
     }
     shared.lock().ended = true;
     shared.changed.notify_all();
+}
+
+/// Where is the cursor?
+const WHERE: &[u8] = b"\x1b[6n";
+/// That, and twice: what kind of terminal is this?
+const QUESTIONS: [&[u8]; 3] = [WHERE, b"\x1b[c", b"\x1b[0c"];
+
+/// The first question in what was written, and where it ends.
+fn first_question(written: &[u8]) -> Option<(usize, &'static [u8])> {
+    let ends = QUESTIONS.iter().filter_map(|&question| {
+        let start = written.windows(question.len()).position(|window| window == question)?;
+        Some((start + question.len(), question))
+    });
+    ends.min_by_key(|&(end, _)| end)
+}
+
+/// How many bytes at the end may be the beginning of a question.
+fn unfinished(written: &[u8]) -> usize {
+    let begins = |&length: &usize| {
+        let end = written.len().checked_sub(length).map(|start| &written[start..]);
+        end.is_some_and(|end| {
+            QUESTIONS.iter().any(|question| question.len() > length && question.starts_with(end))
+        })
+    };
+    (1..WHERE.len()).rev().find(begins).unwrap_or(0)
+}
+
+#[test]
+fn a_question_in_two_pieces_is_one() {
+    assert_eq!(first_question(b"a\x1b[c\x1b[6nb"), Some((4, QUESTIONS[1])));
+    assert_eq!(first_question(b"\x1b[6m\x1b[6"), None);
+    for (written, length) in [(&b"abc\x1b"[..], 1), (b"\x1b[6", 3), (b"\x1b[0", 3), (b"\x1b[7", 0), (b"", 0)]
+    {
+        assert_eq!(unfinished(written), length, "{written:?}");
+    }
 }
