@@ -24,6 +24,9 @@ use super::DEADLINE;
 /// How many rows that have left the screen are kept: all of them, in every test.
 const SCROLLBACK: usize = 1_000_000;
 
+/// How long nothing is drawn when what was drawn is whole.
+const SETTLED: Duration = Duration::from_millis(20);
+
 /// A running program and its screen.
 pub struct Terminal {
     child: Child,
@@ -160,9 +163,23 @@ impl Terminal {
         Self { child, master, shared }
     }
 
-    /// Types.
+    /// Types. A Ctrl-C is typed when nothing is being drawn: what the terminal has not read by then, the kernel throws away.
     pub fn send(&self, keys: impl AsRef<[u8]>) {
+        if keys.as_ref().contains(&3) {
+            self.settle();
+        }
         (&self.master).write_all(keys.as_ref()).unwrap();
+    }
+
+    /// Waits until nothing has been drawn for a moment.
+    fn settle(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut state = self.state();
+        let mut written = usize::MAX;
+        while written != state.written.len() && !state.ended && Instant::now() < deadline {
+            written = state.written.len();
+            state = self.shared.changed.wait_timeout(state, SETTLED).unwrap().0;
+        }
     }
 
     /// Types one character after the other, each when the one before is on the screen.
