@@ -211,7 +211,7 @@ impl Model {
             kept,
         };
         let network: Arc<dyn Network> = if device.is_cpu() && !always_tensors {
-            Arc::new(Decoder::load(Host::new(threads)?, config, context, &checkpoint)?)
+            Arc::new(Decoder::load(Host::for_weights(threads, weight_bytes)?, config, context, &checkpoint)?)
         } else {
             let dtype = device::working_type(&device);
             let needed = device_bytes(&checkpoint, &config, context, options.caches.max(1), dtype);

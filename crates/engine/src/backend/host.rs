@@ -14,18 +14,24 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Attention, Backend, RopeTable, StateSpace};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
-use crate::kernels::{self, Activations, dequantise, math, multiply};
+use crate::kernels::{self, Activations, Kept, dequantise, math, multiply};
 use crate::weights::{ElementType, RawTensor};
 pub(crate) use space::{HostSpace, HostState};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
 const PARALLEL_WORK: usize = 1 << 17;
+/// The same where the weights lie in an order in which they are multiplied that much faster.
+const PARALLEL_WORK_KEPT: usize = 1 << 20;
+/// Bytes of weights up to which a model's matrices are put in that order.
+const MOST_KEPT: usize = 1 << 23;
 /// Positions by which a cache grows.
 const KV_STEP: usize = 128;
 
 pub(crate) struct Host {
     /// `None` for one thread.
     pool: Option<ThreadPool>,
+    /// Whether matrices are put in another order where that makes them faster, which costs as much memory as they take.
+    keeps: bool,
 }
 
 impl Host {
@@ -33,7 +39,12 @@ impl Host {
         let build =
             |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
         let pool = (threads > 1).then(|| build(threads)).transpose().map_err(Error::wrap)?;
-        Ok(Self { pool })
+        Ok(Self { pool, keeps: false })
+    }
+
+    /// The same for a model whose weights have so many bytes.
+    pub(crate) fn for_weights(threads: usize, bytes: usize) -> Result<Self> {
+        Ok(Self { keeps: bytes <= MOST_KEPT, ..Self::new(threads)? })
     }
 
     fn threads(&self) -> usize {
@@ -54,10 +65,16 @@ impl Rows {
 }
 
 pub(crate) struct HostLinear {
-    parts: Vec<RawTensor>,
+    weights: Weights,
     bias: Option<Vec<f32>>,
     inputs: usize,
     outputs: usize,
+}
+
+enum Weights {
+    /// As they lie in the file.
+    Parts(Vec<RawTensor>),
+    Kept(Kept),
 }
 
 pub(crate) struct HostNorm {
@@ -96,6 +113,57 @@ impl HostKv {
     }
 }
 
+impl Host {
+    fn multiply_parts(&self, parts: &[RawTensor], linear: &HostLinear, x: &Rows) -> Vec<f32> {
+        let count = x.count;
+        let work = linear.outputs * linear.inputs * count;
+        let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
+        // Piece after piece of the matrices. With a single activation that is already the layout of the result.
+        let mut pieces = vec![0.0; linear.outputs * count];
+        let mut values = Vec::new();
+        let mut prepared: Option<Activations<'_>> = None;
+        let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
+        for part in parts {
+            let activations = match prepared.take() {
+                Some(ready) if ready.suits(part.element) => ready,
+                _ => Activations::new(&x.values, linear.inputs, part.element),
+            };
+            let (out, tail) = rest.split_at_mut(part.shape[0] * count);
+            rest = tail;
+            let rows = piece_rows(part, threads);
+            multiply_part(part, rows, &activations, out, count, threads);
+            // So is a whole matrix whose products come in that order.
+            let is_result =
+                count == 1 || (parts.len() == 1 && rows >= part.shape[0] && activations.by_activations());
+            if !is_result {
+                values.resize(linear.outputs * count, 0.0);
+                for piece in out.chunks(rows * count) {
+                    place(piece, count, activations.by_activations(), &mut values, linear.outputs, first);
+                    first += piece.len() / count;
+                }
+            }
+            prepared = Some(activations);
+        }
+        if values.is_empty() { pieces } else { values }
+    }
+
+    fn multiply_kept(&self, kept: &Kept, linear: &HostLinear, x: &Rows) -> Vec<f32> {
+        let (inputs, outputs) = (linear.inputs, linear.outputs);
+        let mut values = vec![0.0; outputs * x.count];
+        let threads = if outputs * inputs * x.count < PARALLEL_WORK_KEPT { 1 } else { self.threads() };
+        if threads == 1 {
+            kept.multiply(&x.values, inputs, &mut values);
+        } else {
+            let rows = x.count.div_ceil(threads).next_multiple_of(kernels::KEPT_ROWS);
+            values
+                .par_chunks_mut(rows * outputs)
+                .zip(x.values.par_chunks(rows * inputs))
+                .for_each(|(out, x)| kept.multiply(x, inputs, out));
+        }
+        values
+    }
+}
+
 impl Backend for Host {
     const ROWS_STAND_ALONE: bool = true;
 
@@ -118,7 +186,10 @@ impl Backend for Host {
     fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<HostLinear> {
         let inputs = parts.first().map_or(0, |part| part.shape[1]);
         let outputs = parts.iter().map(|part| part.shape[0]).sum();
-        Ok(HostLinear { parts, bias, inputs, outputs })
+        let each = parts.iter().map(|part| (part.element, &*part.bytes, part.shape[0]));
+        let kept = if self.keeps { Kept::new(each, inputs) } else { None };
+        let weights = kept.map_or(Weights::Parts(parts), Weights::Kept);
+        Ok(HostLinear { weights, bias, inputs, outputs })
     }
 
     fn embedding(&self, table: RawTensor) -> Result<RawTensor> {
@@ -166,42 +237,16 @@ impl Backend for Host {
     }
 
     fn apply(&self, linear: &HostLinear, x: &Rows) -> Result<Rows> {
-        let count = x.count;
-        let work = linear.outputs * linear.inputs * count;
-        let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
-        // Piece after piece of the matrices. With a single activation that is already the layout of the result.
-        let mut pieces = vec![0.0; linear.outputs * count];
-        let mut values = Vec::new();
-        let mut prepared: Option<Activations<'_>> = None;
-        let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
-        for part in &linear.parts {
-            let activations = match prepared.take() {
-                Some(ready) if ready.suits(part.element) => ready,
-                _ => Activations::new(&x.values, linear.inputs, part.element),
-            };
-            let (out, tail) = rest.split_at_mut(part.shape[0] * count);
-            rest = tail;
-            let rows = piece_rows(part, threads);
-            multiply_part(part, rows, &activations, out, count, threads);
-            // So is a whole matrix whose products come in that order.
-            let is_result = count == 1
-                || (linear.parts.len() == 1 && rows >= part.shape[0] && activations.by_activations());
-            if !is_result {
-                values.resize(linear.outputs * count, 0.0);
-                for piece in out.chunks(rows * count) {
-                    place(piece, count, activations.by_activations(), &mut values, linear.outputs, first);
-                    first += piece.len() / count;
-                }
-            }
-            prepared = Some(activations);
-        }
-        let mut values = if values.is_empty() { pieces } else { values };
+        let mut values = match &linear.weights {
+            Weights::Parts(parts) => self.multiply_parts(parts, linear, x),
+            Weights::Kept(kept) => self.multiply_kept(kept, linear, x),
+        };
         if let Some(bias) = &linear.bias {
             for row in values.chunks_exact_mut(linear.outputs) {
                 math::add(row, bias);
             }
         }
-        Ok(Rows { values, count })
+        Ok(Rows { values, count: x.count })
     }
 
     fn attend(

@@ -23,7 +23,7 @@ const AHEAD: usize = 2048;
 pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
     match &activations.packed {
         Packed::None => super::portable::multiply(element, weights, activations, out),
-        Packed::Panels(_) => debug_assert!(false, "these are multiplied elsewhere"),
+        Packed::Blocks(_) | Packed::Panels(_) => debug_assert!(false, "these are multiplied elsewhere"),
         Packed::Plain(tiles) => {
             let count = activations.count();
             match element {
@@ -242,7 +242,7 @@ fn prefetch<const N: usize>(chunks: &[[u8; N]], ahead: usize) {
 #[inline]
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx2")]
-fn load32(bytes: &[u8; 32]) -> __m256i {
+pub(super) fn load32(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: 32 bytes are readable behind the reference, and the load needs no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
@@ -258,7 +258,7 @@ fn load32i(bytes: &[i8; 32]) -> __m256i {
 #[inline]
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx2")]
-fn load16(bytes: &[u8; 16]) -> __m128i {
+pub(super) fn load16(bytes: &[u8; 16]) -> __m128i {
     // SAFETY: 16 bytes are readable behind the reference, and the load needs no alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
@@ -283,7 +283,7 @@ fn store8f(numbers: __m256) -> [f32; 8] {
 
 /// The `N` bytes from `at` on, which lie inside `block`: offsets are constants of the formats.
 #[inline(always)]
-fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+pub(super) fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     // The slice has N bytes, so the first chunk is all of it.
     &block[at..at + N].as_chunks::<N>().0[0]
 }

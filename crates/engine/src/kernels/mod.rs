@@ -6,6 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod dequantise;
 pub(crate) mod math;
 #[cfg(target_arch = "x86_64")]
@@ -44,6 +46,9 @@ enum Packed {
     Plain(Tiles<[f32; LANES]>),
     /// Eight-bit groups, for block formats.
     Quantised(Tiles<Group>),
+    /// The same in larger blocks.
+    #[cfg(target_arch = "x86_64")]
+    Blocks(Tiles<avx512::Block>),
     /// The same for many rows.
     #[cfg(target_arch = "x86_64")]
     Panels(panels::Activations),
@@ -110,10 +115,16 @@ fn interleave<T: Copy, const N: usize, const X: usize>(
 impl<'a> Activations<'a> {
     /// Prepares `rows` for weights of type `element`.
     pub(crate) fn new(rows: &'a [f32], width: usize, element: ElementType) -> Self {
-        let packed = match kind(element, width, rows.len() / width) {
+        Self::of(kind(element, width, rows.len() / width), rows, width)
+    }
+
+    fn of(kind: Kind, rows: &'a [f32], width: usize) -> Self {
+        let packed = match kind {
             Kind::Portable => Packed::None,
             Kind::Plain => Packed::Plain(Tiles::pack(rows, width, [0.0; LANES], |piece| *piece)),
             Kind::Quantised => Packed::Quantised(math::quantise(rows, width)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Blocks => Packed::Blocks(avx512::pack(rows, width)),
             #[cfg(target_arch = "x86_64")]
             Kind::Panels => Packed::Panels(panels::Activations::new(rows, width)),
         };
@@ -126,6 +137,8 @@ impl<'a> Activations<'a> {
             Packed::None => Kind::Portable,
             Packed::Plain(_) => Kind::Plain,
             Packed::Quantised(_) => Kind::Quantised,
+            #[cfg(target_arch = "x86_64")]
+            Packed::Blocks(_) => Kind::Blocks,
             #[cfg(target_arch = "x86_64")]
             Packed::Panels(_) => Kind::Panels,
         };
@@ -148,28 +161,48 @@ impl<'a> Activations<'a> {
 }
 
 /// The ways to multiply.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Portable,
     Plain,
     Quantised,
     #[cfg(target_arch = "x86_64")]
+    Blocks,
+    #[cfg(target_arch = "x86_64")]
     Panels,
+}
+
+impl Kind {
+    /// From the fastest on.
+    const ALL: &[Self] = &[
+        #[cfg(target_arch = "x86_64")]
+        Self::Panels,
+        #[cfg(target_arch = "x86_64")]
+        Self::Blocks,
+        Self::Quantised,
+        Self::Plain,
+        Self::Portable,
+    ];
+
+    /// Whether `count` rows of activations can be multiplied so with rows of `width` weights.
+    fn suits(self, element: ElementType, width: usize, count: usize) -> bool {
+        match self {
+            Self::Portable => true,
+            _ if level() == Level::Portable => false,
+            Self::Plain => !element.is_quantised() && width.is_multiple_of(LANES),
+            Self::Quantised => element.is_quantised(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Blocks => avx512::suit(element, width),
+            #[cfg(target_arch = "x86_64")]
+            Self::Panels => panels::suit(element, count),
+        }
+    }
 }
 
 /// How `count` rows of activations are multiplied with rows of `width` weights.
 fn kind(element: ElementType, width: usize, count: usize) -> Kind {
-    #[cfg(target_arch = "x86_64")]
-    if level() == Level::Avx2 && panels::suit(element, count) {
-        return Kind::Panels;
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = count;
-    match (level(), element.is_quantised()) {
-        (Level::Avx2, true) => Kind::Quantised,
-        (Level::Avx2, false) if width.is_multiple_of(LANES) => Kind::Plain,
-        _ => Kind::Portable,
-    }
+    let fastest = Kind::ALL.iter().find(|kind| kind.suits(element, width, count));
+    fastest.copied().unwrap_or(Kind::Portable)
 }
 
 /// What the processor can do.
@@ -188,6 +221,56 @@ fn level() -> Level {
     Level::Portable
 }
 
+/// Whether the processor multiplies sixteen times four bytes at once, and has what goes with that.
+#[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// Rows of activations of which the parts that are multiplied with a [`Kept`] one by one should be a multiple.
+pub(crate) const KEPT_ROWS: usize = 6;
+
+/// Matrices of equal width, whose rows follow each other, in an order in which any number of activations is multiplied with them fast.
+/// They hold a copy of the weights, a third larger.
+pub(crate) struct Kept {
+    #[cfg(target_arch = "x86_64")]
+    panels: panels::Kept,
+    /// Nothing else has such an order.
+    #[cfg(not(target_arch = "x86_64"))]
+    never: std::convert::Infallible,
+}
+
+impl Kept {
+    /// `None` where these matrices have no such order on this processor. `parts` are format, bytes and rows.
+    pub(crate) fn new<'a>(
+        parts: impl Iterator<Item = (ElementType, &'a [u8], usize)> + Clone,
+        width: usize,
+    ) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        return Some(Self { panels: panels::Kept::new(parts, width)? });
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (parts, width);
+            None
+        }
+    }
+
+    /// The products with rows of `width` numbers: `out[i * rows + row] = weights[row] . activations[i]`. The same bit for bit for a row
+    /// whichever others there are.
+    pub(crate) fn multiply(&self, activations: &[f32], width: usize, out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        self.panels.multiply(&panels::Activations::new(activations, width), out);
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (activations, width, out);
+            match self.never {}
+        }
+    }
+}
+
 /// Rows of weights of which the parts of a matrix that are multiplied one by one should be a multiple.
 pub(crate) const PART: usize = 32;
 
@@ -201,6 +284,11 @@ pub(crate) fn multiply(element: ElementType, weights: &[u8], activations: &Activ
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `suit` has found the features that the function is compiled for when the activations were packed.
         (Level::Avx2, Packed::Panels(packed)) => unsafe { panels::multiply(element, weights, packed, out) },
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2, Packed::Blocks(tiles)) => {
+            // SAFETY: as above.
+            unsafe { avx512::multiply(element, weights, tiles, activations.count(), out) }
+        }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `level` has just found the features that the function is compiled for.
         (Level::Avx2, _) => unsafe { avx2::multiply(element, weights, activations, out) },

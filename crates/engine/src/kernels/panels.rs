@@ -5,7 +5,10 @@
 //! sums of sixteen rows of weights: these *panels* are made of a few rows at a time, stay in the second-level cache while all
 //! activations are multiplied with them, and are then overwritten. So nothing more than the file is kept in memory.
 //!
-//! The sums are added in another order than by the kernels for few rows, so the last bits differ.
+//! The sums are added in another order than by the kernels for few rows, so the last bits differ. Matrices of a small model stay in
+//! this order, see [`kept`], and are multiplied so with any number of rows.
+
+mod kept;
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -14,6 +17,7 @@ use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
 use super::math::quantise_group;
 use super::{GROUP, Group};
 use crate::weights::ElementType;
+pub(super) use kept::Kept;
 
 /// Rows of weights in a panel: 32-bit numbers in a register.
 const ROWS: usize = 16;
@@ -26,6 +30,7 @@ const QUADS: usize = GROUP / 4;
 
 /// Fewer rows of activations than this are multiplied otherwise: putting the weights in order takes longer than it saves.
 pub(super) const LEAST: usize = 9;
+const _: () = assert!(super::KEPT_ROWS.is_multiple_of(TILE), "parts of rows are whole tiles");
 const _: () = assert!(super::PART.is_multiple_of(ROWS * PANELS), "parts of a matrix are whole panels");
 
 /// The same group of [`TILE`] rows of activations.
@@ -73,12 +78,7 @@ thread_local! {
 /// Whether rows of activations, so many, are multiplied here with weights of this type.
 pub(super) fn suit(element: ElementType, count: usize) -> bool {
     use ElementType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
-    count >= LEAST
-        && matches!(element, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q4K | Q5K)
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
+    count >= LEAST && matches!(element, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q4K | Q5K) && super::has_vnni()
 }
 
 impl Activations {
@@ -157,22 +157,18 @@ fn rows<F: Block<N>, const N: usize, const OFFSET: bool>(
             let panels = [&*first, &*second];
             for (i, tile) in activations.groups.chunks_exact(width).enumerate() {
                 let wanted = TILE.min(activations.count - i * TILE);
-                let mut sums = [[[0.0; ROWS]; TILE]; PANELS];
-                match (end > start + ROWS, wanted) {
-                    (true, TILE) => tile_sums::<PANELS, TILE, OFFSET>(panels, tile, &mut sums),
-                    (true, 3..) => tile_sums::<PANELS, 5, OFFSET>(panels, tile, &mut sums),
-                    (true, _) => tile_sums::<PANELS, 2, OFFSET>(panels, tile, &mut sums),
-                    (false, _) => tile_sums::<1, TILE, OFFSET>([first], tile, &mut sums),
-                }
-                for (panel, sums) in sums.iter().enumerate() {
+                let put = |panel: usize, x: usize, sums: [f32; ROWS]| {
                     let from = start + panel * ROWS;
                     let valid = ROWS.min(end.saturating_sub(from));
-                    if valid == 0 {
-                        break;
-                    }
-                    for (x, sums) in sums[..wanted].iter().enumerate() {
+                    if x < wanted && valid > 0 {
                         out[(i * TILE + x) * rows + from..][..valid].copy_from_slice(&sums[..valid]);
                     }
+                };
+                match (end > start + ROWS, wanted) {
+                    (true, TILE) => tile_sums::<PANELS, TILE, OFFSET>(panels, tile, put),
+                    (true, 3..) => tile_sums::<PANELS, 5, OFFSET>(panels, tile, put),
+                    (true, _) => tile_sums::<PANELS, 2, OFFSET>(panels, tile, put),
+                    (false, _) => tile_sums::<1, TILE, OFFSET>([first], tile, put),
                 }
             }
         }
@@ -245,13 +241,14 @@ fn transposed(rows: [__m256i; 8]) -> [__m256i; 8] {
     ]
 }
 
-/// The products of `P` panels with the first `X` rows of a tile.
+/// The products of `P` panels with the first `X` rows of a tile, which `put` gets: panel, row, and the products with the rows of
+/// weights.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn tile_sums<const P: usize, const X: usize, const OFFSET: bool>(
     panels: [&[WeightGroup]; P],
     tile: &[ActivationGroup],
-    out: &mut [[[f32; ROWS]; TILE]; PANELS],
+    mut put: impl FnMut(usize, usize, [f32; ROWS]),
 ) {
     let mut sums = [[_mm512_setzero_ps(); P]; X];
     // Said before the loop, so that it needs no bounds checks.
@@ -291,7 +288,7 @@ fn tile_sums<const P: usize, const X: usize, const OFFSET: bool>(
     }
     for (x, of_row) in sums.into_iter().enumerate() {
         for (p, sum) in of_row.into_iter().enumerate() {
-            out[p][x] = store16f(sum);
+            put(p, x, store16f(sum));
         }
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
-use super::{Activations, dequantise, math, multiply, panels, portable, quantise_q8_0};
+use super::{Activations, Kept, Kind, dequantise, math, multiply, panels, quantise_q8_0};
 use crate::weights::ElementType;
 
 const ALL: [ElementType; 11] = [
@@ -92,24 +92,74 @@ fn products_are_those_of_plain_arithmetic() {
             for group in activations.chunks_mut(32) {
                 group[5] = 127.0;
             }
-            let mut have = vec![f32::NAN; rows * count];
-            let prepared = Activations::new(&activations, width, element);
-            multiply(element, &bytes, &prepared, &mut have);
-            let mut plain = vec![f32::NAN; rows * count];
-            portable::multiply(element, &bytes, &Activations::new(&activations, width, element), &mut plain);
-            for r in 0..rows {
-                for i in 0..count {
-                    let pairs = weights[r * width..].iter().zip(&activations[i * width..]).take(width);
-                    let want: f64 = pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-                    let at = if prepared.by_activations() { i * rows + r } else { r * count + i };
-                    for have in [have[at], plain[r * count + i]] {
+            for &kind in Kind::ALL.iter().filter(|kind| kind.suits(element, width, count)) {
+                let mut have = vec![f32::NAN; rows * count];
+                let prepared = Activations::of(kind, &activations, width);
+                multiply(element, &bytes, &prepared, &mut have);
+                for (r, weights) in weights.chunks_exact(width).enumerate() {
+                    for (i, activations) in activations.chunks_exact(width).enumerate() {
+                        let pairs = weights.iter().zip(activations);
+                        let want: f64 = pairs.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                        let have = have[if prepared.by_activations() { i * rows + r } else { r * count + i }];
                         let difference = (f64::from(have) - want).abs();
                         assert!(
                             difference < 2e-2,
-                            "{element:?} {rows}x{count} ({r}, {i}): {have} is not {want}"
+                            "{kind:?}, {element:?} {rows}x{count} ({r}, {i}): {have} is not {want}"
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Matrices that stay in another order are those they were, and each row is the same with any others.
+#[test]
+fn kept_matrices_are_multiplied_as_others_are() {
+    const WIDTH: usize = 256;
+    for (elements, rows) in [
+        (&[ElementType::Q8_0][..], &[16][..]),
+        (&[ElementType::Q8_0, ElementType::Q8_0, ElementType::Q4_0], &[64, 32, 48]),
+        (&[ElementType::Q4K, ElementType::Q5_1], &[80, 112]),
+    ] {
+        let matrices: Vec<(Vec<u8>, Vec<f32>)> =
+            elements.iter().zip(rows).map(|(&element, &rows)| matrix(element, rows, WIDTH)).collect();
+        let parts = elements.iter().zip(rows).zip(&matrices);
+        let parts = parts.map(|((&element, &rows), (bytes, _))| (element, bytes.as_slice(), rows));
+        let Some(kept) = Kept::new(parts.clone(), WIDTH) else {
+            println!("skipped: this processor keeps no matrices");
+            return;
+        };
+        // Rows that make no whole panel, and formats of which there are none.
+        assert!(
+            Kept::new(parts.clone().map(|(element, bytes, rows)| (element, bytes, rows - 1)), WIDTH)
+                .is_none()
+        );
+        assert!(Kept::new([(ElementType::F16, &[0; 16 * WIDTH * 2][..], 16)].into_iter(), WIDTH).is_none());
+        let weights: Vec<f32> = matrices.iter().flat_map(|(_, weights)| weights.clone()).collect();
+        let outputs = weights.len() / WIDTH;
+        let activations: Vec<f32> = numbers(19 * WIDTH, 11)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| if i % 32 == 5 { 127.0 } else { (x * 120.0).round() })
+            .collect();
+        let product = |activations: &[f32]| {
+            let mut out = vec![f32::NAN; activations.len() / WIDTH * outputs];
+            kept.multiply(activations, WIDTH, &mut out);
+            out
+        };
+        let alone: Vec<Vec<f32>> = activations.chunks_exact(WIDTH).map(product).collect();
+        for (have, activations) in alone.iter().zip(activations.chunks_exact(WIDTH)) {
+            for (have, weights) in have.iter().zip(weights.chunks_exact(WIDTH)) {
+                let want: f64 =
+                    weights.iter().zip(activations).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                assert!((f64::from(*have) - want).abs() < 1e-2, "{elements:?}: {have} is not {want}");
+            }
+        }
+        for count in 2..=19 {
+            let together = product(&activations[..count * WIDTH]);
+            for (i, (have, alone)) in together.chunks_exact(outputs).zip(&alone).enumerate() {
+                assert_eq!(have, alone, "{elements:?}, row {i} of {count}");
             }
         }
     }
@@ -199,21 +249,29 @@ fn a_row_is_the_same_bit_for_bit_alone_and_with_others() {
     let rows = numbers(panels::LEAST * WIDTH, 11);
     for element in ALL {
         let (bytes, _) = matrix(element, OUTPUTS, WIDTH);
-        let product = |rows: &[f32]| {
-            let activations = Activations::new(rows, WIDTH, element);
-            let count = rows.len() / WIDTH;
-            let mut out = vec![0.0; OUTPUTS * count];
-            multiply(element, &bytes, &activations, &mut out);
-            out
-        };
-        let alone: Vec<Vec<f32>> = rows.chunks_exact(WIDTH).map(product).collect();
-        // From so many rows on, panels may add up in another order; what is drafted stays below.
-        for count in 2..panels::LEAST {
-            let together = product(&rows[..count * WIDTH]);
-            for (i, alone) in alone[..count].iter().enumerate() {
-                for (output, value) in alone.iter().enumerate() {
-                    let other = together[output * count + i];
-                    assert_eq!(value.to_bits(), other.to_bits(), "{element:?}, row {i} of {count}");
+        // Every way a row that stands alone may be multiplied.
+        for &kind in Kind::ALL.iter().filter(|kind| kind.suits(element, WIDTH, 1)) {
+            let product = |rows: &[f32]| {
+                let count = rows.len() / WIDTH;
+                let mut out = vec![0.0; OUTPUTS * count];
+                multiply(element, &bytes, &Activations::of(kind, rows, WIDTH), &mut out);
+                out
+            };
+            let alone: Vec<Vec<f32>> = rows.chunks_exact(WIDTH).map(product).collect();
+            // From so many rows on, panels may add up in another order; what is drafted stays below.
+            for count in 2..panels::LEAST {
+                // The way that is taken is the same for all of them.
+                assert_eq!(super::kind(element, WIDTH, count), super::kind(element, WIDTH, 1));
+                let together = product(&rows[..count * WIDTH]);
+                for (i, alone) in alone[..count].iter().enumerate() {
+                    for (output, value) in alone.iter().enumerate() {
+                        let other = together[output * count + i];
+                        assert_eq!(
+                            value.to_bits(),
+                            other.to_bits(),
+                            "{kind:?}, {element:?}, row {i} of {count}"
+                        );
+                    }
                 }
             }
         }
