@@ -26,7 +26,7 @@
 autoload -Uz is-at-least
 if [[ -o interactive && -o zle && $TERM != dumb ]] && is-at-least 5.3 && {
   zmodload zsh/system zsh/datetime
-  zmodload -F zsh/files b:zf_rm
+  zmodload -F zsh/files b:zf_rm b:zf_mv
   zmodload -F zsh/parameter p:functions
   zmodload -F zsh/zleparameter p:widgets
 } 2>/dev/null; then
@@ -307,7 +307,7 @@ _nemoterm_precmd() {
   # With the options and the status that it is used to.
   _nemoterm_take_back || { _nemoterm_set_status; precmd }
   emulate -L zsh
-  [[ -n $_nemoterm_directory ]] && zf_rm -f $_nemoterm_directory/unseen.$$ 2>/dev/null
+  _nemoterm_see
   _nemoterm_asked= _nemoterm_settled=
   [[ -n $_nemoterm_ran ]] && _nemoterm_fresh=1 || _nemoterm_fresh=0
   _nemoterm_meet_others
@@ -420,21 +420,36 @@ _nemoterm_interrupted() {
 # What zle is told by an interrupt it looks at only when a signal ends its waiting. An interrupt that comes before it
 # waits, as in a handler, would so be seen at the next key. A signal that means nothing is sent a few times, until there is
 # a prompt: a signal that comes while zsh writes a letter keeps it from the screen. So what sends them is no child of the
-# shell either, which would be told of its end.
+# shell either, which would be told of its end; and it takes the file away while it sends one, so that `_nemoterm_see` can
+# wait for that.
 _nemoterm_wake() {
   [[ -n $_nemoterm_directory ]] || return 0
   local unseen=$_nemoterm_directory/unseen.$$
   { : >| $unseen } 2>/dev/null || return 0
-  (
-    (
+  # That of what starts it is over here.
+  : $(
+    {
       zmodload zsh/zselect
       for wait in 1 2 5 10 30; do
         zselect -t $wait
-        [[ -e $unseen ]] || exit 0
+        zf_mv $unseen $unseen.now || exit 0
         kill -CHLD $$
+        zf_mv $unseen.now $unseen
       done
-    ) &
-  ) &>/dev/null </dev/null &!
+    } </dev/null &>/dev/null &!
+  )
+}
+
+# Ends that, before anything is written.
+_nemoterm_see() {
+  [[ -n $_nemoterm_directory ]] || return 0
+  local unseen=$_nemoterm_directory/unseen.$$ turn
+  for turn in {1..20}; do
+    zf_rm -f $unseen 2>/dev/null
+    # In this order: a file that is put back is seen as the one or the other.
+    [[ -e $unseen.now || -e $unseen ]] || return 0
+    zmodload zsh/zselect && zselect -t 1
+  done
 }
 
 # After a trap that has failed zsh skips the next function, which is the user's `precmd`. So there is another one in its

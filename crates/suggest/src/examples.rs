@@ -33,6 +33,8 @@ const AGREEMENT: f32 = 0.1;
 const FIT: f32 = 0.1;
 /// What is longer at the end of a name is no ending.
 const LONGEST_ENDING: usize = 5;
+/// What stands before a program that is run as somebody else. Who wants that says so, and programs are found by their own name.
+const PRIVILEGED: &str = "sudo ";
 /// A longer description, in bytes, takes too much of a prompt.
 pub const MAX_DESCRIPTION: usize = 120;
 /// The same for a command.
@@ -117,15 +119,15 @@ impl Examples {
         let mut programs: HashMap<Box<str>, u32> = HashMap::new();
         let (mut starts, mut lengths) = (vec![0], Vec::new());
         for (number, line) in text.lines().enumerate() {
-            let (description, command) = line.split_once('\t').unwrap_or_default();
-            if let Some(program) = command.split_whitespace().next() {
+            let found = example(line);
+            if let Some(program) = found.and_then(Example::program) {
                 match programs.get_mut(program) {
                     Some(count) => *count += 1,
                     None => _ = programs.insert(program.into(), 1),
                 }
             }
             let mut count = 0u8;
-            for word in words(description) {
+            for word in words(found.map_or("", |found| found.description)) {
                 let lines = match places.get_mut(word.as_str()) {
                     Some(lines) => lines,
                     None => places.entry(word.into()).or_default(),
@@ -260,9 +262,7 @@ impl Examples {
     }
 
     fn at(&self, at: usize) -> Option<Example<'_>> {
-        let line = self.text[self.starts[at] as usize..].lines().next()?;
-        let (description, command) = line.split_once('\t')?;
-        Some(Example { description, command })
+        example(self.text[self.starts[at] as usize..].lines().next()?)
     }
 
     /// The inverse document frequency of a word that is in so many descriptions.
@@ -275,6 +275,12 @@ impl Examples {
     fn weight(&self, length: f32) -> f32 {
         (K1 + 1.0) / (1.0 + K1 * (1.0 - B + B * length / self.mean_length))
     }
+}
+
+/// What a line says; nothing where it has no tab.
+fn example(line: &str) -> Option<Example<'_>> {
+    let (description, command) = line.split_once('\t')?;
+    Some(Example { description, command: command.strip_prefix(PRIVILEGED).unwrap_or(command) })
 }
 
 /// What a description is found by: its words in lower case, without the endings of a plural (`branches` is the same as `branch`, and
@@ -363,6 +369,16 @@ mod tests {
             Examples::new("List disks\tlsblk\nList all\tlsblk -a\nList more\tlsblk -f\n".to_owned());
         let (votes, best) = examples.consult("lsblk");
         assert_eq!((votes.odds("lsblk"), best), (votes.odds("wc"), None), "{votes:?}");
+    }
+
+    #[test]
+    fn nobody_becomes_root_unasked() {
+        let text = "Install a package\tsudo apt install name\nShow a package of apt\tapt show name\nRemove a package\tsudo apt remove name\n";
+        let examples = Examples::new(text.to_owned());
+        let (votes, best) = examples.consult("install the package ripgrep");
+        assert_eq!((votes.odds("apt"), votes.odds("sudo")), (1.0, votes.odds("wc")), "{votes:?}");
+        assert!(best.unwrap().1.starts_with("apt install"));
+        assert_eq!(examples.programs_in("what apt shows"), ["apt"]);
     }
 
     #[test]
