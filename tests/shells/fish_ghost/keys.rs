@@ -242,11 +242,11 @@ fn other_keys_do_what_they_did() {
 fn an_answer_that_comes_before_the_line_is_drawn_waits_for_it() {
     let home = Home::new();
     let _daemon = knowing(&home, &["echo abcdef"]);
-    let Some(terminal) = start(&home, "") else { return };
-    let slow = "functions -c _nemoterm_insert inner; function _nemoterm_insert; block --local; inner $argv; \
-        set -l it $status; sleep 0.05; return $it; end; function f; echo ended; return 251; end; echo slow";
-    terminal.send(format!("{slow}\r"));
-    terminal.wait_output("slow");
+    // Put in the place of ours when that is there, at the first prompt.
+    let slow = "function slow --on-event fish_prompt; functions -e slow; functions -c _nemoterm_insert inner; \
+        function _nemoterm_insert; block --local; inner $argv; set -l it $status; sleep 0.05; return $it; end; end; \
+        function f; echo ended; return 251; end";
+    let Some(terminal) = start(&home, slow) else { return };
     for (typed, key) in "echo abc".char_indices() {
         terminal.send(key.to_string());
         let rest = &"echo abcdef"[typed + 1..];
