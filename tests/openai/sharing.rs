@@ -2,8 +2,8 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::TcpStream,
     thread,
-    time::Duration,
 };
 
 use nemoterm_protocol::{Complete, Reply, Request, client::Client, runtime::Runtime};
@@ -12,8 +12,9 @@ use serde_json::json;
 use super::server::Server;
 use crate::util::{DEADLINE, eventually};
 
-/// More than can be written while a test runs.
-const ENDLESS: &str = r#"{"prompt": "ls ", "max_tokens": 100000, "n": 128, "temperature": 1}"#;
+/// As many texts as one request may ask for, none of which ends before the context does.
+const ENDLESS: &str =
+    r#"{"prompt": "ls ", "max_tokens": 100000, "n": 128, "temperature": 1, "logit_bias": {"2": -100}}"#;
 
 fn request(server: &Server, body: &str) -> String {
     format!(
@@ -21,6 +22,18 @@ fn request(server: &Server, body: &str) -> String {
         server.address,
         body.len()
     )
+}
+
+/// Programs with more texts than can be written while a test runs.
+fn programs(server: &Server) -> Vec<TcpStream> {
+    let programs = (0..7).map(|_| {
+        let mut program = server.connect();
+        program.write_all(request(server, ENDLESS).as_bytes()).unwrap();
+        program
+    });
+    let programs = programs.collect();
+    eventually("the texts to be begun", || server.metric("nemoterm_texts_unfinished") > 700.0);
+    programs
 }
 
 #[test]
@@ -58,9 +71,7 @@ fn key_strokes_go_first() {
         }))
     };
     let Reply::Completion(alone) = client.ask(&complete(1), DEADLINE).unwrap() else { panic!() };
-    let mut program = server.connect();
-    program.write_all(request(&server, ENDLESS).as_bytes()).unwrap();
-    eventually("the texts to be begun", || server.metric("nemoterm_texts_unfinished") > 100.0);
+    let _programs = programs(&server);
     for id in 2..20 {
         let reply = client.ask(&complete(id), DEADLINE).unwrap();
         let Reply::Completion(completion) = reply else { panic!("{reply:?}") };
@@ -111,12 +122,12 @@ fn a_queue_that_is_full_says_so() {
 #[test]
 fn a_daemon_that_ends_lets_its_programs_go() {
     let server = Server::start();
-    let mut program = server.connect();
-    program.write_all(request(&server, ENDLESS).as_bytes()).unwrap();
-    eventually("the texts to be begun", || server.metric("nemoterm_texts_unfinished") > 100.0);
+    let programs = programs(&server);
     assert_eq!(server.sandbox.nemoterm(&["daemon", "stop"]).code, Some(0));
-    program.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut answer = String::new();
-    let _ = program.read_to_string(&mut answer);
-    assert!(!answer.contains("200 OK"), "{answer}");
+    for mut program in programs {
+        program.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut answer = String::new();
+        let _ = program.read_to_string(&mut answer);
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
 }
