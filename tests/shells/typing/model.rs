@@ -44,24 +44,23 @@ impl Numbers {
 
 /// A model that knows something about half of all lines, and about some of them later than others.
 pub fn model(home: &Home) -> Fake {
-    Fake::start(home.runtime(), |request| {
-        let sum =
-            request.line.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        let mut numbers = Numbers::of(sum, 0);
-        if numbers.chance(50) {
-            return Answer::Silence;
-        }
-        // A description is replaced, which is more than typing something.
-        if request.line.trim_start().starts_with('#') {
-            return Answer::Silence;
-        }
-        let suffix = SUFFIXES[numbers.below(SUFFIXES.len())];
-        // After a blank no model has another one. Typed, it would take the place of the one that a completion has added.
-        let suffix = if request.line.ends_with(' ') { suffix.trim_start() } else { suffix };
-        let suffixes = vec![suffix.to_owned()];
-        match [0, 0, 3, 10, 40][numbers.below(5)] {
-            0 => Answer::Suffixes(suffixes),
-            late => Answer::Late(Duration::from_millis(late), suffixes),
-        }
+    Fake::start(home.runtime(), |request| match says(&request.line) {
+        None => Answer::Silence,
+        Some((0, suffix)) => Answer::Suffixes(vec![suffix.to_owned()]),
+        Some((late, suffix)) => Answer::Late(Duration::from_millis(late), vec![suffix.to_owned()]),
     })
+}
+
+/// What the model says that comes after a line, and after how many milliseconds.
+pub fn says(line: &str) -> Option<(u64, &'static str)> {
+    let sum = line.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut numbers = Numbers::of(sum, 0);
+    // A description is replaced, which is more than typing something.
+    if numbers.chance(50) || line.trim_start().starts_with('#') {
+        return None;
+    }
+    let suffix = SUFFIXES[numbers.below(SUFFIXES.len())];
+    // After a blank no model has another one. Typed, it would take the place of the one that a completion has added.
+    let suffix = if line.ends_with(' ') { suffix.trim_start() } else { suffix };
+    Some(([0, 0, 3, 10, 40][numbers.below(5)], suffix))
 }

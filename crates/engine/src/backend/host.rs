@@ -298,7 +298,7 @@ impl Backend for Host {
             let first = attention.first_seen(start + i);
             scores.resize(start + i + 1 - first, 0.0);
             let at = first * kv_width + h / group * head;
-            math::attend(query, &keys[at..], &values[at..], kv_width, scores, out);
+            kernels::attend(query, &keys[at..], &values[at..], kv_width, scores, out);
         };
         if self.threads() > 1 && count * shape.heads * (start + count) * head >= PARALLEL_WORK {
             out.par_chunks_mut(head).enumerate().for_each_init(Vec::new, one_head);

@@ -3,6 +3,7 @@
 //! A block format says how 32 elements are unpacked into bytes, with their scale and offset ([`blocks`]); a plain
 //! format says how 8 elements are widened. The loops over rows and tiles are written once for all of them.
 
+pub(super) mod attention;
 pub(super) mod blocks;
 
 use std::arch::x86_64::*;

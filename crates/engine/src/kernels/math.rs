@@ -244,9 +244,7 @@ pub(crate) fn rotate_pairs(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 }
 
 dispatched! {
-    /// Attention of one query over the positions whose keys and values begin at `keys[p * stride]` and
-    /// `values[p * stride]`, one position for each element of `scores` (scratch). `query` and `out` have the
-    /// length of a head; `query` is already scaled.
+    /// As [`super::attend`], for heads of any width.
     pub(crate) fn attend(
         query: &[f32],
         keys: &[f32],
@@ -269,7 +267,6 @@ fn attend_body<const FMA: bool>(
     let head = query.len();
     let positions = scores.len();
     let at = |of: usize| of * stride..of * stride + head;
-    let mut largest = f32::NEG_INFINITY;
     // Four at a time: the sum of one would have to wait for each of its products.
     let (fours, rest) = scores.as_chunks_mut::<4>();
     for (i, four) in fours.iter_mut().enumerate() {
@@ -278,10 +275,7 @@ fn attend_body<const FMA: bool>(
     for (i, score) in rest.iter_mut().enumerate() {
         *score = dot_body::<FMA>(query, &keys[at(positions / 4 * 4 + i)]);
     }
-    for &score in scores.iter() {
-        largest = largest.max(score);
-    }
-    let sum = exp_sum_body::<FMA>(scores, largest);
+    let sum = softmax_body::<FMA>(scores);
     out.fill(0.0);
     // Likewise, so that what was summed up is read and written once for four.
     let (fours, rest) = scores.as_chunks::<4>();
@@ -301,6 +295,17 @@ fn attend_body<const FMA: bool>(
     for o in out {
         *o *= inverse;
     }
+}
+
+dispatched! {
+    /// Replaces every score by what it counts beside the others, and returns the sum of that.
+    pub(super) fn softmax(scores: &mut [f32]) -> f32 = softmax_body;
+}
+
+#[inline(always)]
+fn softmax_body<const FMA: bool>(scores: &mut [f32]) -> f32 {
+    let largest = scores.iter().fold(f32::NEG_INFINITY, |largest, &score| largest.max(score));
+    exp_sum_body::<FMA>(scores, largest)
 }
 
 /// Replaces every `x` by `e^(x - largest)` and returns their sum.

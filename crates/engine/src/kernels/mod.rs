@@ -221,6 +221,25 @@ fn level() -> Level {
     Level::Portable
 }
 
+/// Attention of one query over the positions whose keys and values begin at `keys[p * stride]` and `values[p * stride]`, one position
+/// for each element of `scores` (scratch). `query` and `out` have the length of a head; `query` is already scaled.
+#[allow(unsafe_code)]
+pub(crate) fn attend(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    stride: usize,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx2 && query.len().is_multiple_of(LANES) {
+        // SAFETY: `level` has just found the features that the function is compiled for.
+        return unsafe { avx2::attention::attend(query, keys, values, stride, scores, out) };
+    }
+    math::attend(query, keys, values, stride, scores, out);
+}
+
 /// Whether the processor multiplies sixteen times four bytes at once, and has what goes with that.
 #[cfg(target_arch = "x86_64")]
 fn has_vnni() -> bool {

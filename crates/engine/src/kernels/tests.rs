@@ -3,6 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
+use super::attend;
 use super::{Activations, Kept, Kind, dequantise, math, multiply, panels, quantise_q8_0};
 use crate::weights::ElementType;
 
@@ -183,8 +184,10 @@ fn widths_that_are_no_multiple_of_a_register_work() {
 
 #[test]
 fn attention_is_that_of_plain_arithmetic() {
-    // Heads that are no multiple of a register, and counts of positions that are none of four.
-    for (head, positions) in [(8, 1), (20, 3), (32, 4), (64, 9), (5, 14)] {
+    // Heads that are no multiple of a register, and counts of positions that are none of four or eight.
+    for (head, positions) in
+        [(8, 1), (20, 3), (32, 4), (64, 9), (5, 14), (32, 24), (40, 29), (16, 8), (128, 17), (24, 16)]
+    {
         let stride = 2 * head + 3;
         let (query, keys, values) =
             (numbers(head, 2), numbers(positions * stride, 4), numbers(positions * stride, 6));
@@ -193,12 +196,14 @@ fn attention_is_that_of_plain_arithmetic() {
         };
         let weights: Vec<f64> = (0..positions).map(|p| score(p).exp()).collect();
         let total: f64 = weights.iter().sum();
-        let mut have = vec![f32::NAN; head];
-        math::attend(&query, &keys, &values, stride, &mut vec![0.0; positions], &mut have);
-        for (i, have) in have.iter().enumerate() {
-            let want: f64 =
-                weights.iter().enumerate().map(|(p, w)| w * f64::from(values[p * stride + i])).sum();
-            assert!((f64::from(*have) - want / total).abs() < 1e-5, "{head} {positions} {i}: {have}");
+        for attend in [attend, math::attend] {
+            let mut have = vec![f32::NAN; head];
+            attend(&query, &keys, &values, stride, &mut vec![0.0; positions], &mut have);
+            for (i, have) in have.iter().enumerate() {
+                let want: f64 =
+                    weights.iter().enumerate().map(|(p, w)| w * f64::from(values[p * stride + i])).sum();
+                assert!((f64::from(*have) - want / total).abs() < 1e-5, "{head} {positions} {i}: {have}");
+            }
         }
     }
 }
