@@ -43,6 +43,7 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                 model = Some((name, generator));
                 // Whoever asked may be gone; the model is installed all the same.
                 let _ = installed.send(());
+                trim();
             }
             Task::Generate(job) => {
                 let Some((name, generator)) = &mut model else {
@@ -71,6 +72,7 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
             Task::Release { released } => {
                 model = None;
                 observer.released();
+                trim();
                 // Whoever asked may be gone.
                 let _ = released.send(());
             }
@@ -96,6 +98,17 @@ pub fn run(scheduler: &Arc<Scheduler>, observer: &impl Observer) {
                 }
             }
         }
+    }
+}
+
+/// Gives the system the memory that a model has left. By itself glibc's allocator keeps what lies between pieces that are in use,
+/// and a daemon whose models are switched grows by it.
+fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "it is no part of the standard library")]
+    // SAFETY: it takes no pointer, and any thread may call it at any time.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
