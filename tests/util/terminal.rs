@@ -172,7 +172,7 @@ impl Terminal {
     }
 
     /// Waits until nothing has been drawn for a moment.
-    fn settle(&self) {
+    pub fn settle(&self) {
         let deadline = Instant::now() + DEADLINE;
         let mut state = self.state();
         let mut written = usize::MAX;

@@ -6,6 +6,7 @@ use super::{start, start_sized, wait_plain};
 use crate::{
     shells::{BACKSPACE, LEFT, RIGHT, knowing},
     util::{
+        eventually,
         fake::{Answer, Fake},
         find,
         home::Home,
@@ -107,7 +108,13 @@ fn a_line_that_wraps_and_wide_characters_and_a_resize() {
     terminal.wait_ghost("本語 e\u{301}t done");
     terminal.send("本");
     terminal.wait_ghost("語 e\u{301}t done");
+    let written = terminal.written().len();
     terminal.resize(8, 60);
+    // A key that comes before ble.sh has drawn everything again is drawn where it was.
+    eventually("everything to be drawn again", || {
+        String::from_utf8_lossy(&terminal.written()[written..]).contains("done")
+    });
+    terminal.settle();
     terminal.send(RIGHT);
     wait_plain(&terminal, "> ls 日本語 e\u{301}t done");
 }
