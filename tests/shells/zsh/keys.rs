@@ -175,9 +175,10 @@ fn an_answer_between_two_kills_does_not_part_them() {
     // And what is typed in between parts them.
     terminal.send("\x17tw");
     terminal.wait_ghost("o");
-    terminal.send("\x17\x19");
-    terminal.wait_ghost("o");
-    assert_eq!(terminal.screen().last_row(), "> echo two");
+    terminal.send("\x17");
+    terminal.wait_ghost("one more");
+    terminal.send("\x19");
+    terminal.wait("what was killed last", |screen| screen.ghost == "o" && screen.last_row() == "> echo two");
 }
 
 /// Pressed once, as soon as the ghost is there.
