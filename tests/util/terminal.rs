@@ -27,6 +27,9 @@ const SCROLLBACK: usize = 1_000_000;
 /// How long nothing is drawn when what was drawn is whole.
 const SETTLED: Duration = Duration::from_millis(20);
 
+/// How long nothing is drawn between the pieces of one screen, at most.
+const PIECES: Duration = Duration::from_millis(5);
+
 /// A running program and its screen.
 pub struct Terminal {
     child: Child,
@@ -227,10 +230,22 @@ impl Terminal {
         super::picture::svg(self.state().parser.screen(), rows)
     }
 
-    /// Waits for a screen and returns it.
+    /// Waits for a screen and returns it, when it is whole: what is drawn comes in pieces, and the cursor last.
     pub fn wait(&self, what: &str, is_there: impl Fn(&Screen) -> bool) -> Screen {
-        let state = self.wait_until(what, |state| is_there(&Screen::of(state.parser.screen())));
-        Screen::of(state.parser.screen())
+        loop {
+            let mut state = self.wait_until(what, |state| is_there(&Screen::of(state.parser.screen())));
+            let until = Instant::now() + SETTLED;
+            let mut written = usize::MAX;
+            // Programs that never stop drawing are not waited for.
+            while written != state.written.len() && !state.ended && Instant::now() < until {
+                written = state.written.len();
+                state = self.shared.changed.wait_timeout(state, PIECES).unwrap().0;
+            }
+            let screen = Screen::of(state.parser.screen());
+            if is_there(&screen) {
+                return screen;
+            }
+        }
     }
 
     /// Whether there is any ghost before that time is over.
