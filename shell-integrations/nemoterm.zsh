@@ -620,12 +620,8 @@ _nemoterm_dismiss() {
 # Menu completion and the search in the history draw the line themselves, with whatever stands after it, now or when
 # an answer comes.
 _nemoterm_tab() {
-  local before=$BUFFER
   _nemoterm_let_go
-  _nemoterm_fall_through expand-or-complete && return
-  # Where there was nothing to complete, the ghost comes back.
-  [[ $BUFFER == "$before" ]] && _nemoterm_settled=
-  return 1
+  _nemoterm_fall_through expand-or-complete
 }
 _nemoterm_search() { _nemoterm_let_go }
 
