@@ -450,6 +450,8 @@ _nemoterm_see() {
     [[ -e $unseen.now || -e $unseen ]] || return 0
     zmodload zsh/zselect && zselect -t 1
   done
+  # What sent it has died in between, and no other prompt waits for that.
+  zf_rm -f $unseen $unseen.now 2>/dev/null
 }
 
 # After a trap that has failed zsh skips the next function, which is the user's `precmd`. So there is another one in its

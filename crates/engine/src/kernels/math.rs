@@ -245,7 +245,7 @@ pub(crate) fn rotate_pairs(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 
 dispatched! {
     /// As [`super::attend`], for heads of any width.
-    pub(crate) fn attend(
+    pub(super) fn attend(
         query: &[f32],
         keys: &[f32],
         values: &[f32],

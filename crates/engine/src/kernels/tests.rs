@@ -3,8 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
-use super::attend;
-use super::{Activations, Kept, Kind, dequantise, math, multiply, panels, quantise_q8_0};
+use super::{Activations, Kept, Kind, attend, dequantise, math, multiply, panels, quantise_q8_0};
 use crate::weights::ElementType;
 
 const ALL: [ElementType; 11] = [
