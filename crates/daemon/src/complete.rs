@@ -43,9 +43,9 @@ const DESCRIPTION_TOKENS: usize = 64;
 /// Models of fewer parameters than this look for the likeliest word, [`BEAMS`] beginnings at once: they are the ones that go
 /// wrong with a greedy choice, and the ones for which it costs a millisecond.
 const WORDS_UP_TO: usize = 500_000_000;
-const BEAMS: usize = 3;
-/// The same for the program of a description, on which others have a vote: one that the model puts fourth may be first.
-const PROGRAM_BEAMS: usize = 4;
+const BEAMS: usize = 4;
+/// Texts they write for a line at least: what is known besides may put the second first, or leave nothing of the first.
+const TEXTS: usize = 2;
 
 /// A request, checked and made ready for a model.
 #[derive(Debug)]
@@ -115,8 +115,10 @@ pub fn generate(
 ) -> Result<Output, EngineError> {
     let mut request = generate.request();
     if generator.model().info().parameters < WORDS_UP_TO {
-        let votes = matches!(generate.known, Known::Programs(_));
-        request.beams = if votes { PROGRAM_BEAMS } else { BEAMS };
+        request.beams = BEAMS;
+        if matches!(generate.known, Known::Line(_)) {
+            request.alternatives = request.alternatives.max(TEXTS);
+        }
     }
     let place = match &generate.known {
         Known::Line(typed) => models::specs().and_then(|specs| specs.place(typed)),
@@ -278,6 +280,10 @@ impl Plan {
             let part =
                 if self.unasked && is_command { confidence::likely(text) } else { confidence::whole(text) };
             let Some(mut suffix) = clean::clean(part.text, &self.buffer) else { continue };
+            let is_broken_off = text.finish != Finish::Stop && part.text == confidence::whole(text).text;
+            if is_broken_off && is_command && self.buffer.after().is_empty() {
+                suffix.push_str(self.rest_of_a_known_line(&suffix));
+            }
             if is_command {
                 suffix.truncate(safety::before_deletion(self.buffer.before(), &suffix).len());
                 if suffix.trim().is_empty() {
@@ -285,8 +291,13 @@ impl Plan {
                 }
             }
             logprobs.push((suffix.clone(), confidence::logprob(text, suffix.len())));
-            candidates
-                .push(Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref()));
+            let mut candidate =
+                Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref());
+            if let Known::Programs(votes) = &self.generate.known {
+                // As the engine chose the first of them.
+                candidate.score *= votes.odds(candidate.line.split(' ').next().unwrap_or_default());
+            }
+            candidates.push(candidate);
         }
         if is_specified(&self.buffer) {
             specs::weigh(models::specs(), &self.buffer, &mut candidates);
@@ -304,6 +315,16 @@ impl Plan {
             Ranked { candidate, logprob }
         };
         rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
+    }
+
+    /// How the newest line of the context goes on that begins with the typed one and this suffix. A text that was broken off because
+    /// it had become long is mostly a copy of one.
+    fn rest_of_a_known_line(&self, suffix: &str) -> &str {
+        let lines = self.context.history.iter().rev().map(|entry| entry.line.trim_end());
+        let mut rests =
+            lines.filter_map(|line| line.strip_prefix(self.buffer.before())?.strip_prefix(suffix));
+        // What was redacted is nothing that anybody wants to type.
+        rests.find(|rest| !rest.is_empty() && !rest.contains(redact::MARKER)).unwrap_or_default()
     }
 
     /// The line that a model expects where nothing is typed and nobody has asked: a whole one, which is likely as a
@@ -497,6 +518,13 @@ mod tests {
     }
 
     #[test]
+    fn programs_that_others_vote_for_come_first() {
+        let texts = vec![text(&[("zip", -0.5), (" -r x", -0.1)]), text(&[("tar", -0.9), (" czf x", -0.1)])];
+        let request = request("# compress a directory into a tar archive");
+        assert_eq!(lines(&request, texts), ["tar czf x", "zip -r x"]);
+    }
+
+    #[test]
     fn what_may_not_be_shown_is_not() {
         let hostile = text(&[(" a\u{1b}[31m", -0.1)]);
         let destructive = text(&[(" -rf /", -0.1)]);
@@ -525,6 +553,19 @@ mod tests {
         assert!(unasked(text(&[("rm x", -0.1)])).is_empty(), "it deletes");
         let cut = Text { finish: Finish::Length, ..text(&[("git commit", -0.1)]) };
         assert!(unasked(cut).is_empty(), "half a line");
+    }
+
+    #[test]
+    fn a_copy_that_became_too_long_goes_on_as_the_line_it_is_of() {
+        let line = |line: &str| nemoterm_protocol::HistoryLine { line: line.to_owned(), status: Some(0) };
+        let mut request = request("tar c");
+        request.context.history =
+            vec![line("tar czf a.tgz src docs"), line("tar czf b.tgz src docs "), line("ls")];
+        let written = |finish| Text { finish, ..text(&[("zf", -0.1), (" b.tgz", -0.1), (" sr", -0.1)]) };
+        assert_eq!(lines(&request, vec![written(Finish::Length)]), ["tar czf b.tgz src docs"]);
+        assert_eq!(lines(&request, vec![written(Finish::Stop)]), ["tar czf b.tgz sr"]);
+        request.cursor = 3;
+        assert_eq!(lines(&request, vec![written(Finish::Length)]), ["tarzf c"], "something follows");
     }
 
     #[test]

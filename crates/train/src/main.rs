@@ -8,6 +8,7 @@
 mod batches;
 mod blend;
 mod cases;
+mod completions;
 mod corpora;
 mod deepen;
 mod documents;
@@ -56,6 +57,8 @@ struct Args {
 enum Command {
     /// Make a corpus of the documentation of repositories: what it tells to type, and what for
     Pages(pages::Args),
+    /// Make a table of options of zsh's completion functions
+    Completions(completions::Args),
     /// Make a model deeper that computes the same, to be trained further
     Deepen(deepen::Args),
 }
@@ -132,6 +135,7 @@ fn main() -> Result<()> {
     one_thread_a_product();
     match Args::parse() {
         Args { command: Some(Command::Pages(args)), .. } => pages::write(&args),
+        Args { command: Some(Command::Completions(args)), .. } => completions::write(&args),
         Args { command: Some(Command::Deepen(args)), .. } => deepen::deepen(&args),
         Args { train: Some(args), mix, .. } => run(&args, &mix),
         Args { command: None, train: None, .. } => Args::command()

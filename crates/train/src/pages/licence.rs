@@ -78,6 +78,15 @@ pub fn of_folder(folder: &Path) -> Verdict {
     if names.is_empty() { Verdict::Unknown } else { Verdict::Accepted(names) }
 }
 
+/// What a file says of itself, which may take back what its folder grants. Without a word it is under the folder's licence.
+pub fn of_text(text: &str) -> Verdict {
+    let text = plain(text);
+    match refused(&text, &REFUSED) {
+        Some(why) => Verdict::Refused(why.to_owned()),
+        None => Verdict::Accepted(accepted(&text).collect()),
+    }
+}
+
 /// What a repository says: its licence files, and its README. That one can't grant anything, but some take back there
 /// what a licence file of the usual form grants. (They name GNU's licences for other reasons, too.)
 pub fn of_repository(folder: &Path) -> Verdict {

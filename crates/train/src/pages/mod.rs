@@ -5,7 +5,7 @@ mod commands;
 mod describe;
 mod files;
 mod judged;
-mod licence;
+pub mod licence;
 mod markdown;
 mod rst;
 
