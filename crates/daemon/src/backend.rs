@@ -36,6 +36,8 @@ pub struct Written {
     pub decode: Duration,
     /// Passes over the weights in that time; nothing where a server wrote it.
     pub passes: Option<usize>,
+    /// Whether the model is so small that what is known besides is to be asked as well.
+    pub is_small: bool,
 }
 
 /// One continuation.
@@ -66,6 +68,7 @@ impl From<Output> for Written {
             prefill: output.prefill,
             decode: output.decode,
             passes: Some(output.passes),
+            is_small: false,
         }
     }
 }
@@ -129,7 +132,6 @@ impl Own {
                     _ => ControlFlow::Continue(()),
                 };
                 complete::generate(generator, plan.generate(), &mut on_token)
-                    .map(Written::from)
                     .map_err(|error| Failure::new(error.to_string(), "nemoterm doctor checks the model"))
             }
             Self::Remote { remote, tokio } => tokio.block_on(remote.write(plan.ask(), deadline)),

@@ -3,28 +3,27 @@
 //! [`answer`] is that path for the daemon's clients. [`Plan::new`] and [`Plan::conclude`] are its pure ends, which
 //! `once` and `eval` put around a model of their own.
 
+mod conclude;
+
 use std::{
     ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::{EngineError, Finish, GenerateRequest, Generator, Odds, Output, Sampling, Step};
-use nemoterm_protocol::{
-    Alternative, Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing,
-};
+use nemoterm_engine::{EngineError, GenerateRequest, Generator, Odds, Sampling, Step};
+use nemoterm_protocol::{Complete, Completion, Context, MAX_ALTERNATIVES, Reply, Source, State, Timing};
 use nemoterm_suggest::{
     buffer::{Buffer, Kind},
-    clean, context,
-    examples::Votes,
+    context,
+    examples::{Near, Votes},
     prompt::{Prompt, PromptFormat},
     rank::{self, Candidate},
-    redact, safety, specs,
+    redact,
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    backend::{Text, Written, remote::Ask},
-    confidence,
+    backend::{Written, remote::Ask},
     failure::Failure,
     models,
     scheduler::{ClientId, Job},
@@ -81,8 +80,8 @@ pub enum Known {
     Nothing,
     /// That it follows this line, up to the cursor.
     Line(String),
-    /// Which programs do what is like the description.
-    Programs(Votes),
+    /// Which programs do what is like the description, and how.
+    Described { votes: Votes, near: Vec<Near> },
 }
 
 impl Generate {
@@ -112,9 +111,10 @@ pub fn generate(
     generator: &mut Generator,
     generate: &Generate,
     on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
-) -> Result<Output, EngineError> {
+) -> Result<Written, EngineError> {
     let mut request = generate.request();
-    if generator.model().info().parameters < WORDS_UP_TO {
+    let is_small = generator.model().info().parameters < WORDS_UP_TO;
+    if is_small {
         request.beams = BEAMS;
         if matches!(generate.known, Known::Line(_)) {
             request.alternatives = request.alternatives.max(TEXTS);
@@ -122,11 +122,11 @@ pub fn generate(
     }
     let place = match &generate.known {
         Known::Line(typed) => models::specs().and_then(|specs| specs.place(typed)),
-        Known::Nothing | Known::Programs(_) => None,
+        Known::Nothing | Known::Described { .. } => None,
     };
     let odds = |rest: &str| match (&place, &generate.known) {
         (Some(place), _) => place.odds(rest),
-        (None, Known::Programs(votes)) => votes.odds(rest),
+        (None, Known::Described { votes, .. }) => votes.odds(rest),
         (None, _) => 1.0,
     };
     request.odds = Some(Odds(&odds));
@@ -138,7 +138,8 @@ pub fn generate(
             half => request.prompt = half,
         }
     }
-    generator.generate(&request, on_token)
+    let output = generator.generate(&request, on_token)?;
+    Ok(Written { is_small, ..output.into() })
 }
 
 /// The newer half of a prompt's lines, or of its characters if it has but one. A description is one line with its
@@ -194,9 +195,9 @@ impl Plan {
             && let Some(described) = models::examples(!request.unasked)
         {
             // One is shown: the embedded model does worse with two or three, and they take longer to read.
-            let (votes, best) = described.consult(description);
-            context.examples = best.into_iter().collect();
-            known = Known::Programs(votes);
+            let advice = described.consult(description);
+            context.examples = advice.shown.into_iter().collect();
+            known = Known::Described { votes: advice.votes, near: advice.near };
         }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::default());
         let wanted = request.alternatives.clamp(1, MAX_ALTERNATIVES);
@@ -233,7 +234,8 @@ impl Plan {
         {
             // The one that is shown names what the description names, which may have been a secret.
             let described = models::examples(false);
-            context.examples = described.and_then(|known| known.consult(description).1).into_iter().collect();
+            context.examples =
+                described.and_then(|known| known.consult(description).shown).into_iter().collect();
         }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::LARGE);
         let cut = prompt.cut();
@@ -249,92 +251,6 @@ impl Plan {
             sampling: self.generate.sampling,
             prompt: prompt.text,
         })
-    }
-
-    /// Makes the alternatives a person may see from what the model wrote.
-    pub fn conclude(&self, written: &Written) -> Vec<Alternative> {
-        let alternative = |Ranked { candidate, logprob }| Alternative {
-            line: candidate.line,
-            suffix: candidate.suffix,
-            logprob,
-            source: match candidate.source {
-                rank::Source::Model => Source::Model,
-                rank::Source::History => Source::History,
-                rank::Source::Context => Source::Context,
-            },
-        };
-        self.ranked(written).into_iter().map(alternative).collect()
-    }
-
-    /// The same, with the estimates by which they are ranked.
-    pub fn ranked(&self, written: &Written) -> Vec<Ranked> {
-        let mut candidates = self.local.clone();
-        let mut logprobs = Vec::new();
-        for text in &written.texts {
-            // Half a command is no answer to a description.
-            let is_command = matches!(self.buffer.kind(), Kind::Command);
-            if self.unasked && self.buffer.line().is_empty() {
-                candidates.extend(self.next_line(text));
-                continue;
-            }
-            let part =
-                if self.unasked && is_command { confidence::likely(text) } else { confidence::whole(text) };
-            let Some(mut suffix) = clean::clean(part.text, &self.buffer) else { continue };
-            let is_broken_off = text.finish != Finish::Stop && part.text == confidence::whole(text).text;
-            if is_broken_off && is_command && self.buffer.after().is_empty() {
-                suffix.push_str(self.rest_of_a_known_line(&suffix));
-            }
-            if is_command {
-                suffix.truncate(safety::before_deletion(self.buffer.before(), &suffix).len());
-                if suffix.trim().is_empty() {
-                    continue;
-                }
-            }
-            logprobs.push((suffix.clone(), confidence::logprob(text, suffix.len())));
-            let mut candidate =
-                Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref());
-            if let Known::Programs(votes) = &self.generate.known {
-                // As the engine chose the first of them.
-                candidate.score *= votes.odds(candidate.line.split(' ').next().unwrap_or_default());
-            }
-            candidates.push(candidate);
-        }
-        if is_specified(&self.buffer) {
-            specs::weigh(models::specs(), &self.buffer, &mut candidates);
-        }
-        candidates.retain(|candidate| {
-            clean::is_displayable(&candidate.line)
-                && safety::check(&candidate.line) == safety::Verdict::Plain
-                && (candidate.is_worth_showing(&self.buffer) || !self.unasked)
-        });
-        let ranked = |candidate: Candidate| {
-            let logprob = logprobs
-                .iter()
-                .find(|(suffix, _)| *suffix == candidate.suffix)
-                .and_then(|(_, logprob)| *logprob);
-            Ranked { candidate, logprob }
-        };
-        rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
-    }
-
-    /// How the newest line of the context goes on that begins with the typed one and this suffix. A text that was broken off because
-    /// it had become long is mostly a copy of one.
-    fn rest_of_a_known_line(&self, suffix: &str) -> &str {
-        let lines = self.context.history.iter().rev().map(|entry| entry.line.trim_end());
-        let mut rests =
-            lines.filter_map(|line| line.strip_prefix(self.buffer.before())?.strip_prefix(suffix));
-        // What was redacted is nothing that anybody wants to type.
-        rests.find(|rest| !rest.is_empty() && !rest.contains(redact::MARKER)).unwrap_or_default()
-    }
-
-    /// The line that a model expects where nothing is typed and nobody has asked: a whole one, which is likely as a
-    /// whole, and not the last one again.
-    fn next_line(&self, text: &Text) -> Option<Candidate> {
-        let part = confidence::whole(text);
-        let line = clean::clean(part.text, &self.buffer)?;
-        let is_whole = text.finish == Finish::Stop && self.last.as_deref() != Some(line.as_str());
-        let logprob = confidence::logprob(text, text.text.len())?;
-        is_whole.then(|| Candidate::model(&self.buffer, line, Some(logprob)))
     }
 
     /// The reply with these alternatives.
@@ -470,27 +386,9 @@ fn core_context(wire: &Context) -> context::Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Token;
-    use nemoterm_engine::Finish;
-
-    fn text(parts: &[(&str, f32)]) -> Text {
-        let token =
-            |(text, logprob): &(&str, f32)| Token { text: (*text).to_owned(), logprob: Some(*logprob) };
-        Text {
-            text: parts.iter().map(|(text, _)| *text).collect(),
-            tokens: parts.iter().map(token).collect(),
-            finish: Finish::Stop,
-        }
-    }
 
     fn request(line: &str) -> Complete {
         Complete { id: 1, line: line.to_owned(), cursor: line.len(), alternatives: 3, ..Complete::default() }
-    }
-
-    fn lines(request: &Complete, texts: Vec<Text>) -> Vec<String> {
-        let plan = Plan::new(request).unwrap();
-        let written = Written { texts, ..Written::default() };
-        plan.conclude(&written).into_iter().map(|alternative| alternative.line).collect()
     }
 
     #[test]
@@ -518,74 +416,12 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_others_vote_for_come_first() {
-        let texts = vec![text(&[("zip", -0.5), (" -r x", -0.1)]), text(&[("tar", -0.9), (" czf x", -0.1)])];
-        let request = request("# compress a directory into a tar archive");
-        assert_eq!(lines(&request, texts), ["tar czf x", "zip -r x"]);
-    }
-
-    #[test]
-    fn what_may_not_be_shown_is_not() {
-        let hostile = text(&[(" a\u{1b}[31m", -0.1)]);
-        let destructive = text(&[(" -rf /", -0.1)]);
-        let fine = text(&[(" -i x", -0.1)]);
-        assert_eq!(lines(&request("rm"), vec![hostile, destructive, fine]), ["rm -i x"]);
-    }
-
-    #[test]
-    fn the_unlikely_appears_only_when_asked_for() {
-        let unlikely = || vec![text(&[("chown", -6.0)])];
-        assert_eq!(lines(&request("git "), unlikely()), ["git chown"]);
-        assert!(lines(&Complete { unasked: true, ..request("git ") }, unlikely()).is_empty());
-    }
-
-    #[test]
-    fn before_anything_is_typed_a_line_has_to_be_likely_and_harmless_as_a_whole() {
-        let unasked = |written| {
-            let mut request = Complete { unasked: true, ..request("") };
-            let last = nemoterm_protocol::HistoryLine { line: "git add .".to_owned(), status: Some(0) };
-            request.context.history = vec![last];
-            lines(&request, vec![written])
-        };
-        assert_eq!(unasked(text(&[("git", -0.1), (" commit", -0.05)])), ["git commit"]);
-        assert!(unasked(text(&[("git", -0.1), (" commit", -0.3)])).is_empty(), "unlikely");
-        assert!(unasked(text(&[("git add", -0.1), (" .", -0.1)])).is_empty(), "the same again");
-        assert!(unasked(text(&[("rm x", -0.1)])).is_empty(), "it deletes");
-        let cut = Text { finish: Finish::Length, ..text(&[("git commit", -0.1)]) };
-        assert!(unasked(cut).is_empty(), "half a line");
-    }
-
-    #[test]
-    fn a_copy_that_became_too_long_goes_on_as_the_line_it_is_of() {
-        let line = |line: &str| nemoterm_protocol::HistoryLine { line: line.to_owned(), status: Some(0) };
-        let mut request = request("tar c");
-        request.context.history =
-            vec![line("tar czf a.tgz src docs"), line("tar czf b.tgz src docs "), line("ls")];
-        let written = |finish| Text { finish, ..text(&[("zf", -0.1), (" b.tgz", -0.1), (" sr", -0.1)]) };
-        assert_eq!(lines(&request, vec![written(Finish::Length)]), ["tar czf b.tgz src docs"]);
-        assert_eq!(lines(&request, vec![written(Finish::Stop)]), ["tar czf b.tgz sr"]);
-        request.cursor = 3;
-        assert_eq!(lines(&request, vec![written(Finish::Length)]), ["tarzf c"], "something follows");
-    }
-
-    #[test]
     fn bad_requests_are_named() {
         assert!(Plan::new(&request(&"x".repeat(100 * 1024))).unwrap_err().message.contains("102400 bytes"));
         let inside = Complete { cursor: 1, ..request("ä") };
         assert!(Plan::new(&inside).unwrap_err().message.contains("cursor"));
         let beyond = Complete { cursor: 9, ..request("ls") };
         assert!(Plan::new(&beyond).is_err());
-    }
-
-    #[test]
-    fn the_clients_own_suggestions_compete() {
-        let mut request = request("git ");
-        request.candidates = vec![nemoterm_protocol::Candidate {
-            suffix: "status".to_owned(),
-            source: Source::History,
-            score: 0.9,
-        }];
-        assert_eq!(lines(&request, vec![text(&[("push", -3.0)])]), ["git status", "git push"]);
     }
 
     #[test]
@@ -604,13 +440,5 @@ mod tests {
         assert!(Plan::new(&request).unwrap().ask().unwrap().prompt.ends_with("\ncurl -u me:REDACTED "));
         request.cursor = request.line.len() - 1;
         assert_eq!(Plan::new(&request).unwrap().ask(), None, "it is being typed");
-    }
-
-    #[test]
-    fn a_text_of_unknown_probability_is_shown() {
-        let mut unknown = text(&[(" -m", 0.0)]);
-        unknown.tokens[0].logprob = None;
-        let request = Complete { unasked: true, ..request("git commit") };
-        assert_eq!(lines(&request, vec![unknown]), ["git commit -m"]);
     }
 }

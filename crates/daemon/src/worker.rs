@@ -140,7 +140,7 @@ fn generate(generator: &mut Generator, name: &str, job: &Job) -> Result<Generate
         if late || job.reply.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     match complete::generate(generator, &job.generate, &mut on_token) {
-        Ok(output) => Ok(Generated { written: output.into(), model: name.to_owned(), queue }),
+        Ok(written) => Ok(Generated { written, model: name.to_owned(), queue }),
         Err(error) => {
             tracing::warn!(%error, "generation failed");
             Err(Failed::new(&error, generator))

@@ -82,6 +82,27 @@ impl Votes {
     }
 }
 
+/// A described command, as it is about what somebody asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Near {
+    /// With the names of the description in the place of its own.
+    pub command: String,
+    /// How near its description is and how many agree with its program, above 0.
+    pub weight: f32,
+}
+
+/// What the described commands say to a description.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Advice {
+    /// On its program.
+    pub votes: Votes,
+    /// The description and the command that are best to show: near, with a program that others would take as well, and with a place
+    /// for each name.
+    pub shown: Option<(String, String)>,
+    /// The nearest commands, the nearest first.
+    pub near: Vec<Near>,
+}
+
 /// What is known, found by words.
 #[derive(Debug)]
 pub struct Examples {
@@ -179,10 +200,8 @@ impl Examples {
         nearest
     }
 
-    /// The votes of the nearest to a description for their programs, and the one that is best to show, as it is
-    /// [`about`](analogy::about) what the description names: near, with a program that others would take as well, and with a place
-    /// for each name.
-    pub fn consult(&self, description: &str) -> (Votes, Option<(String, String)>) {
+    /// What the nearest to a description say to it, each [`about`](analogy::about) what the description names.
+    pub fn consult(&self, description: &str) -> Advice {
         let mut found = self.found(description, MIN_VOTING);
         // Thousands share a word with it, and this runs at a key stroke.
         if found.len() > VOTERS {
@@ -206,17 +225,25 @@ impl Examples {
         if most > 0.0 {
             votes.0.values_mut().for_each(|votes| *votes /= most);
         }
-        let near = found.iter().take_while(|found| found.share > MIN_SHARE);
-        let weighed = near.filter_map(|&Found { at, share }| {
-            let example = self.at(at)?;
-            let agreement = votes.of(example.program()?).powf(AGREEMENT);
+        let mut advice = Advice { votes, ..Advice::default() };
+        let mut best = 0.0;
+        for &Found { at, share } in found.iter().take_while(|found| found.share > MIN_SHARE) {
+            let Some((example, program)) =
+                self.at(at).and_then(|example| Some((example, example.program()?)))
+            else {
+                continue;
+            };
             let about = analogy::about(example, description);
             let fit = 1.0 + FIT * analogy::share_named(description, &about.1);
-            Some((share * agreement * fit, about))
-        });
-        // The first of equal ones, which is the nearest.
-        let best = weighed.reduce(|best, other| if other.0 > best.0 { other } else { best });
-        (votes, best.map(|(_, about)| about))
+            let weight = share * advice.votes.of(program).powf(AGREEMENT) * fit;
+            advice.near.push(Near { command: about.1.clone(), weight });
+            // The first of equal ones, which is the nearest.
+            if weight > best {
+                best = weight;
+                advice.shown = Some(about);
+            }
+        }
+        advice
     }
 
     /// The words of a description that are programs, each once.
@@ -349,17 +376,17 @@ mod tests {
     fn the_nearest_vote_for_their_programs() {
         let text = "Show the log of a service\tacme log\nShow the log\tgit log\nShow a short log\tgit log --oneline\nCount\twc\n";
         let examples = Examples::new(text.to_owned());
-        let (votes, best) = examples.consult("show me the log");
+        let Advice { votes, shown: best, .. } = examples.consult("show me the log");
         assert_eq!(votes.odds("git"), 1.0);
         assert!((0.2..0.9).contains(&votes.odds("acme")), "{votes:?}");
         assert!(votes.odds("wc") < 0.01 && votes.odds("wc") > 0.0);
         assert_eq!(best.unwrap().1, "git log");
         // Three commands make a program that people name.
-        let (before, _) = examples.consult("show me the acme log");
+        let before = examples.consult("show me the acme log").votes;
         let text = format!("{text}Run acme\tacme 1\nEnd acme\tacme 2\n");
-        let (named, _) = Examples::new(text).consult("show me the acme log");
+        let named = Examples::new(text).consult("show me the acme log").votes;
         assert!(named.odds("acme") > 1.5 * before.odds("acme"), "{before:?} {named:?}");
-        let (votes, best) = examples.consult("zzz");
+        let Advice { votes, shown: best, .. } = examples.consult("zzz");
         assert_eq!((votes.odds("git"), best), (votes.odds("wc"), None), "nobody votes");
     }
 
@@ -367,7 +394,7 @@ mod tests {
     fn a_program_that_no_description_names_makes_no_votes() {
         let examples =
             Examples::new("List disks\tlsblk\nList all\tlsblk -a\nList more\tlsblk -f\n".to_owned());
-        let (votes, best) = examples.consult("lsblk");
+        let Advice { votes, shown: best, .. } = examples.consult("lsblk");
         assert_eq!((votes.odds("lsblk"), best), (votes.odds("wc"), None), "{votes:?}");
     }
 
@@ -375,7 +402,7 @@ mod tests {
     fn nobody_becomes_root_unasked() {
         let text = "Install a package\tsudo apt install name\nShow a package of apt\tapt show name\nRemove a package\tsudo apt remove name\n";
         let examples = Examples::new(text.to_owned());
-        let (votes, best) = examples.consult("install the package ripgrep");
+        let Advice { votes, shown: best, .. } = examples.consult("install the package ripgrep");
         assert_eq!((votes.odds("apt"), votes.odds("sudo")), (1.0, votes.odds("wc")), "{votes:?}");
         assert!(best.unwrap().1.starts_with("apt install"));
         assert_eq!(examples.programs_in("what apt shows"), ["apt"]);
@@ -386,7 +413,7 @@ mod tests {
         let far = |number: usize| format!("Show one of {number} other logs\tother {number}\n");
         let mut text: String = (0..40).map(far).collect();
         text.extend((0..VOTERS).map(|number| format!("Show the log\tgit log -{number}\n")));
-        let (votes, best) = Examples::new(text).consult("show the log");
+        let Advice { votes, shown: best, .. } = Examples::new(text).consult("show the log");
         assert_eq!(votes.odds("other"), votes.odds("wc"), "{votes:?}");
         assert_eq!(best.unwrap().1, "git log -0", "of equal ones the first");
     }

@@ -12,6 +12,7 @@
 pub mod analogy;
 pub mod buffer;
 pub mod clean;
+pub mod consensus;
 pub mod context;
 mod copy;
 pub mod correct;

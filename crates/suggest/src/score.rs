@@ -11,4 +11,5 @@ mod judge;
 pub use aggregate::{Aggregate, Groups, Report, report};
 pub use case::{Case, CaseContext, Prediction};
 pub use confidence::{Threshold, thresholds};
+pub(crate) use judge::f1;
 pub use judge::{Outcome, judge};

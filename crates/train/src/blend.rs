@@ -80,7 +80,7 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
 fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
         Some(description) => {
-            let (_, shown) = texts.known().consult(description);
+            let shown = texts.known().consult(description).shown;
             described(case.history(), shown.into_iter().collect(), description, &case.command())
         }
         None => line_after(case.history(), &case.command()),

@@ -129,7 +129,7 @@ fn word_len(text: &str, mut quote: Option<Quote>) -> usize {
 }
 
 /// Twice the words in common (as bags) over the words of both.
-fn f1(a: &str, b: &str) -> f64 {
+pub(crate) fn f1(a: &str, b: &str) -> f64 {
     let words = |text: &str| -> Vec<String> {
         text.split(is_blank).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     };

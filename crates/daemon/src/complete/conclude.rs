@@ -1,0 +1,236 @@
+//! From what a model wrote to the suggestions a person may see.
+
+use nemoterm_engine::Finish;
+use nemoterm_protocol::{Alternative, Source};
+use nemoterm_suggest::{
+    buffer::Kind,
+    clean, consensus,
+    rank::{self, Candidate},
+    redact, safety, specs,
+};
+
+use super::{Known, Plan, Ranked, is_specified};
+use crate::{
+    backend::{Text, Written},
+    confidence, models,
+};
+
+/// A candidate, and the log-probability of all of it.
+type Rated = (Candidate, Option<f32>);
+
+impl Plan {
+    /// Makes the alternatives a person may see from what the model wrote.
+    pub fn conclude(&self, written: &Written) -> Vec<Alternative> {
+        let alternative = |Ranked { candidate, logprob }| Alternative {
+            line: candidate.line,
+            suffix: candidate.suffix,
+            logprob,
+            source: match candidate.source {
+                rank::Source::Model => Source::Model,
+                rank::Source::History => Source::History,
+                rank::Source::Context => Source::Context,
+            },
+        };
+        self.ranked(written).into_iter().map(alternative).collect()
+    }
+
+    /// The same, with the estimates by which they are ranked.
+    pub fn ranked(&self, written: &Written) -> Vec<Ranked> {
+        let rated: Vec<Rated> = match self.buffer.kind() {
+            Kind::Command => written.texts.iter().filter_map(|text| self.line(text)).collect(),
+            Kind::Description(description) => self.commands(description, written),
+        };
+        let logprobs: Vec<(String, Option<f32>)> =
+            rated.iter().map(|(candidate, logprob)| (candidate.suffix.clone(), *logprob)).collect();
+        let mut candidates = self.local.clone();
+        candidates.extend(rated.into_iter().map(|(candidate, _)| candidate));
+        if is_specified(&self.buffer) {
+            specs::weigh(models::specs(), &self.buffer, &mut candidates);
+        }
+        candidates.retain(|candidate| {
+            clean::is_displayable(&candidate.line)
+                && safety::check(&candidate.line) == safety::Verdict::Plain
+                && (candidate.is_worth_showing(&self.buffer) || !self.unasked)
+        });
+        let ranked = |candidate: Candidate| {
+            let rated = logprobs.iter().find(|(suffix, _)| *suffix == candidate.suffix);
+            Ranked { logprob: rated.and_then(|(_, logprob)| *logprob), candidate }
+        };
+        rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
+    }
+
+    /// What a text adds to the typed line.
+    fn line(&self, text: &Text) -> Option<Rated> {
+        if self.unasked && self.buffer.line().is_empty() {
+            return Some((self.next_line(text)?, None));
+        }
+        let part = if self.unasked { confidence::likely(text) } else { confidence::whole(text) };
+        let mut suffix = clean::clean(part.text, &self.buffer)?;
+        let is_broken_off = text.finish != Finish::Stop && part.text == confidence::whole(text).text;
+        if is_broken_off && self.buffer.after().is_empty() {
+            suffix.push_str(self.rest_of_a_known_line(&suffix));
+        }
+        suffix.truncate(safety::before_deletion(self.buffer.before(), &suffix).len());
+        if suffix.trim().is_empty() {
+            return None;
+        }
+        let logprob = confidence::logprob(text, suffix.len());
+        let candidate = Candidate::model(&self.buffer, suffix, part.logprob);
+        Some((candidate.following(self.last.as_deref()), logprob))
+    }
+
+    /// The commands that do what is described, the best first. Half a command is none.
+    fn commands(&self, description: &str, written: &Written) -> Vec<Rated> {
+        let mut commands: Vec<Rated> = Vec::new();
+        let mut least = 1.0;
+        for text in &written.texts {
+            let part = confidence::whole(text);
+            let Some(suffix) = clean::clean(part.text, &self.buffer) else { continue };
+            let logprob = confidence::logprob(text, suffix.len());
+            let mut candidate =
+                Candidate::model(&self.buffer, suffix, part.logprob).following(self.last.as_deref());
+            // Others have had a vote on the order of the texts, of which their probabilities tell nothing.
+            candidate.score = candidate.score.min(least);
+            least = candidate.score;
+            commands.push((candidate, logprob));
+        }
+        if let (Some((first, _)), Known::Described { near, .. }) = (commands.first(), &self.generate.known)
+            && written.is_small
+            && let Some(agreed) =
+                clean::clean(consensus::agreed(description, &first.suffix, near), &self.buffer)
+            && agreed != first.suffix
+        {
+            let agreed =
+                Candidate { score: first.score, ..Candidate::model(&self.buffer, agreed, first.logprob) };
+            commands.insert(0, (agreed, None));
+        }
+        commands
+    }
+
+    /// How the newest line of the context goes on that begins with the typed one and this suffix. A text that was broken off because
+    /// it had become long is mostly a copy of one.
+    fn rest_of_a_known_line(&self, suffix: &str) -> &str {
+        let lines = self.context.history.iter().rev().map(|entry| entry.line.trim_end());
+        let mut rests =
+            lines.filter_map(|line| line.strip_prefix(self.buffer.before())?.strip_prefix(suffix));
+        // What was redacted is nothing that anybody wants to type.
+        rests.find(|rest| !rest.is_empty() && !rest.contains(redact::MARKER)).unwrap_or_default()
+    }
+
+    /// The line that a model expects where nothing is typed and nobody has asked: a whole one, which is likely as a
+    /// whole, and not the last one again.
+    fn next_line(&self, text: &Text) -> Option<Candidate> {
+        let part = confidence::whole(text);
+        let line = clean::clean(part.text, &self.buffer)?;
+        let is_whole = text.finish == Finish::Stop && self.last.as_deref() != Some(line.as_str());
+        let logprob = confidence::logprob(text, text.text.len())?;
+        is_whole.then(|| Candidate::model(&self.buffer, line, Some(logprob)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nemoterm_protocol::Complete;
+
+    use super::*;
+    use crate::backend::Token;
+
+    fn text(parts: &[(&str, f32)]) -> Text {
+        let token =
+            |(text, logprob): &(&str, f32)| Token { text: (*text).to_owned(), logprob: Some(*logprob) };
+        Text {
+            text: parts.iter().map(|(text, _)| *text).collect(),
+            tokens: parts.iter().map(token).collect(),
+            finish: Finish::Stop,
+        }
+    }
+
+    fn request(line: &str) -> Complete {
+        Complete { id: 1, line: line.to_owned(), cursor: line.len(), alternatives: 3, ..Complete::default() }
+    }
+
+    fn lines(request: &Complete, texts: Vec<Text>) -> Vec<String> {
+        let plan = Plan::new(request).unwrap();
+        let written = Written { texts, ..Written::default() };
+        plan.conclude(&written).into_iter().map(|alternative| alternative.line).collect()
+    }
+
+    #[test]
+    fn a_small_model_is_corrected_by_those_who_know() {
+        let texts =
+            || vec![text(&[("ln", -0.5), (" -s /srv/a/a/a", -0.1)]), text(&[("ln", -0.2), (" -s", -0.1)])];
+        let plan = Plan::new(&request("# create a symbolic link /srv/a to /srv/b")).unwrap();
+        let lines = |is_small| -> Vec<String> {
+            let written = Written { texts: texts(), is_small, ..Written::default() };
+            plan.conclude(&written).into_iter().map(|alternative| alternative.line).collect()
+        };
+        assert_eq!(lines(false), ["ln -s /srv/a/a/a", "ln -s"], "in the order in which they were written");
+        let corrected = lines(true);
+        let (first, rest) = corrected.split_first().unwrap();
+        assert!(first.starts_with("ln ") && first.contains("/srv/a") && first.contains("/srv/b"), "{first}");
+        assert_eq!(rest, ["ln -s /srv/a/a/a", "ln -s"]);
+    }
+
+    #[test]
+    fn what_may_not_be_shown_is_not() {
+        let hostile = text(&[(" a\u{1b}[31m", -0.1)]);
+        let destructive = text(&[(" -rf /", -0.1)]);
+        let fine = text(&[(" -i x", -0.1)]);
+        assert_eq!(lines(&request("rm"), vec![hostile, destructive, fine]), ["rm -i x"]);
+    }
+
+    #[test]
+    fn the_unlikely_appears_only_when_asked_for() {
+        let unlikely = || vec![text(&[("chown", -6.0)])];
+        assert_eq!(lines(&request("git "), unlikely()), ["git chown"]);
+        assert!(lines(&Complete { unasked: true, ..request("git ") }, unlikely()).is_empty());
+    }
+
+    #[test]
+    fn before_anything_is_typed_a_line_has_to_be_likely_and_harmless_as_a_whole() {
+        let unasked = |written| {
+            let mut request = Complete { unasked: true, ..request("") };
+            let last = nemoterm_protocol::HistoryLine { line: "git add .".to_owned(), status: Some(0) };
+            request.context.history = vec![last];
+            lines(&request, vec![written])
+        };
+        assert_eq!(unasked(text(&[("git", -0.1), (" commit", -0.05)])), ["git commit"]);
+        assert!(unasked(text(&[("git", -0.1), (" commit", -0.3)])).is_empty(), "unlikely");
+        assert!(unasked(text(&[("git add", -0.1), (" .", -0.1)])).is_empty(), "the same again");
+        assert!(unasked(text(&[("rm x", -0.1)])).is_empty(), "it deletes");
+        let cut = Text { finish: Finish::Length, ..text(&[("git commit", -0.1)]) };
+        assert!(unasked(cut).is_empty(), "half a line");
+    }
+
+    #[test]
+    fn a_copy_that_became_too_long_goes_on_as_the_line_it_is_of() {
+        let line = |line: &str| nemoterm_protocol::HistoryLine { line: line.to_owned(), status: Some(0) };
+        let mut request = request("tar c");
+        request.context.history =
+            vec![line("tar czf a.tgz src docs"), line("tar czf b.tgz src docs "), line("ls")];
+        let written = |finish| Text { finish, ..text(&[("zf", -0.1), (" b.tgz", -0.1), (" sr", -0.1)]) };
+        assert_eq!(lines(&request, vec![written(Finish::Length)]), ["tar czf b.tgz src docs"]);
+        assert_eq!(lines(&request, vec![written(Finish::Stop)]), ["tar czf b.tgz sr"]);
+        request.cursor = 3;
+        assert_eq!(lines(&request, vec![written(Finish::Length)]), ["tarzf c"], "something follows");
+    }
+
+    #[test]
+    fn the_clients_own_suggestions_compete() {
+        let mut request = request("git ");
+        request.candidates = vec![nemoterm_protocol::Candidate {
+            suffix: "status".to_owned(),
+            source: Source::History,
+            score: 0.9,
+        }];
+        assert_eq!(lines(&request, vec![text(&[("push", -3.0)])]), ["git status", "git push"]);
+    }
+
+    #[test]
+    fn a_text_of_unknown_probability_is_shown() {
+        let mut unknown = text(&[(" -m", 0.0)]);
+        unknown.tokens[0].logprob = None;
+        let request = Complete { unasked: true, ..request("git commit") };
+        assert_eq!(lines(&request, vec![unknown]), ["git commit -m"]);
+    }
+}
