@@ -496,6 +496,9 @@ function _nemoterm_bind_keys
     for command in (string split ' ' -- "$commands[$place[1]]")
         contains -- $command $_nemoterm_functions; and set --append _nemoterm_cancels $command
     end
+    # fish 4 does these at once, and where it was about to wait for a key it would not draw the line again. This goes into the queue of
+    # keys, before each of which it looks whether there is something to draw.
+    string match --quiet '3.*' -- $version; or set --append _nemoterm_cancels repaint-mode
     # Escaped all at once, as ours are put before them.
     set -l escaped (string escape -- "_nemoterm_run before "$commands)
     set -l left $commands
