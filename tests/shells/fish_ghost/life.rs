@@ -130,9 +130,7 @@ fn a_client_that_was_busy_for_one_line_answers_in_the_next() {
         terminal.send("\r");
         terminal.wait("the next prompt", |screen| screen.rows.len() > rows && screen.cursor.1 == 2);
         kill_process(client, Signal::CONT).unwrap();
-        terminal.send("echo ");
-        wait_plain(&terminal, "> echo");
-        terminal.send("a");
+        terminal.send("echo a");
         terminal.wait_ghost("bc");
         terminal.send("\x0c");
         terminal.wait("a clear screen", |screen| screen.rows.len() == 1);
