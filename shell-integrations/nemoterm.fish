@@ -562,21 +562,9 @@ function _nemoterm_bind_keys
     set -q NEMOTERM_KEY_NEXT; or set -l NEMOTERM_KEY_NEXT \e']' \e'}'
     set -q NEMOTERM_KEY_PREVIOUS; or set -l NEMOTERM_KEY_PREVIOUS \e'{'
     for what in accept accept_word next previous dismiss
-        set -l own
-        switch $what
-            case accept
-                set own $NEMOTERM_KEY_ACCEPT
-            case accept_word
-                set own $NEMOTERM_KEY_WORD
-            case next
-                set own $NEMOTERM_KEY_NEXT
-            case previous
-                set own $NEMOTERM_KEY_PREVIOUS
-            case dismiss
-                set own $NEMOTERM_KEY_DISMISS
-        end
-        set -q own[1]; or continue
-        for key in (string escape -- $own)
+        set -l setting NEMOTERM_KEY_(string replace accept_ '' -- $what | string upper)
+        set -q $setting[1]; or continue
+        for key in (string escape -- $$setting)
             set -l place (contains --index -- $key $keys)
             set --append binds "$key "(string escape -- "_nemoterm_run $what $commands[$place]")
             set --append ours $key
