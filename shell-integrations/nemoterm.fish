@@ -117,6 +117,7 @@ function _nemoterm_attach
     set -g _nemoterm_alive $hello[1]
     test -e /proc/$hello[2]/fd/0; and set -g _nemoterm_alive /proc/$hello[2]/fd/0
     set -g _nemoterm_unanswered
+    set -g _nemoterm_untold
 end
 
 function _nemoterm_detach
@@ -125,13 +126,8 @@ function _nemoterm_detach
     _nemoterm_give_back
 end
 
-# Whether the client has not answered for so long that its pipe may be full: it signals after every record.
-function _nemoterm_is_stuck
-    set -q _nemoterm_unanswered[48]
-end
-
 # Writes a record of a kind and a field. A client that is gone or does not read costs nothing: it is left alone before its
-# pipe is full, until it signals that it reads again.
+# pipe is full, until it signals that it reads again, as it does after every record until it is told to be quiet.
 function _nemoterm_tell --no-scope-shadowing
     set -q _nemoterm_fifo; or return 1
     if not test -p $_nemoterm_fifo -a -e $_nemoterm_alive
@@ -139,6 +135,14 @@ function _nemoterm_tell --no-scope-shadowing
         return 1
     end
     set -q _nemoterm_unanswered[48]; and return 1
+    if set -q _nemoterm_unanswered[40]
+        # What brings no signal leaves room for a line, which does.
+        test "$argv[1]" = quiet; and return 1
+        test "$argv[1]" = event; and set -q _nemoterm_unanswered[44]; and return 1
+    end
+    if test "$argv[1]" != event; and set -q _nemoterm_untold[1]; and _nemoterm_tell event $_nemoterm_untold
+        set -g _nemoterm_untold
+    end
     # Counted in pieces of at most 1000 bytes, of which a pipe holds 64; a character has up to four.
     set -a _nemoterm_unanswered x
     if string match --quiet --regex '(?s)^.{220}' -- "$argv"
@@ -210,7 +214,7 @@ function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
     set -g _nemoterm_deferred
     if set -q untold[1]
         # The keys came faster than signals are handled.
-        _nemoterm_tell typed "$_nemoterm_now"
+        test -n "$_nemoterm_now"; and _nemoterm_tell typed "$_nemoterm_now"
         return 0
     end
     test -r $_nemoterm_fifo.reply; or return 0
@@ -496,6 +500,9 @@ function _nemoterm_bind_keys
     for command in (string split ' ' -- "$commands[$place[1]]")
         contains -- $command $_nemoterm_functions; and set --append _nemoterm_cancels $command
     end
+    # fish 4 does these at once, and where it was about to wait for a key it would not draw the line again. This goes into the queue of
+    # keys, before each of which it looks whether there is something to draw.
+    string match --quiet '3.*' -- $version; or set --append _nemoterm_cancels repaint-mode
     # Escaped all at once, as ours are put before them.
     set -l escaped (string escape -- "_nemoterm_run before "$commands)
     set -l left $commands
@@ -555,21 +562,9 @@ function _nemoterm_bind_keys
     set -q NEMOTERM_KEY_NEXT; or set -l NEMOTERM_KEY_NEXT \e']' \e'}'
     set -q NEMOTERM_KEY_PREVIOUS; or set -l NEMOTERM_KEY_PREVIOUS \e'{'
     for what in accept accept_word next previous dismiss
-        set -l own
-        switch $what
-            case accept
-                set own $NEMOTERM_KEY_ACCEPT
-            case accept_word
-                set own $NEMOTERM_KEY_WORD
-            case next
-                set own $NEMOTERM_KEY_NEXT
-            case previous
-                set own $NEMOTERM_KEY_PREVIOUS
-            case dismiss
-                set own $NEMOTERM_KEY_DISMISS
-        end
-        set -q own[1]; or continue
-        for key in (string escape -- $own)
+        set -l setting NEMOTERM_KEY_(string replace accept_ '' -- $what | string upper)
+        set -q $setting[1]; or continue
+        for key in (string escape -- $$setting)
             set -l place (contains --index -- $key $keys)
             set --append binds "$key "(string escape -- "_nemoterm_run $what $commands[$place]")
             set --append ours $key
@@ -689,6 +684,8 @@ end
 
 function _nemoterm_prompt --on-event fish_prompt
     set -l event $_nemoterm_status\x1f"$PWD"\x1f"$_nemoterm_ran"
+    # What has no room in a record is not told.
+    string match --quiet --regex '(?s)^.{950}' -- $event; and set event $_nemoterm_status\x1f"$PWD"\x1f
     set -l ran $_nemoterm_ran
     set -g _nemoterm_ran
     # Never that of the last command.
@@ -715,12 +712,19 @@ function _nemoterm_prompt --on-event fish_prompt
     else
         set -g _nemoterm_failures 0
     end
-    if not set -q _nemoterm_fifo; or _nemoterm_is_stuck; or test -e (string replace --regex '[^/]*$' off -- $_nemoterm_fifo)
+    # A client that has read nothing since the prompt before leaves the line to fish.
+    if not set -q _nemoterm_fifo; or test -e (string replace --regex '[^/]*$' off -- $_nemoterm_fifo)
+        or begin
+            set -q _nemoterm_unanswered[48]; and set -q _nemoterm_untold[1]
+        end
         _nemoterm_give_back
         return 0
     end
     set -g _nemoterm_sequence (math $_nemoterm_sequence + 1)
-    _nemoterm_tell event $event; or return 0
+    # A busy one is told later.
+    set -g _nemoterm_untold $event
+    _nemoterm_tell event $event; and set -g _nemoterm_untold
+    set -q _nemoterm_fifo; or return 0
     _nemoterm_take_over
     _nemoterm_look_at_keys
     _nemoterm_look_at_mode_prompt
@@ -763,6 +767,7 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_replaces add  # which of the two: `add` or `replace`
     set -g _nemoterm_turns (string split '' -- (string repeat --count 100 x)) # how often it is looked whether the client is quiet
     # _nemoterm_last                 the reply that was drawn last
+    set -g _nemoterm_untold        # what the client was not told at the prompt, as it did not read
     set -g _nemoterm_deferred      # as many as signals came in a row for a line when nothing could be drawn
     set -g _nemoterm_abbreviations # their names, and `--regex` where one has a pattern
     set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last

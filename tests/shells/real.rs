@@ -8,7 +8,7 @@ use std::{
 use nemoterm_protocol::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{CTRL_SPACE, RIGHT};
+use super::{CTRL_SPACE, RIGHT, blesh};
 use crate::util::{DEADLINE, eventually, find, home::Home, nemoterm, nemotermd, terminal::Terminal};
 
 /// A shell that may start the daemon.
@@ -134,9 +134,16 @@ fn stopped_killed_and_started_again(home: &Home, terminal: &Terminal) {
 /// To a shell an upgrade is this: the daemon ends when it is told to, and another one answers, which has its own model.
 #[test]
 fn a_daemon_that_is_replaced_under_a_running_shell() {
-    for shell in ["zsh", "bash"] {
+    for shell in ["zsh", "bash", "ble.sh", "fish"] {
         let home = Home::new();
-        let Some(terminal) = start(&home, shell) else { continue };
+        let started = match shell {
+            "ble.sh" => blesh::command(&home, "").map(|mut command| {
+                command.env_remove("NEMOTERM_AUTOSTART").env("NEMOTERM_DAEMON", nemotermd());
+                blesh::first_prompt(Terminal::spawn(command))
+            }),
+            _ => start(&home, shell),
+        };
+        let Some(terminal) = started else { continue };
         let pid = warm(&home);
         terminal.type_slowly("git com");
         terminal.wait("a ghost", |screen| !screen.ghost.is_empty());

@@ -1,6 +1,11 @@
 //! Keys: what accepts, what asks, what lets go, and what was there before.
 
-use std::time::Duration;
+use std::{fs::File, os::unix::fs::OpenOptionsExt as _, time::Duration};
+
+use rustix::{
+    fs::OFlags,
+    process::{Pid, Signal, kill_process},
+};
 
 use super::{clear, interrupt, start, wait_plain};
 use crate::shells::fish::version;
@@ -8,6 +13,7 @@ use crate::shells::{ALT_RIGHT, BACKSPACE, CTRL_SPACE, LEFT, RIGHT, knowing};
 use crate::util::{
     eventually,
     fake::{Answer, Fake},
+    find,
     home::Home,
     pass,
 };
@@ -148,6 +154,37 @@ fn ctrl_c_is_never_lost() {
     terminal.send("while true; end\r");
     terminal.wait("the loop", |screen| screen.cursor.1 == 0);
     interrupt(&terminal);
+}
+
+/// A Ctrl-C that comes while fish does something else is handled just before it waits for a key, where fish 4 draws nothing.
+#[test]
+fn ctrl_c_just_before_fish_waits_empties_the_line_on_the_screen_too() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef"]);
+    let gate = home.path().join("gate");
+    let settings = format!(
+        "if status is-interactive; mkfifo {0}; \
+         function wait_at_the_gate --on-variable go; string match --quiet x <{0}; end; end",
+        gate.display()
+    );
+    let Some(terminal) = start(&home, &settings) else { return };
+    terminal.send("echo abc");
+    terminal.wait_ghost("def");
+    // The client's last signal would have fish draw.
+    pass(Duration::from_millis(200));
+    let mut other = home.command(find("fish").unwrap());
+    assert!(other.args(["--command", "set -U go 1"]).status().unwrap().success());
+    let mut opened = None;
+    eventually("a fish that waits at the gate", || {
+        // Refused until it is read.
+        opened = File::options().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&gate).ok();
+        opened.is_some()
+    });
+    kill_process(Pid::from_raw(terminal.pid() as i32).unwrap(), Signal::INT).unwrap();
+    drop(opened);
+    terminal.wait("an empty line", |screen| screen.last_row() == ">" && screen.cursor.1 == 2);
+    terminal.send("echo abc");
+    terminal.wait_ghost("def");
 }
 
 #[test]

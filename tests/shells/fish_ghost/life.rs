@@ -110,6 +110,58 @@ fn a_stopped_client_costs_nothing() {
     kill_process(client, Signal::CONT).unwrap();
 }
 
+/// A client that could not answer for a whole line, however many records that were, answers in the next line.
+#[test]
+fn a_client_that_was_busy_for_one_line_answers_in_the_next() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    clear(&terminal);
+    let client = home.processes("attach")[0];
+    // Around the number of records that are not answered at most.
+    for keys in (44..=50).chain([70]) {
+        kill_process(client, Signal::STOP).unwrap();
+        let line = format!(": {}", "x".repeat(keys - 2));
+        terminal.send(&line);
+        wait_plain(&terminal, &format!("> {line}"));
+        let rows = terminal.screen().rows.len();
+        terminal.send("\r");
+        terminal.wait("the next prompt", |screen| screen.rows.len() > rows && screen.cursor.1 == 2);
+        kill_process(client, Signal::CONT).unwrap();
+        terminal.send("echo a");
+        terminal.wait_ghost("bc");
+        terminal.send("\x0c");
+        terminal.wait("a clear screen", |screen| screen.rows.len() == 1);
+        clear(&terminal);
+    }
+}
+
+/// Prompts that follow each other bring no signal, and are no reason to take the client for one that hangs.
+#[test]
+fn after_many_empty_lines_and_a_long_one_there_are_ghosts() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abc"]);
+    let Some(terminal) = start(&home, "") else { return };
+    for count in 1..=60_u16 {
+        terminal.send("\r");
+        terminal.wait("the next prompt", |screen| screen.cursor == ((1 + count).min(23), 2));
+    }
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+    terminal.send("\x0c");
+    terminal.wait("a clear screen", |screen| screen.rows.len() == 1);
+    clear(&terminal);
+    // Longer than a record.
+    terminal.send(format!(": {}", "x".repeat(1000)));
+    terminal.wait("the long line", |screen| screen.rows.len() == 13);
+    terminal.send("\r");
+    terminal.wait_row(">");
+    terminal.send("echo a");
+    terminal.wait_ghost("bc");
+}
+
 fn files(home: &Home) -> Vec<String> {
     fs::read_dir(home.runtime().dir())
         .unwrap()
