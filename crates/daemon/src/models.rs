@@ -12,7 +12,7 @@ use nemoterm_engine::{
 };
 use nemoterm_hub::{Cache, ModelId, Place};
 use nemoterm_protocol::ModelStatus;
-use nemoterm_suggest::{examples::Examples, specs::Specs};
+use nemoterm_suggest::{examples::Examples, lines::Lines, specs::Specs};
 
 use crate::{cmd::loading::watch, config::Config, failure::Failure};
 
@@ -80,6 +80,15 @@ pub fn specs() -> Option<&'static Specs> {
         Specs::new(table).ok()
     });
     SPECS.as_ref()
+}
+
+/// Lines that others have written, for a small model.
+pub fn lines() -> Option<&'static Lines> {
+    static LINES: LazyLock<Option<Lines>> = LazyLock::new(|| {
+        let set: &[u8] = include_bytes!("../../../models/nemoterm-mini/lines.fst");
+        Lines::new(set).ok()
+    });
+    LINES.as_ref()
 }
 
 /// What is known with its description, whatever the model. It takes a tenth of a second to read, so that is done at the first

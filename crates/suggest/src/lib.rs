@@ -18,6 +18,7 @@ mod copy;
 pub mod correct;
 pub mod examples;
 pub mod history;
+pub mod lines;
 mod names;
 pub mod next;
 pub mod prompt;

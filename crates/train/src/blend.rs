@@ -13,8 +13,6 @@ use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
 use crate::documents::{Document, Documents, described, line_after};
 
-/// How often a line that is made of a table of options counts, next to one that somebody wrote.
-const OPTION_WEIGHT: f64 = 0.2;
 /// Steps in which the weights are found, and their size.
 const STEPS: usize = 400;
 const RATE: f64 = 0.05;
@@ -63,14 +61,6 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
         let mut tokens = model.encode_plain(line)?;
         tokens.push(end);
         counts.add(&tokens, 1.0);
-    }
-    for spec in &corpora.specs {
-        for name in spec.names.split(',').filter(|name| !name.is_empty()) {
-            let line = format!("{} {name}", spec.path);
-            if !excluded.command(&line) {
-                counts.add(&model.encode_plain(&line)?, OPTION_WEIGHT);
-            }
-        }
     }
     counts.prune();
     Ok(counts)

@@ -13,6 +13,7 @@ mod corpora;
 mod deepen;
 mod documents;
 mod examples;
+mod lines;
 mod optimiser;
 mod pages;
 mod plot;
@@ -167,6 +168,7 @@ fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     train(args, &documents)?;
     specs::write(&args.out, documents.corpora(), documents.excluded())?;
     examples::write(&args.out, documents.corpora())?;
+    lines::write(&args.out, documents.corpora(), documents.excluded())?;
     blend::write(&args.out, &documents, args.weigh.as_deref())
 }
 

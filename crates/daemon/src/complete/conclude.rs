@@ -5,6 +5,7 @@ use nemoterm_protocol::{Alternative, Source};
 use nemoterm_suggest::{
     buffer::Kind,
     clean, consensus,
+    lines::{Rest, first_word},
     rank::{self, Candidate},
     redact, safety, specs,
 };
@@ -14,6 +15,9 @@ use crate::{
     backend::{Text, Written},
     confidence, models,
 };
+
+/// How many ways to go on are taken from lines of others.
+const KNOWN_LINES: usize = 3;
 
 /// A candidate, and the log-probability of all of it.
 type Rated = (Candidate, Option<f32>);
@@ -44,6 +48,10 @@ impl Plan {
             rated.iter().map(|(candidate, logprob)| (candidate.suffix.clone(), *logprob)).collect();
         let mut candidates = self.local.clone();
         candidates.extend(rated.into_iter().map(|(candidate, _)| candidate));
+        if written.is_small && is_specified(&self.buffer) {
+            let known = models::lines().map(|lines| lines.after(self.buffer.before(), KNOWN_LINES));
+            self.add_known(known.unwrap_or_default(), &mut candidates);
+        }
         if is_specified(&self.buffer) {
             specs::weigh(models::specs(), &self.buffer, &mut candidates);
         }
@@ -77,6 +85,33 @@ impl Plan {
         let logprob = confidence::logprob(text, suffix.len());
         let candidate = Candidate::model(&self.buffer, suffix, part.logprob);
         Some((candidate.following(self.last.as_deref()), logprob))
+    }
+
+    /// Adds how lines of others go on, each before what the model goes on with after the same word, and as likely.
+    fn add_known(&self, known: Vec<Rest>, candidates: &mut Vec<Candidate>) {
+        let before = self.buffer.before();
+        for rest in known.into_iter().rev() {
+            let Some(mut suffix) = clean::clean(&rest.suffix, &self.buffer) else { continue };
+            suffix.truncate(safety::before_deletion(before, &suffix).len());
+            if suffix.trim().is_empty() {
+                continue;
+            }
+            let is_same = |candidate: &&Candidate| {
+                candidate.source == rank::Source::Model
+                    && first_word(&candidate.suffix) == first_word(&suffix)
+            };
+            let same = candidates.iter().filter(is_same).map(|candidate| candidate.score).reduce(f32::max);
+            // With what was run before, the model knows better how to go on than those who ran something else.
+            let line = format!("{before}{suffix}");
+            let program = first_word(&line);
+            let is_continued = self.context.history.iter().any(|entry| first_word(&entry.line) == program);
+            if is_continued && same.is_some() {
+                continue;
+            }
+            let score = same.map_or(rest.share, |same| same.max(rest.share));
+            let known = Candidate::new(&self.buffer, suffix, rank::Source::Model, score);
+            candidates.insert(self.local.len(), known.following(self.last.as_deref()));
+        }
     }
 
     /// The commands that do what is described, the best first. Half a command is none.
@@ -153,6 +188,30 @@ mod tests {
         let plan = Plan::new(request).unwrap();
         let written = Written { texts, ..Written::default() };
         plan.conclude(&written).into_iter().map(|alternative| alternative.line).collect()
+    }
+
+    #[test]
+    fn lines_of_others_compete_with_those_of_a_small_model() {
+        let lines = |history: &str, written: &[(&str, f32)]| -> Vec<String> {
+            let mut request = request("kit pull ");
+            let line = nemoterm_protocol::HistoryLine { line: history.to_owned(), status: Some(0) };
+            request.context.history = vec![line];
+            let plan = Plan::new(&request).unwrap();
+            let mut candidates: Vec<Candidate> = written
+                .iter()
+                .map(|(suffix, p)| Candidate::model(&plan.buffer, *suffix, Some(p.ln())))
+                .collect();
+            let known = |suffix: &str, share| Rest { suffix: suffix.to_owned(), share };
+            plan.add_known(
+                vec![known("--all .", 0.5), known("--rm -f x", 0.3), known("rm x", 0.1)],
+                &mut candidates,
+            );
+            rank::rank(candidates, 2).into_iter().map(|candidate| candidate.suffix).collect()
+        };
+        assert_eq!(lines("ls", &[("--one", 0.4)]), ["--all .", "--one"]);
+        assert_eq!(lines("ls", &[("--one", 0.6)]), ["--one", "--all ."]);
+        assert_eq!(lines("ls", &[("--all ..", 0.6)])[0], "--all .", "as somebody wrote it");
+        assert_eq!(lines("kit push", &[("--all ..", 0.6)])[0], "--all ..", "as the session has it");
     }
 
     #[test]
