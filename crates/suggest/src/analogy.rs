@@ -59,6 +59,13 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
             }
         }
     }
+    let url = left.iter().find(|name| name.kind == Kind::Url);
+    let place = words.iter_mut().skip(1).find(|word| unquoted(word).contains("://"));
+    if let (Some(url), Some(word)) = (url, place) {
+        let (old, mark) = (unquoted(word).to_owned(), mark(pairs.len()).to_string());
+        *word = word.replace(&old, &mark);
+        pairs.push(("", url.text));
+    }
     let mut files = left.iter().filter(|name| matches!(name.kind, Kind::Path | Kind::File));
     if own.iter().all(|name| name.kind != Kind::Path) {
         let mut placeholders: Vec<String> = Vec::new();

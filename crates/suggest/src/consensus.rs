@@ -6,12 +6,48 @@
 
 use crate::analogy::share_named;
 use crate::examples::Near;
+use crate::safety::is_harmless;
 use crate::score::f1;
 
 /// The part of all evidence that the written command is. The rest is that of the nearest, by the squares of their weights.
 const WRITTEN: f32 = 0.15;
 /// How much of its gain a command keeps that has none of the names of the description.
 const UNNAMED: f32 = 0.7;
+
+/// One that is about files of an ending that the description does not name.
+const OTHERS: f32 = 0.6;
+/// And one that deletes, overwrites, forces or ends something for a description that does not speak of that.
+const UNCALLED: f32 = 0.5;
+/// What words begin with that speak of it.
+const CALLS: [&str; 27] = [
+    "abort",
+    "clean",
+    "clear",
+    "delet",
+    "destroy",
+    "discard",
+    "drop",
+    "empt",
+    "end",
+    "eras",
+    "forc",
+    "format",
+    "hard",
+    "kill",
+    "overwrit",
+    "purg",
+    "quit",
+    "reboot",
+    "remov",
+    "reset",
+    "restart",
+    "shut",
+    "stop",
+    "terminat",
+    "truncat",
+    "uninstall",
+    "wip",
+];
 
 /// Of the command that a model wrote for a description and those of the nearest that call the same program, the one to answer with.
 pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a str {
@@ -23,10 +59,18 @@ pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a 
         let weight = (1.0 - WRITTEN) * near.weight * near.weight / all;
         (near.command.as_str(), weight)
     });
+    let described = description.to_lowercase();
+    let words = || described.split(|c: char| !c.is_alphanumeric());
+    let calls_for_it = words().any(|word| CALLS.iter().any(|call| word.starts_with(call)));
+    // Files in Python end in `py`.
+    let is_said = |ending: &str| words().any(|word| word.starts_with(ending));
     let evidence: Vec<(&str, f32)> = std::iter::once((written, WRITTEN)).chain(weighed).collect();
     let gain = |command: &str| -> f32 {
         let common: f32 = evidence.iter().map(|(other, weight)| weight * f1(command, other) as f32).sum();
-        common * (UNNAMED + (1.0 - UNNAMED) * share_named(description, command))
+        let named = UNNAMED + (1.0 - UNNAMED) * share_named(description, command);
+        let called = if calls_for_it || is_harmless(command) { 1.0 } else { UNCALLED };
+        let of_others = if endings(command).all(|ending| is_said(ending)) { 1.0 } else { OTHERS };
+        common * named * called * of_others
     };
     let called = written.split_whitespace().next();
     let fits = evidence.iter().filter(|(command, _)| command.split_whitespace().next() == called);
@@ -35,6 +79,14 @@ pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a 
     gains
         .reduce(|best, other| if other.0 > best.0 { other } else { best })
         .map_or(written, |(_, command)| command)
+}
+
+/// The endings of the patterns for files, such as `txt` of `'*.txt'`.
+fn endings(command: &str) -> impl Iterator<Item = &str> {
+    let after = command.split("*.").skip(1);
+    after
+        .map(|text| &text[..text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len())])
+        .filter(|ending| !ending.is_empty())
 }
 
 #[cfg(test)]
@@ -59,6 +111,29 @@ mod tests {
         assert_eq!(agreed("list all", "ls", &known), "ls -R");
         assert_eq!(agreed("list all", "find .", &known), "find .", "nobody knows another");
         assert_eq!(agreed("list all", "find .", &[]), "find .");
+    }
+
+    #[test]
+    fn what_discards_is_only_for_those_who_say_so() {
+        let known = near([
+            ("git reset --hard HEAD~1", 0.9),
+            ("git reset HEAD~", 0.6),
+            ("git reset --soft HEAD~1", 0.6),
+        ]);
+        let answer = |description| agreed(description, "git reset --hard HEAD~1", &known);
+        assert_eq!(answer("undo the last commit but keep changes"), "git reset --soft HEAD~1");
+        assert_eq!(answer("undo the last commit and discard changes"), "git reset --hard HEAD~1");
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let known = near([
+            ("find . -name '*.java' -exec grep TODO {} +", 0.9),
+            ("find . -name '*.c' -exec grep TODO {} +", 0.9),
+        ]);
+        let written = "find . -name '*.rs' -exec grep TODO {} \\;";
+        assert_eq!(agreed("search for TODO in all .rs files", written, &known), written);
+        assert_eq!(endings("ls *.txt '*.' a.b \"*.tar.gz\"").collect::<Vec<_>>(), ["txt", "tar"]);
     }
 
     #[test]

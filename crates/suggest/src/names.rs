@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Pattern,
     /// With `/`.
     Path,
+    /// With `://`.
+    Url,
     /// Of a file, a host, or of what programmers name.
     File,
     /// A variable of a shell.
@@ -48,6 +50,9 @@ impl Kind {
         }
         if word.bytes().all(|byte| byte.is_ascii_digit()) {
             return Some(Self::Number);
+        }
+        if word.contains("://") {
+            return Some(Self::Url);
         }
         if word.contains('*') {
             return (word.len() > 1).then_some(Self::Pattern);
@@ -70,9 +75,10 @@ impl Kind {
 
     /// Whether a name of another kind may take the place of one of this kind.
     pub(crate) fn is_like(self, other: Self) -> bool {
-        use Kind::{File, Number, Path, Pattern, Quoted, Variable};
+        use Kind::{File, Number, Path, Pattern, Quoted, Url, Variable};
         match (self, other) {
             (Number, other) | (other, Number) => other == Number,
+            (Url, other) | (other, Url) => matches!(other, Url | Quoted),
             (Pattern, other) | (other, Pattern) => matches!(other, Pattern | Quoted),
             (Path | File | Variable | Quoted, Path | File | Variable | Quoted) => true,
         }
@@ -150,6 +156,7 @@ mod tests {
         assert_eq!(found("show the last 15 lines of notes.txt."), ["15", "notes.txt"]);
         assert_eq!(found("copy 'a b' to (~/x) or $HOME, e.g. *.rs"), ["a b", "~/x", "$HOME", "*.rs"]);
         assert_eq!(found("an open \" quote and ' another"), [""; 0]);
+        assert_eq!(found("get https://a.example/x?y=*, please"), ["https://a.example/x?y=*"]);
         assert_eq!(found("create build/out, / and /srv for I/O"), ["build/out", "/", "/srv"]);
     }
 }

@@ -75,8 +75,9 @@ pub fn before_deletion<'a>(typed: &str, suffix: &'a str) -> &'a str {
         return suffix;
     }
     // What stands between the end of the harmless part and the word that deletes.
-    let leads_there =
-        |word: &str| matches!(word, "|" | ";" | "&&" | "||" | "xargs" | "sudo" | "-exec" | "-execdir");
+    let leads_there = |word: &str| {
+        matches!(word, "|" | ";" | "&&" | "||" | "xargs" | "sudo" | "-exec" | "-execdir" | "-ok" | "-okdir")
+    };
     let before = typed.split_whitespace().next_back();
     let mut xargs = Xargs::default();
     let is_of_xargs = typed.split_whitespace().fold(false, |_, word| xargs.read(word));
@@ -393,6 +394,7 @@ mod tests {
         assert_eq!(before_deletion("find . -name", " \"*.txt\" | xargs rm"), " \"*.txt\"");
         assert_eq!(before_deletion("find . ", "-name x -print0 | xargs -0 -r rm -f"), "-name x -print0");
         assert_eq!(before_deletion("find . ", "-name x -exec rm {} \\;"), "-name x");
+        assert_eq!(before_deletion("find . -name ", "'*.txt' -ok rm {} \\;"), "'*.txt'");
         assert_eq!(before_deletion("find . ", "-empty -delete"), "-empty");
         assert_eq!(before_deletion("sudo ", "rm x"), "");
         assert_eq!(before_deletion("rm ", "-r build"), "-r build");

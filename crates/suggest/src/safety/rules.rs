@@ -39,7 +39,7 @@ fn removal(command: &Command) -> Option<&'static str> {
         "find" => {
             let removes = command.arguments.iter().any(|word| word == "-delete")
                 || command.arguments.windows(2).any(|pair| {
-                    pair[0].starts_with("-exec")
+                    (pair[0].starts_with("-exec") || pair[0].starts_with("-ok"))
                         && matches!(pair[1].rsplit('/').next(), Some("rm" | "shred" | "unlink"))
                 });
             (removes && finds_all(command)).then_some("removes all files of a system or home directory")
