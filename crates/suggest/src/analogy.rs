@@ -137,7 +137,7 @@ fn is_placeholder(word: &str) -> bool {
     let word = word.trim_start_matches(['$', '{', '<', '[']).trim_end_matches(['}', '>', ']']);
     let stem = word.split('.').next().unwrap_or_default();
     let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit()).to_lowercase();
-    word.contains(PATH_TO) || PLACEHOLDERS.contains(&stem.as_str())
+    word.contains(PATH_TO) || PLACEHOLDERS.contains(&stem.as_str()) || stem.starts_with("input_")
 }
 
 /// Whether a word of a command stands for the name of something that is no file: `branch_name`, `my-branch`, `<name>`.

@@ -19,7 +19,7 @@ const OTHERS: f32 = 0.6;
 /// And one that deletes, overwrites, forces or ends something for a description that does not speak of that.
 const UNCALLED: f32 = 0.5;
 /// What words begin with that speak of it.
-const CALLS: [&str; 27] = [
+const CALLS: [&str; 28] = [
     "abort",
     "clean",
     "clear",
@@ -44,6 +44,7 @@ const CALLS: [&str; 27] = [
     "shut",
     "stop",
     "terminat",
+    "throw",
     "truncat",
     "uninstall",
     "wip",

@@ -31,6 +31,8 @@ const NO_VOTES: f32 = 0.05;
 const AGREEMENT: f32 = 0.1;
 /// By how much one that has a place for each name of the description is better than one that has none.
 const FIT: f32 = 0.1;
+/// The same for the words of the description in the same order: just so much that of `mov to mp4` and `mp4 to mov` the right one goes first.
+const ORDER: f32 = 0.01;
 /// What is longer at the end of a name is no ending.
 const LONGEST_ENDING: usize = 5;
 /// What stands before a program that is run as somebody else. Who wants that says so, and programs are found by their own name.
@@ -234,7 +236,9 @@ impl Examples {
                 continue;
             };
             let about = analogy::about(example, description);
-            let fit = 1.0 + FIT * analogy::share_named(description, &about.1);
+            let fit = 1.0
+                + FIT * analogy::share_named(description, &about.1)
+                + ORDER * share_in_order(description, example.description);
             let weight = share * advice.votes.of(program).powf(AGREEMENT) * fit;
             advice.near.push(Near { command: about.1.clone(), weight });
             // The first of equal ones, which is the nearest.
@@ -302,6 +306,17 @@ impl Examples {
     fn weight(&self, length: f32) -> f32 {
         (K1 + 1.0) / (1.0 + K1 * (1.0 - B + B * length / self.mean_length))
     }
+}
+
+/// The part of the pairs of words in a description, one after the other, that stand so in another one.
+fn share_in_order(description: &str, other: &str) -> f32 {
+    let pairs = |text: &str| -> Vec<(String, String)> {
+        let words: Vec<String> = words(text).filter(|word| !word.starts_with('<')).collect();
+        words.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    };
+    let (own, others) = (pairs(description), pairs(other));
+    let same = own.iter().filter(|pair| others.contains(pair)).count();
+    same as f32 / own.len().max(1) as f32
 }
 
 /// What a line says; nothing where it has no tab.
@@ -406,6 +421,14 @@ mod tests {
         assert_eq!((votes.odds("apt"), votes.odds("sudo")), (1.0, votes.odds("wc")), "{votes:?}");
         assert!(best.unwrap().1.starts_with("apt install"));
         assert_eq!(examples.programs_in("what apt shows"), ["apt"]);
+    }
+
+    #[test]
+    fn of_the_same_words_those_in_the_same_order_are_shown() {
+        let text = "To convert mp4 to mov\tffmpeg -i input_video.mp4 a.mov\nTo convert mov to mp4\tffmpeg -i input_video.mov a.mp4\n";
+        let advice = Examples::new(text.to_owned()).consult("convert x.mov to mp4");
+        assert_eq!(advice.shown.unwrap().1, "ffmpeg -i x.mov a.mp4");
+        assert_eq!(advice.near.len(), 2);
     }
 
     #[test]
