@@ -26,7 +26,7 @@ const CLEARLY: f32 = 1.2;
 const UNKNOWN: f32 = 0.3;
 
 /// A suggestion that is less likely is mostly wrong: on cut lines and in sessions, of those between half of this and this one
-/// in five is right, of those up to half as much again one in four.
+/// in six is right, of those up to half as much again one in four.
 const WORTH_SHOWING: f32 = 0.2;
 
 /// The same where nothing is typed yet: what appears there was not even begun, and has to be right as a whole more often

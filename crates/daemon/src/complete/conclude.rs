@@ -41,7 +41,10 @@ impl Plan {
     /// The same, with the estimates by which they are ranked.
     pub fn ranked(&self, written: &Written) -> Vec<Ranked> {
         let rated: Vec<Rated> = match self.buffer.kind() {
-            Kind::Command => written.texts.iter().filter_map(|text| self.line(text)).collect(),
+            Kind::Command => {
+                let texts = written.texts.iter().enumerate();
+                texts.filter_map(|(number, text)| self.line(text, number == 0)).collect()
+            }
             Kind::Description(description) => self.commands(description, written),
         };
         let logprobs: Vec<(String, Option<f32>)> =
@@ -68,11 +71,15 @@ impl Plan {
     }
 
     /// What a text adds to the typed line.
-    fn line(&self, text: &Text) -> Option<Rated> {
+    fn line(&self, text: &Text, is_best: bool) -> Option<Rated> {
         if self.unasked && self.buffer.line().is_empty() {
             return Some((self.next_line(text)?, None));
         }
         let part = if self.unasked { confidence::likely(text) } else { confidence::whole(text) };
+        if !is_best && part.text.len() < first_word(&text.text).len() {
+            // So much of a word is likely because the best one begins with it, too.
+            return None;
+        }
         let mut suffix = clean::clean(part.text, &self.buffer)?;
         let is_broken_off = text.finish != Finish::Stop && part.text == confidence::whole(text).text;
         if is_broken_off && self.buffer.after().is_empty() {
@@ -188,6 +195,15 @@ mod tests {
         let plan = Plan::new(request).unwrap();
         let written = Written { texts, ..Written::default() };
         plan.conclude(&written).into_iter().map(|alternative| alternative.line).collect()
+    }
+
+    #[test]
+    fn part_of_a_second_word_says_nothing_of_its_own() {
+        let texts =
+            || vec![text(&[("ker", -0.01), (" pull", -0.1)]), text(&[("ker", -0.005), ("-compose", -6.0)])];
+        let unasked = Complete { unasked: true, ..request("zoc") };
+        assert_eq!(lines(&unasked, texts()), ["zocker pull"]);
+        assert_eq!(lines(&request("zoc"), texts()), ["zocker pull", "zocker-compose"]);
     }
 
     #[test]
