@@ -70,7 +70,7 @@ pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a 
         let common: f32 = evidence.iter().map(|(other, weight)| weight * f1(command, other) as f32).sum();
         let named = UNNAMED + (1.0 - UNNAMED) * share_named(description, command);
         let called = if calls_for_it || is_harmless(command) { 1.0 } else { UNCALLED };
-        let of_others = if endings(command).all(|ending| is_said(ending)) { 1.0 } else { OTHERS };
+        let of_others = if endings(command).all(&is_said) { 1.0 } else { OTHERS };
         common * named * called * of_others
     };
     let called = written.split_whitespace().next();

@@ -62,7 +62,7 @@ impl Lines {
                 _ => words.push((rest.to_owned(), 1)),
             }
         }
-        words.sort_by(|a, b| b.1.cmp(&a.1));
+        words.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         words.truncate(n);
         let share = |count: u32| count as f32 / (all as f32 + UNSEEN);
         words.into_iter().map(|(suffix, count)| Rest { suffix, share: share(count) }).collect()

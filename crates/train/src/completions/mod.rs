@@ -16,7 +16,7 @@ use crate::pages::licence::{self, Verdict};
 /// What functions are read, and where the table goes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Directory of completion functions; may be given more than once
+    /// Directory of completion functions whose licence allows it; may be given more than once. A file that names a stricter one is left out
     #[arg(long, required = true)]
     functions: Vec<PathBuf>,
     /// Directory of the other corpora: what their tables have is left out
