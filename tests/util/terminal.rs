@@ -171,6 +171,13 @@ impl Terminal {
         if keys.as_ref().contains(&3) {
             self.settle();
         }
+        if keys.as_ref() == b"\x03" {
+            // The kernel throws away what was written and not read, after it has sent the signal: a shell that answers at once loses
+            // its answer. There is nothing typed before that it would have to throw away.
+            let mut modes = rustix::termios::tcgetattr(&self.master).unwrap();
+            modes.local_modes.insert(rustix::termios::LocalModes::NOFLSH);
+            rustix::termios::tcsetattr(&self.master, rustix::termios::OptionalActions::Now, &modes).unwrap();
+        }
         (&self.master).write_all(keys.as_ref()).unwrap();
     }
 

@@ -158,7 +158,7 @@ fn newer_half(prompt: &str) -> &str {
 #[derive(Debug)]
 pub struct Ranked {
     pub candidate: Candidate,
-    /// The model's log-probability of all of it, where the model wrote it.
+    /// The model's log-probability of all of it, where the model wrote it; of what was looked up for it, that of the estimate.
     pub logprob: Option<f32>,
 }
 

@@ -207,7 +207,8 @@ pub struct Alternative {
     pub line: String,
     /// What is added at the cursor. For a description it is the command.
     pub suffix: String,
-    /// Natural logarithm of the probability the model gives the suffix; none for a line that the model did not see.
+    /// Natural logarithm of the probability the model gives the suffix, or of the estimate for what was looked up for it; none for a
+    /// line that the model did not see.
     pub logprob: Option<f32>,
     /// Where it comes from.
     pub source: Source,

@@ -65,7 +65,9 @@ impl Plan {
         });
         let ranked = |candidate: Candidate| {
             let rated = logprobs.iter().find(|(suffix, _)| *suffix == candidate.suffix);
-            Ranked { logprob: rated.and_then(|(_, logprob)| *logprob), candidate }
+            // What was looked up has only the estimate by which it is ranked.
+            let looked_up = || (candidate.source == rank::Source::Model).then(|| candidate.score.ln());
+            Ranked { logprob: rated.map_or_else(looked_up, |(_, logprob)| *logprob), candidate }
         };
         rank::rank(candidates, self.wanted).into_iter().map(ranked).collect()
     }
@@ -144,7 +146,8 @@ impl Plan {
         {
             let agreed =
                 Candidate { score: first.score, ..Candidate::model(&self.buffer, agreed, first.logprob) };
-            commands.insert(0, (agreed, None));
+            let estimate = agreed.score.ln();
+            commands.insert(0, (agreed, Some(estimate)));
         }
         commands
     }
