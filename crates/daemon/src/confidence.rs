@@ -1,6 +1,7 @@
 //! How much of what a model wrote is worth showing.
 
 use nemoterm_engine::Finish;
+use nemoterm_suggest::lines::first_word;
 
 use crate::backend::Text;
 
@@ -80,10 +81,7 @@ fn whole_words(text: &str) -> &str {
 
 /// The log-probability of the first word, with the blanks before it.
 fn first_word_logprob(written: &Text) -> Option<f32> {
-    let text = &written.text;
-    let blanks = text.len() - text.trim_start().len();
-    let word = text[blanks..].find(char::is_whitespace).map_or(text.len(), |end| blanks + end);
-    logprob(written, word)
+    logprob(written, first_word(&written.text).len())
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use crate::score::f1;
 const WRITTEN: f32 = 0.15;
 /// How much of its gain a command keeps that has none of the names of the description.
 const UNNAMED: f32 = 0.7;
-
 /// One that is about files of an ending that the description does not name.
 const OTHERS: f32 = 0.6;
 /// And one that deletes, overwrites, forces or ends something for a description that does not speak of that.
