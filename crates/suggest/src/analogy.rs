@@ -211,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn a_url_takes_the_place_of_a_url() {
+        let download = ("Download a page", "curl -O \"https://example.com/page\" -o page.html");
+        let wanted = "download https://a.example/b.zip";
+        assert_eq!(command(download, wanted), "curl -O \"https://a.example/b.zip\" -o page.html");
+        let named = ("Fetch http://example.com/x", "wget http://example.com/x");
+        assert_eq!(command(named, wanted), "wget https://a.example/b.zip");
+        let unpack = ("Unpack path/to/file.zip", "unzip path/to/file.zip");
+        assert_eq!(command(unpack, wanted), unpack.1, "no place for one");
+    }
+
+    #[test]
     fn what_is_called_something_is_called_that() {
         let branch = ("Create a new branch", "git branch my-branch");
         assert_eq!(command(branch, "create a branch called fix-typo"), "git branch fix-typo");
