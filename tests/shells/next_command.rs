@@ -241,6 +241,12 @@ fn a_line_that_failed_is_put_right() {
         terminal.wait("the output", |screen| screen.rows.iter().any(|row| row == "clean"));
         run(&terminal, "git psuh now");
         terminal.wait_ghost("git push now");
+        terminal.send("\x15");
+        run(&terminal, "git commit --ammend now");
+        terminal.wait_ghost("git commit --amend now");
+        terminal.send("\x15");
+        run(&terminal, "git psuh now");
+        terminal.wait_ghost("git push now");
         // It waits for whoever begins to type.
         terminal.send("x\x15g");
         terminal.wait_ghost("it push now");

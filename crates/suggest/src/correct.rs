@@ -2,16 +2,18 @@
 //!
 //! Nothing is tried and nothing is looked up: the exit status, the line, the commands on the PATH and the words of the
 //! history have to make it certain, or there is no correction. What may be wrong is the name of a command, where the
-//! shell did not find it, and the subcommand after it, where the command has failed. Rights are never added.
+//! shell did not find it, and a subcommand or a long option after it, where the command has failed. Rights are never added.
 
 mod names;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::clean::is_displayable;
 use crate::history::Index;
 use crate::redact::holds_secret;
 use crate::safety;
+use crate::specs::{Specs, Unlisted};
 use crate::words::{Token, is_assignment, is_wrapper, tokens};
 
 use names::{ANSWERING, BUILTINS, subcommands};
@@ -31,17 +33,31 @@ const UNUSED: f32 = 0.1;
 /// The exit status of a command the shell did not find.
 const NOT_FOUND: i32 = 127;
 
-/// The line as it was most likely meant; nothing where that is not certain. `commands` are those on the PATH, sorted.
-pub fn correct(line: &str, status: i32, commands: &[String], index: &Index) -> Option<String> {
-    // From 128 on a signal has ended it.
-    let failed = (1..128).contains(&status);
+/// The exit status of Git for a wrong usage (`usage` in its `usage.c`).
+const UNKNOWN_OPTION_OF_GIT: i32 = 129;
+
+/// The line as it was most likely meant; nothing where that is not certain. `commands` are those on the PATH, sorted; `specs`
+/// is what is known of their options and subcommands.
+pub fn correct(
+    line: &str,
+    status: i32,
+    commands: &[String],
+    index: &Index,
+    specs: Option<&Specs>,
+) -> Option<String> {
+    // From 128 on a signal has ended it, but for what Git says of an option that it does not have; who is hung up on sees no prompt.
+    let failed = (1..128).contains(&status) || status == UNKNOWN_OPTION_OF_GIT;
     if !failed || commands.is_empty() || !is_displayable(line) || holds_secret(line) {
         return None;
     }
     let words = tokens(line);
     let known = Known { commands, index, line };
-    let (word, right) = known.name(&words, status).or_else(|| known.subcommand(&words))?;
-    let corrected = format!("{}{right}{}", &line[..word.start], &line[word.end()..]);
+    let (place, right) = known
+        .name(&words, status)
+        .or_else(|| known.subcommand(&words))
+        .map(|(word, right)| (word.start..word.end(), right))
+        .or_else(|| known.listed(&words, specs?))?;
+    let corrected = format!("{}{right}{}", &line[..place.start], &line[place.end..]);
     safety::is_harmless(&corrected).then_some(corrected)
 }
 
@@ -127,6 +143,38 @@ impl<'a> Known<'a> {
         let listed =
             listed.iter().map(|name| Choice { word: name, uses: uses.get(name).copied().unwrap_or(0) });
         choose(word.raw, choices.chain(listed)).map(|right| (word, right.to_owned()))
+    }
+
+    /// The option or subcommand that its program's list does not have, and what it has to be. Nothing where there are several,
+    /// for the list is then more likely to be another version's.
+    fn listed(&self, words: &[Token<'_>], specs: &Specs) -> Option<(Range<usize>, String)> {
+        let program = names_of_commands(words).last()?;
+        let is_one = !words.iter().any(Token::starts_command);
+        if !is_one || ANSWERING.contains(&program.raw) || !self.is_command(program.raw) {
+            return None;
+        }
+        let unlisted = specs.unlisted(self.line);
+        let [wrong] = unlisted.as_slice() else { return None };
+        if self.is_habit(wrong) {
+            return None;
+        }
+        let others = wrong.others();
+        // The dashes are not among the letters that a slip is judged by.
+        let letters = wrong.name.trim_start_matches('-');
+        let choices = others.iter().map(|(name, seen)| Choice {
+            word: name.trim_start_matches('-'),
+            uses: u32::try_from(*seen).unwrap_or(u32::MAX),
+        });
+        let right = choose(letters, choices)?;
+        let start = wrong.start + wrong.name.len() - letters.len();
+        Some((start..wrong.start + wrong.name.len(), right.to_owned()))
+    }
+
+    /// Whether other lines of the history have the word, too, which may be newer than a list.
+    fn is_habit(&self, word: &Unlisted<'_>) -> bool {
+        let others = self.index.lines().filter(|found| found.line != self.line);
+        let mut lines = others.filter(|found| found.line.contains(word.name));
+        lines.any(|found| tokens(found.line).iter().any(|other| other.raw.starts_with(word.name)))
     }
 
     /// Whether a word may name a command. What is no plain name is believed.
@@ -247,6 +295,7 @@ impl Slip {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::specs::key;
     use proptest::prelude::*;
 
     const COMMANDS: &[&str] = &[
@@ -283,7 +332,33 @@ mod tests {
         let mut index = Index::from_lines(history);
         // The shell's client has it by then.
         index.push(line);
-        correct(line, status, &commands, &index)
+        correct(line, status, &commands, &index, Some(&specs()))
+    }
+
+    /// Of `git commit` and `docker` a part, with how often it was seen.
+    fn specs() -> Specs {
+        let mut entries = vec![
+            (key("cargo", "build"), 9),
+            (key("git", "commit"), 90),
+            (key("docker compose", "config"), 0),
+            (key("docker compose", "down"), 20),
+            (key("docker compose", "logs"), 9),
+            (key("docker compose", "up"), 50),
+            (key("docker", "compose"), 90),
+            (key("cargo build", "--release"), 9),
+            (key("cargo build", "--target"), 2),
+            (key("cargo build", "--target-dir"), 1),
+            (key("git commit", "--all"), 7),
+            (key("git commit", "--allow-empty"), 5),
+            (key("git commit", "--amend"), 20),
+            (key("git commit", "--message"), 3),
+            (key("git commit", "--no-edit"), 9),
+            (key("git commit", "--date"), 0),
+            (key("git commit", "--dare"), 0),
+        ];
+        entries.sort();
+        let entries = entries.iter().map(|(key, seen)| (key.as_bytes(), *seen));
+        Specs::new(fst::Map::from_iter(entries).unwrap().into_fst().into_inner()).unwrap()
     }
 
     #[test]
@@ -334,6 +409,12 @@ mod tests {
             ("docker psuh me/web", 1, &[], "docker push me/web"),
             ("sudo systemctl retsart nginx", 1, &[], "sudo systemctl restart nginx"),
             ("npm isntall", 1, &[], "npm install"),
+            // Words of the lists of options and subcommands.
+            ("git commit --ammend", 129, &[], "git commit --amend"),
+            ("git commit --amned --no-edit", 129, &[], "git commit --amend --no-edit"),
+            ("git commit --mesage='fix it'", 129, &[], "git commit --message='fix it'"),
+            ("sudo docker compose lgos web", 1, &[], "sudo docker compose logs web"),
+            ("cargo build --relaese 2>log", 1, &[], "cargo build --release 2>log"),
             // Words of the history.
             ("make delpoy", 2, &["make deploy", "make deploy"], "make deploy"),
             ("make tets", 2, &["make test", "make all", "make test"], "make test"),
@@ -365,6 +446,13 @@ mod tests {
             ("ssh db2", 1, &["ssh db1", "ssh db1"]),
             ("cat a.txt", 1, &["cat b.txt", "cat b.txt"]),
             ("make tets", 2, &["make test"]),
+            // Two options are as near, or two are wrong, or it was used before; or it is a value.
+            ("git commit --dae x", 129, &[]),
+            ("git commit --amned --no-eidt", 129, &[]),
+            ("git commit --ammend", 129, &["git commit --ammend -a"]),
+            ("git commit -m '--amned'", 1, &[]),
+            ("docker compose xyz", 1, &[]),
+            ("cargo build --relaese && ls", 1, &[]),
             // It answers no.
             ("grep tset notes", 1, &["grep test notes", "grep test notes"]),
             // A name of the user's own, which was there before.
@@ -385,7 +473,7 @@ mod tests {
             assert_eq!(corrected(line, status, history), None, "{line}");
         }
         // Where the commands are not known, every name looks wrong.
-        assert_eq!(correct("gti status", 127, &[], &Index::default()), None);
+        assert_eq!(correct("gti status", 127, &[], &Index::default(), Some(&specs())), None);
     }
 
     proptest! {

@@ -8,6 +8,7 @@
 //! the options that are given more than once. It is made with the model, by `nemoterm-train`, and read where it lies.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use fst::{IntoStreamer as _, Map, Streamer as _};
 
@@ -61,6 +62,16 @@ pub struct Place<'a> {
     typed: &'a str,
     /// The options that the command has already.
     given: Vec<&'a str>,
+}
+
+/// A word that stands where an option or a subcommand would, and is none that is known.
+#[derive(Debug)]
+pub struct Unlisted<'a> {
+    place: Place<'a>,
+    /// Where it begins in its line, in bytes.
+    pub start: usize,
+    /// The word, without what an option is set to.
+    pub name: &'a str,
 }
 
 /// A name that goes on with what is typed.
@@ -166,6 +177,20 @@ impl Specs {
             names.push((name.to_owned(), seen));
         }
         names
+    }
+
+    /// The words of a line that should be options or subcommands of their programs and are on no list of them. The name of
+    /// a program is none: whether that exists, the shell knows.
+    pub fn unlisted<'a>(&'a self, line: &'a str) -> Vec<Unlisted<'a>> {
+        let words = tokens(line).into_iter().filter(|word| !word.operator);
+        words
+            .filter_map(|word| {
+                let place = self.place(&line[..word.start])?;
+                let name = option_name(word.raw);
+                let is_unlisted = place.path != PROGRAMS && place.exists(name) == Some(false);
+                is_unlisted.then_some(Unlisted { place, start: word.start, name })
+            })
+            .collect()
     }
 
     fn has_subcommands(&self, path: &str) -> bool {
@@ -310,6 +335,25 @@ impl Place<'_> {
             .into_iter()
             .map(|(name, seen)| Name { rest: name[typed.len()..].to_owned(), share: share(seen) })
             .collect()
+    }
+}
+
+impl Unlisted<'_> {
+    /// What is known at its place and begins with the first or the second of its letters, with how often that was seen in lines of
+    /// others.
+    pub fn others(&self) -> Vec<(String, u64)> {
+        let dashes = self.name.len() - self.name.trim_start_matches('-').len();
+        let (dashes, letters) = self.name.split_at(dashes);
+        let beginnings: BTreeSet<char> = letters.chars().take(2).collect();
+        let at = |path: &str, beginning: char| self.place.specs.names(path, &format!("{dashes}{beginning}"));
+        match dashes {
+            "" => beginnings.iter().flat_map(|&beginning| at(&self.place.path, beginning)).collect(),
+            _ => self
+                .place
+                .paths()
+                .flat_map(|path| beginnings.iter().flat_map(move |&beginning| at(path, beginning)))
+                .collect(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use nemoterm_protocol::{Candidate, Context, HistoryLine, Source, runtime::Runtime};
@@ -15,6 +15,7 @@ use nemoterm_suggest::{
     next::next,
     rank,
     redact::redact,
+    specs::Specs,
 };
 
 use super::{
@@ -57,6 +58,15 @@ pub struct Session {
 
 /// The estimate for a line that was put right, which is done only where it is as good as certain.
 const CORRECTION_SCORE: f32 = 0.8;
+
+/// The options and subcommands that exist: a mistyped one is put right without the daemon.
+fn specs() -> Option<&'static Specs> {
+    static SPECS: LazyLock<Option<Specs>> = LazyLock::new(|| {
+        let table: &[u8] = include_bytes!("../../../../models/nemoterm-mini/specs.fst");
+        Specs::new(table).ok()
+    });
+    SPECS.as_ref()
+}
 
 impl Session {
     /// Reads the history and begins to look for the daemon.
@@ -150,7 +160,7 @@ impl Session {
             self.recent.push(HistoryLine { line: redact(line).into_owned(), status: Some(*status) });
             if *status != 0 {
                 let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-                self.correction = correct(line, *status, commands.names(), &self.index);
+                self.correction = correct(line, *status, commands.names(), &self.index, specs());
             }
         }
         self.cwd = cwd;
