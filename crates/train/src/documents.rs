@@ -17,6 +17,7 @@ use crate::corpora::{Corpora, Example, Excluded, Session, Spec};
 use crate::examples;
 use crate::renamed::with_other_names;
 use crate::scene::Scene;
+use crate::slips::with_slip;
 
 /// Shares of the kinds of documents, by number; whatever their sum is.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -102,6 +103,9 @@ const EXAMPLES: usize = 3;
 const WITHOUT_EXAMPLES: f64 = 0.15;
 /// How often the wanted command may be among them.
 const SAME_AMONG_EXAMPLES: f64 = 0.15;
+
+/// How many sessions end in a line that is typed again because it had a slip in it.
+const WITH_SLIP: f64 = 0.15;
 
 /// Commands that stand between others in every session.
 const IN_BETWEEN: [&str; 12] = [
@@ -291,6 +295,13 @@ impl Documents {
         if rng.random_bool(0.08) {
             let example = &self.corpora.examples[self.described[self.described_weights.sample(rng)]];
             return self.after_examples(&lines, &as_typed(&example.description, rng), &example.command, rng);
+        }
+        if rng.random_bool(WITH_SLIP)
+            && let Some((last, before)) = lines.split_last()
+            && let Some(slip) = with_slip(last, rng)
+        {
+            let before: Vec<String> = before.iter().cloned().chain([slip]).collect();
+            return line_after(&before, last);
         }
         Document { prompt: String::new(), answer: lines.join("\n") }
     }

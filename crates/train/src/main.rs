@@ -19,6 +19,7 @@ mod pages;
 mod plot;
 mod renamed;
 mod scene;
+mod slips;
 mod specs;
 
 use std::fs;
