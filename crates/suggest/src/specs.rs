@@ -143,14 +143,20 @@ impl Specs {
         }
         let mut path = first.raw.to_owned();
         let mut is_next = true;
-        for word in rest.iter().filter(|word| !word.operator && !word.raw.starts_with('-')) {
-            // Another word may be the value of an option, and the subcommand is still to come.
+        let mut may_be_value = false;
+        for word in rest.iter().filter(|word| !word.operator) {
+            if word.raw.starts_with('-') {
+                may_be_value = !word.raw.contains('=');
+                continue;
+            }
+            // The value of an option is no subcommand, and that is still to come.
             if self.map.contains_key(key(&path, word.raw)) {
                 path = format!("{path} {}", word.raw);
                 is_next = true;
-            } else {
+            } else if !may_be_value {
                 is_next = false;
             }
+            may_be_value = false;
         }
         // What stands behind an option may be its value.
         let is_value = words.last().is_some_and(|last| last.raw.starts_with('-') && !last.raw.contains('='));
@@ -396,6 +402,7 @@ mod tests {
             ("kit pu", "sh origin", Some(true)),
             ("kit pu", "shed", Some(false)),
             ("kit ", "pull", Some(true)),
+            ("kit --config x pu", "ke", Some(false)),
             // Nothing can be told: short options, arguments, programs that are not known or not well, other places.
             ("kit pull -", "x", None),
             ("kit pull ", "words", None),
@@ -430,6 +437,11 @@ mod tests {
         assert_eq!(names("kit pull --fo"), ["rmat", "rce"]);
         assert_eq!(names("kit pull -na"), ["me"]);
         assert_eq!(names("kit pul"), ["l-all", "l"]);
+        assert_eq!(names("kit --config x pul"), ["l-all", "l"], "x is what --config is set to");
+        assert!(
+            names("kit x pul").is_empty() && names("kit --config=y x pul").is_empty(),
+            "x is an argument"
+        );
         assert_eq!(names("kit pull --force --fo"), ["rmat"], "given already");
         assert_eq!(names("kit pull --format x --form"), ["at"], "given again");
         assert_eq!(names("ki"), ["te-runner", "t"]);
@@ -490,6 +502,7 @@ mod tests {
                 (key("kit pull", "--form"), false),
                 known("", "kit"),
                 known("kit", "--config"),
+                known("kit", "push"),
             ]
         );
     }
