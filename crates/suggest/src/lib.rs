@@ -4,7 +4,7 @@
 //! [`rank::local`], from the [`history`] and recent commands, and an empty prompt with what comes [`next`] or puts
 //! the last line right ([`correct`]); it [`redact`]s what it is about to send, and looks
 //! at what comes back once more with [`clean::is_displayable`]. The daemon builds the model's [`prompt`], with [`examples`] before a description,
-//! [`clean`]s what the model wrote, holds back what [`safety`] flags, doubts what no program takes ([`specs`]), and [`rank`]s. [`score`] judges
+//! [`clean`]s what the model wrote, holds back what [`safety`] flags and what is [`foreign`] to the user, doubts what no program takes ([`specs`]), and [`rank`]s. [`score`] judges
 //! completions, for `nemoterm eval`, and [`replay`] sets the scene for them.
 //!
 //! Text goes in and text comes out, and no input makes a function here panic.
@@ -17,6 +17,7 @@ pub mod context;
 mod copy;
 pub mod correct;
 pub mod examples;
+pub mod foreign;
 pub mod history;
 pub mod lines;
 mod names;

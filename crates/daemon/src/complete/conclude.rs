@@ -4,7 +4,7 @@ use nemoterm_engine::Finish;
 use nemoterm_protocol::{Alternative, Source};
 use nemoterm_suggest::{
     buffer::Kind,
-    clean, consensus,
+    clean, consensus, foreign,
     lines::{Rest, first_word},
     rank::{self, Candidate},
     redact, safety, specs,
@@ -87,7 +87,7 @@ impl Plan {
         if is_broken_off && self.buffer.after().is_empty() {
             suffix.push_str(self.rest_of_a_known_line(&suffix));
         }
-        suffix.truncate(safety::before_deletion(self.buffer.before(), &suffix).len());
+        suffix.truncate(self.own_part(&suffix).len());
         if suffix.trim().is_empty() {
             return None;
         }
@@ -96,12 +96,24 @@ impl Plan {
         Some((candidate.following(self.last.as_deref()), logprob))
     }
 
+    /// What a model or somebody else may add to the typed line: nothing that deletes, and no name that stands nowhere here.
+    fn own_part<'a>(&self, suffix: &'a str) -> &'a str {
+        let typed = self.buffer.before();
+        let context = &self.context;
+        let is_known = |name: &str| {
+            let mut seen =
+                context.history.iter().map(|entry| &entry.line).chain(&context.names).chain(&context.branch);
+            self.buffer.after().contains(name) || seen.any(|text| text.contains(name))
+        };
+        foreign::before_foreign(typed, safety::before_deletion(typed, suffix), is_known)
+    }
+
     /// Adds how lines of others go on, each before what the model goes on with after the same word, and as likely.
     fn add_known(&self, known: Vec<Rest>, candidates: &mut Vec<Candidate>) {
         let before = self.buffer.before();
         for rest in known.into_iter().rev() {
             let Some(mut suffix) = clean::clean(&rest.suffix, &self.buffer) else { continue };
-            suffix.truncate(safety::before_deletion(before, &suffix).len());
+            suffix.truncate(self.own_part(&suffix).len());
             if suffix.trim().is_empty() {
                 continue;
             }
@@ -207,6 +219,16 @@ mod tests {
         let unasked = Complete { unasked: true, ..request("zoc") };
         assert_eq!(lines(&unasked, texts()), ["zocker pull"]);
         assert_eq!(lines(&request("zoc"), texts()), ["zocker pull", "zocker-compose"]);
+    }
+
+    #[test]
+    fn names_that_stand_nowhere_here_are_not_offered() {
+        let texts = || vec![text(&[("logs -n 5", -0.1), (" 0246aa4d1448", -0.1)])];
+        let mut request = request("docker ");
+        assert_eq!(lines(&request, texts()), ["docker logs -n 5"]);
+        let started = "docker stop 0246aa4d1448".to_owned();
+        request.context.history = vec![nemoterm_protocol::HistoryLine { line: started, status: Some(0) }];
+        assert_eq!(lines(&request, texts()), ["docker logs -n 5 0246aa4d1448"]);
     }
 
     #[test]
