@@ -158,6 +158,23 @@ fn the_model_follows_the_history_where_it_knows_better() {
     assert_eq!(attach.reply(), ["3", "add", "model", "t -p protocol", "t --workspace"]);
 }
 
+/// The fake knows a program that no PATH has.
+#[test]
+fn what_appears_ends_before_a_program_that_is_not_here() {
+    let home = Home::new();
+    home.write(".zsh_history", "cat nothing\n");
+    let _daemon = knowing(&home, &["cat x | wc -l | nemoterm-nowhere"]);
+    let attach = Attach::start(&home, &[]);
+    let mut seq = 0;
+    let mut answer = |kind| {
+        seq += 1;
+        attach.send(&[&seq.to_string(), kind, "5", "cat x"]);
+        attach.reply()[3].clone()
+    };
+    eventually("the PATH is read", || answer("type") == " | wc -l");
+    assert_eq!(answer("ask"), " | wc -l | nemoterm-nowhere", "whoever asks sees all of it");
+}
+
 #[test]
 fn a_secret_is_not_sent() {
     let home = Home::new();

@@ -204,25 +204,44 @@ fn command_word(before: &str) -> Option<&str> {
 #[derive(Debug, Default)]
 pub struct Commands {
     sorted: Vec<String>,
+    /// Whether a directory held more than was read of it.
+    is_partial: bool,
 }
 
 impl Commands {
     /// Reads every directory on the PATH.
     pub fn look() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
-        let mut sorted: Vec<String> = env::split_paths(&path)
-            .filter_map(|dir| fs::read_dir(dir).ok())
-            .flat_map(|entries| entries.take(MAX_ENTRIES).filter_map(Result::ok))
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
+        let mut commands = Self::default();
+        for entries in env::split_paths(&path).filter_map(|dir| fs::read_dir(dir).ok()) {
+            let before = commands.sorted.len();
+            let names = entries.take(MAX_ENTRIES).filter_map(Result::ok);
+            commands.sorted.extend(names.filter_map(|entry| entry.file_name().into_string().ok()));
+            commands.is_partial |= commands.sorted.len() - before == MAX_ENTRIES;
+        }
+        commands.sorted.sort_unstable();
+        commands.sorted.dedup();
+        commands
+    }
+
+    /// Those and no others, for tests.
+    #[cfg(test)]
+    pub fn named<const N: usize>(names: [&str; N]) -> Self {
+        let mut sorted = names.map(str::to_owned).to_vec();
         sorted.sort_unstable();
-        sorted.dedup();
-        Self { sorted }
+        Self { sorted, is_partial: false }
     }
 
     /// All of them, sorted.
     pub fn names(&self) -> &[String] {
         &self.sorted
+    }
+
+    /// Whether a command of this name may be on the PATH: it is not where all of that was read and holds none.
+    pub fn may_have(&self, name: &str) -> bool {
+        self.is_partial
+            || self.sorted.is_empty()
+            || self.sorted.binary_search_by(|other| other.as_str().cmp(name)).is_ok()
     }
 
     /// Those that begin with the first word of a line, while that word is being typed; short ones first.

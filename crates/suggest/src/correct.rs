@@ -179,14 +179,19 @@ impl<'a> Known<'a> {
 
     /// Whether a word may name a command. What is no plain name is believed.
     fn is_command(&self, word: &str) -> bool {
-        let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+'));
-        let exists = || self.commands.binary_search_by(|name| name.as_str().cmp(word)).is_ok();
-        parent_without_blank(word).is_none() && (!is_plain || exists() || BUILTINS.contains(&word))
+        let exists = |word: &str| self.commands.binary_search_by(|name| name.as_str().cmp(word)).is_ok();
+        parent_without_blank(word).is_none() && may_be_command(word, exists)
     }
 }
 
+/// Whether a word may name a command, where `exists` knows those on the PATH. What is no plain name is believed.
+pub(crate) fn may_be_command(word: &str, exists: impl Fn(&str) -> bool) -> bool {
+    let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+'));
+    !is_plain || exists(word) || BUILTINS.contains(&word)
+}
+
 /// The words of a line at which a command begins. One after `sudo` and its like counts, they themselves do too.
-fn names_of_commands<'w>(words: &[Token<'w>]) -> impl Iterator<Item = Token<'w>> {
+pub(crate) fn names_of_commands<'w>(words: &[Token<'w>]) -> impl Iterator<Item = Token<'w>> {
     let mut begins = true;
     let names: Vec<Token<'w>> = words
         .iter()

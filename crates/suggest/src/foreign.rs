@@ -1,9 +1,11 @@
-//! Names that only somebody else can know: the hash of a commit, the number of an account, an address, a variable of a script.
+//! Names that only somebody else can know: the hash of a commit, the number of an account, an address, a variable of a script; and
+//! programs that are not here.
 //!
 //! A model has read them in lines of others, and nobody else has any use for them. What such a name stands for is for the user to say, so
 //! a suggestion ends before it, unless the name stands in what the user typed, ran or sees.
 
-use crate::words::tokens;
+use crate::correct::{may_be_command, names_of_commands};
+use crate::words::{Token, tokens};
 
 /// Shorter runs of hexadecimal digits are words (`decade`) or versions as well; Git writes at least seven.
 const SHORTEST_HASH: usize = 7;
@@ -39,6 +41,21 @@ pub fn before_foreign<'a>(typed: &str, suffix: &'a str, is_known: impl Fn(&str) 
         end = token.end();
     }
     suffix
+}
+
+/// What is left of a suggestion for a line before the first command whose program `exists` does not know, without the operators that
+/// led there. What the user has typed to its end is the user's affair.
+pub fn before_missing<'a>(typed: &str, suffix: &'a str, exists: impl Fn(&str) -> bool) -> &'a str {
+    let line = format!("{typed}{suffix}");
+    let all = tokens(&line);
+    let is_added = |name: &Token<'_>| name.end() > typed.len() && !may_be_command(name.raw, &exists);
+    let Some(missing) = names_of_commands(&all).find(is_added) else { return suffix };
+    let before = all.iter().take_while(|token| token.start < missing.start);
+    let commands: Vec<&[Token<'_>]> = all[..before.count()].split(Token::starts_command).collect();
+    // The last of these is the beginning of the missing one's command: `sudo`, perhaps.
+    let whole = commands.split_last().map_or(&[][..], |(_, whole)| whole);
+    let end = whole.iter().rev().find_map(|command| command.last()).map_or(0, Token::end);
+    &suffix[..end.saturating_sub(typed.len())]
 }
 
 /// The names of a word that may be somebody else's.
@@ -131,10 +148,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_suggestion_ends_before_a_program_that_is_not_here() {
+        let exists = |name: &str| ["cat", "ls", "sudo", "git", "wc"].contains(&name);
+        for (typed, suffix, expected) in [
+            ("ls", " -la | findstr.exe foo", " -la"),
+            ("ls | ", "findstr.exe foo", ""),
+            ("cat x | wc ", "-l && sudo apt install x", "-l"),
+            ("", "sudo apt install x", ""),
+            ("gi", "mp x", ""),
+            // All of them are here, or no names, or typed.
+            (
+                "gi",
+                "t status | wc -l; for f in *; do cat $f; done",
+                "t status | wc -l; for f in *; do cat $f; done",
+            ),
+            ("apt ", "install wc", "install wc"),
+            ("", "A=1 ./configure && cd src", "A=1 ./configure && cd src"),
+            ("ls > ", "findstr.txt", "findstr.txt"),
+        ] {
+            assert_eq!(before_missing(typed, suffix, exists), expected, "{typed}{suffix}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_left_is_a_beginning(typed in "[ a-f0-9$A-C{\"'|日.]{0,20}", suffix in "[ a-f0-9$A-C{\"'|日.]{0,30}") {
             prop_assert!(suffix.starts_with(before_foreign(&typed, &suffix, |_| false)));
+            prop_assert!(suffix.starts_with(before_missing(&typed, &suffix, |_| false)));
             prop_assert_eq!(before_foreign(&typed, &suffix, |_| true), suffix.as_str());
         }
     }

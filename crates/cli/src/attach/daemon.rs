@@ -5,6 +5,7 @@
 //! daemon have threads of their own, which report here, so that nothing ever waits behind them.
 
 use std::{
+    collections::HashSet,
     env,
     path::PathBuf,
     sync::{
@@ -23,6 +24,7 @@ use nemoterm_protocol::{
 use nemoterm_suggest::{
     buffer::{Buffer, Kind},
     clean::is_displayable,
+    foreign::before_missing,
     redact::{MARKER, redact},
 };
 
@@ -69,6 +71,8 @@ pub struct Question {
     pub candidates: Vec<Candidate>,
     /// What of this the shell has been told, best first.
     pub shown: Vec<(String, Source)>,
+    /// Programs that the history had when the shell began.
+    pub used: Arc<HashSet<String>>,
 }
 
 #[derive(Debug)]
@@ -392,13 +396,16 @@ impl Talk {
 
     /// Tells the shell what the model adds to what it has been told already.
     fn forward(&self, question: &Question, completion: &Completion) {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<(String, Source)> = completion
             .alternatives
             .iter()
             // The daemon has looked already, and a daemon may be wrong.
-            .filter(|found| is_displayable(&found.suffix) && !found.suffix.trim().is_empty())
-            .map(|found| (found.suffix.clone(), found.source))
+            .filter(|found| is_displayable(&found.suffix))
+            .map(|found| (runnable(&found.suffix, question, &commands).to_owned(), found.source))
+            .filter(|(suffix, _)| !suffix.trim().is_empty())
             .collect();
+        drop(commands);
         for (text, source) in &question.shown {
             if !found.iter().any(|(other, _)| other == text) {
                 found.push((text.clone(), *source));
@@ -425,6 +432,19 @@ impl Talk {
         self.timeouts = 0;
         self.quiet_until = Some(Instant::now() + PAUSE);
     }
+}
+
+/// What may appear of a suggestion: of a line that nobody has asked for, what can be run here. Functions and aliases are known by
+/// their use.
+fn runnable<'a>(suffix: &'a str, question: &Question, commands: &Commands) -> &'a str {
+    if question.asked || matches!(question.buffer.kind(), Kind::Description(_)) {
+        return suffix;
+    }
+    // What the PATH has got since the shell began, only its use tells.
+    let is_used = |name: &str| {
+        question.used.contains(name) || question.context.history.iter().any(|entry| entry.line.contains(name))
+    };
+    before_missing(question.buffer.before(), suffix, |name| commands.may_have(name) || is_used(name))
 }
 
 /// What is sent for a question; nothing where a secret is being typed.
@@ -458,6 +478,8 @@ fn request(id: u64, waiting: &Waiting, place: &Place, commands: &Commands) -> Op
 
 #[cfg(test)]
 mod tests {
+    use nemoterm_protocol::HistoryLine;
+
     use super::*;
 
     fn waiting(line: &str) -> Waiting {
@@ -468,6 +490,7 @@ mod tests {
             context: Context::default(),
             candidates: Vec::new(),
             shown: Vec::new(),
+            used: Arc::default(),
         });
         Waiting { id: None, question, patience: PATIENCE, deadline: Instant::now() }
     }
@@ -477,6 +500,22 @@ mod tests {
         let request = request(3, &waiting("git ch"), &Place::default(), &Commands::default()).unwrap();
         assert_eq!((request.id, request.cursor, request.alternatives), (3, 6, 1));
         assert!(request.budget_ms < PATIENCE.as_millis() as u64);
+    }
+
+    #[test]
+    fn what_appears_can_be_run_here() {
+        let mut question = *waiting("cat x").question;
+        let commands = Commands::named(["cat", "wc"]);
+        assert_eq!(runnable(" | wc | findstr a", &question, &commands), " | wc");
+        assert_eq!(runnable(" | findstr a", &question, &Commands::default()), " | findstr a", "nobody knows");
+        question.context.history.push(HistoryLine { line: "findstr b".to_owned(), status: Some(0) });
+        assert_eq!(runnable(" | findstr a", &question, &commands), " | findstr a", "a function");
+        question.context.history.clear();
+        question.used = Arc::new(["findstr".to_owned()].into());
+        assert_eq!(runnable(" | findstr a", &question, &commands), " | findstr a", "used long ago");
+        question.used = Arc::default();
+        question.asked = true;
+        assert_eq!(runnable(" | findstr a", &question, &commands), " | findstr a");
     }
 
     #[test]

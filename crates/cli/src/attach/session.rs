@@ -1,6 +1,7 @@
 //! What one shell has run and where it is, and the answer that needs no daemon.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
@@ -42,6 +43,8 @@ pub struct Session {
     shell: String,
     cwd: PathBuf,
     index: Index,
+    /// Programs of the history as it was.
+    used: Arc<HashSet<String>>,
     /// The last lines that were run, oldest first.
     recent: Vec<HistoryLine>,
     /// What was run right before this prompt, and its exit status.
@@ -66,6 +69,23 @@ fn specs() -> Option<&'static Specs> {
         Specs::new(table).ok()
     });
     SPECS.as_ref()
+}
+
+/// The words of these lines at which a command begins, or the argument of one that runs another.
+fn programs(lines: &[String]) -> HashSet<String> {
+    let leads =
+        |word: &str| matches!(word, "|" | "||" | "&&" | ";" | "sudo" | "doas" | "xargs" | "env" | "time");
+    let mut programs = HashSet::new();
+    for line in lines {
+        let mut is_program = true;
+        for word in line.split_whitespace() {
+            if is_program && !programs.contains(word) {
+                programs.insert(word.to_owned());
+            }
+            is_program = leads(word);
+        }
+    }
+    programs
 }
 
 impl Session {
@@ -99,6 +119,7 @@ impl Session {
             shell: shell.to_owned(),
             cwd,
             index: Index::from_lines(&lines),
+            used: Arc::new(programs(&lines)),
             recent,
             ran: None,
             correction: None,
@@ -216,7 +237,15 @@ impl Session {
             // A model knows nothing of what went wrong.
             return;
         }
-        self.daemon.complete(Question { seq, asked, buffer, context, candidates, shown });
+        self.daemon.complete(Question {
+            seq,
+            asked,
+            buffer,
+            context,
+            candidates,
+            shown,
+            used: Arc::clone(&self.used),
+        });
     }
 
     /// What usually follows the line that was run last.
