@@ -53,7 +53,7 @@ pub struct Session {
 }
 
 /// Commands and descriptions that no text may hold, by hash, because they are what completions are judged with.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Excluded(HashSet<String>);
 
 impl Excluded {

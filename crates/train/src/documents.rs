@@ -14,6 +14,7 @@ use rand::distr::weighted::WeightedIndex;
 use rand::seq::IndexedRandom as _;
 
 use crate::corpora::{Corpora, Example, Excluded, Session, Spec};
+use crate::everyday;
 use crate::examples;
 use crate::renamed::with_other_names;
 use crate::scene::Scene;
@@ -53,6 +54,7 @@ fn source_weight(source: &str) -> f64 {
         "pages" => 0.5,
         "nl2bash" | "cheat" | "navi" => 1.5,
         "docker-cli-docs" | "py-docs" | "swcarpentry" => 2.5,
+        everyday::NAME => 4.0,
         _ => 1.0,
     }
 }
@@ -157,8 +159,8 @@ impl Documents {
             all.iter().copied().filter(|&i| !corpora.examples[i].description.is_empty()).collect();
         let mut docs: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
         for (i, example) in corpora.examples.iter().enumerate() {
-            // The sentences of nl2bash stand in no order; pages of documentation are among the sessions.
-            if !matches!(example.source.as_str(), "nl2bash" | "pages") {
+            // The sentences of nl2bash and our own stand in no order; pages of documentation are among the sessions.
+            if !matches!(example.source.as_str(), "nl2bash" | "pages" | everyday::NAME) {
                 docs.entry((&example.source, &example.doc)).or_default().push(i);
             }
         }

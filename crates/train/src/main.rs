@@ -12,6 +12,7 @@ mod completions;
 mod corpora;
 mod deepen;
 mod documents;
+mod everyday;
 mod examples;
 mod lines;
 mod optimiser;
@@ -41,6 +42,7 @@ use crate::batches::Batches;
 use crate::corpora::{Corpora, Excluded};
 use crate::documents::{Documents, Mix, described_count};
 use crate::optimiser::Optimiser;
+use crate::pages::judged::Judged;
 
 /// Train the embedded model: from corpora to weights
 #[derive(Debug, Parser)]
@@ -149,7 +151,9 @@ fn main() -> Result<()> {
 /// Trains, or shows what would be trained with.
 fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     let excluded = args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read)?;
-    let corpora = Corpora::read(&args.corpora, &excluded)?;
+    let mut corpora = Corpora::read(&args.corpora, &excluded)?;
+    let judged = Judged::read(excluded.clone(), args.weigh.as_deref())?;
+    corpora.examples.extend(everyday::examples(&judged));
     println!(
         "{} commands, {} of them described; {} options; {} sessions",
         corpora.examples.len(),

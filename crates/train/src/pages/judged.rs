@@ -30,7 +30,8 @@ impl Judged {
         Ok(Self::new(excluded, cases.iter().map(cases::Case::command)))
     }
 
-    fn new(excluded: Excluded, commands: impl IntoIterator<Item = String>) -> Self {
+    /// The same, with the commands of cases.
+    pub fn new(excluded: Excluded, commands: impl IntoIterator<Item = String>) -> Self {
         let mut judged = Self { excluded, cases: HashMap::new() };
         for command in commands {
             let tokens = tokens(&command);

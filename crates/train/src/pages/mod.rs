@@ -4,7 +4,7 @@
 mod commands;
 mod describe;
 mod files;
-mod judged;
+pub mod judged;
 pub mod licence;
 mod markdown;
 mod rst;
