@@ -17,6 +17,8 @@ const UNNAMED: f32 = 0.7;
 const OTHERS: f32 = 0.6;
 /// And one that deletes, overwrites, forces or ends something for a description that does not speak of that.
 const UNCALLED: f32 = 0.5;
+/// From so many common words on it is the same question.
+const SAME: f32 = 1.0;
 /// What words begin with that speak of it.
 const CALLS: [&str; 28] = [
     "abort",
@@ -49,7 +51,8 @@ const CALLS: [&str; 28] = [
     "wip",
 ];
 
-/// Of the command that a model wrote for a description and those of the nearest that call the same program, the one to answer with.
+/// Of the command that a model wrote for a description and those of the nearest that call the same program, the one to answer with;
+/// where somebody has asked the same before, the answer to that.
 pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a str {
     let all: f32 = near.iter().map(|near| near.weight * near.weight).sum();
     if all <= 0.0 {
@@ -73,8 +76,16 @@ pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a 
         common * named * called * of_others
     };
     let called = written.split_whitespace().next();
-    let fits = evidence.iter().filter(|(command, _)| command.split_whitespace().next() == called);
-    let gains = fits.map(|(command, _)| (gain(command), *command));
+    let same = || near.iter().filter(|near| near.sameness >= SAME).map(|near| near.command.as_str());
+    let is_known = same().next().is_some();
+    let fits = evidence.iter().map(|(command, _)| *command).filter(|command| {
+        if is_known {
+            same().any(|known| known == *command)
+        } else {
+            command.split_whitespace().next() == called
+        }
+    });
+    let gains = fits.map(|command| (gain(command), command));
     // Of equal ones the first: what was written, then the nearest.
     gains
         .reduce(|best, other| if other.0 > best.0 { other } else { best })
@@ -94,7 +105,8 @@ mod tests {
     use super::*;
 
     fn near<const N: usize>(commands: [(&str, f32); N]) -> Vec<Near> {
-        let near = |(command, weight): (&str, f32)| Near { command: command.to_owned(), weight };
+        let near =
+            |(command, weight): (&str, f32)| Near { command: command.to_owned(), weight, sameness: 0.0 };
         commands.map(near).to_vec()
     }
 
@@ -111,6 +123,16 @@ mod tests {
         assert_eq!(agreed("list all", "ls", &known), "ls -R");
         assert_eq!(agreed("list all", "find .", &known), "find .", "nobody knows another");
         assert_eq!(agreed("list all", "find .", &[]), "find .");
+    }
+
+    #[test]
+    fn the_same_question_has_the_same_answer() {
+        let mut known = near([("ls -R", 0.8), ("tree -L 2", 0.9), ("tree -a", 0.9), ("tree -L 2", 0.5)]);
+        assert_eq!(agreed("list all", "ls -R", &known), "ls -R");
+        known[1].sameness = 1.0;
+        assert_eq!(agreed("list all", "ls -R", &known), "tree -L 2");
+        known[2].sameness = 1.0;
+        assert_eq!(agreed("list all", "ls -R", &known), "tree -L 2", "most agree with it");
     }
 
     #[test]

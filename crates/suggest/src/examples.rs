@@ -6,7 +6,7 @@
 //! Beyond"), with words counted once a description.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::analogy;
 use crate::names::{self, Kind, Name, Part};
@@ -91,6 +91,8 @@ pub struct Near {
     pub command: String,
     /// How near its description is and how many agree with its program, above 0.
     pub weight: f32,
+    /// The part of the words of both descriptions that both have, with the same names in both; 1 where it is the same question.
+    pub sameness: f32,
 }
 
 /// What the described commands say to a description.
@@ -240,7 +242,8 @@ impl Examples {
                 + FIT * analogy::share_named(description, &about.1)
                 + ORDER * share_in_order(description, example.description);
             let weight = share * advice.votes.of(program).powf(AGREEMENT) * fit;
-            advice.near.push(Near { command: about.1.clone(), weight });
+            let sameness = sameness(description, &about.0);
+            advice.near.push(Near { command: about.1.clone(), weight, sameness });
             // The first of equal ones, which is the nearest.
             if weight > best {
                 best = weight;
@@ -306,6 +309,13 @@ impl Examples {
     fn weight(&self, length: f32) -> f32 {
         (K1 + 1.0) / (1.0 + K1 * (1.0 - B + B * length / self.mean_length))
     }
+}
+
+/// The part of the words of two descriptions that both have.
+fn sameness(description: &str, other: &str) -> f32 {
+    let [one, other] = [description, other].map(|text| words(text).collect::<HashSet<String>>());
+    let both = one.intersection(&other).count();
+    both as f32 / (one.len() + other.len() - both).max(1) as f32
 }
 
 /// The part of the pairs of words in a description, one after the other, that stand so in another one.
