@@ -21,6 +21,8 @@ pub(crate) trait Network: Send + Sync {
     /// Whether tokens may be run before it is known that they come next: [`Session::truncate`] takes back any of them and no
     /// more, and a row of logits is the same, bit for bit, whether it was computed alone or with others.
     fn can_verify(&self) -> bool;
+    /// Whether the weights stay in the order in which they are multiplied, see [`Backend::keeps_order`].
+    fn keeps_order(&self) -> bool;
 }
 
 /// Caches of a network. A cache holds the keys and values of the positions that were run in it, and where there are
@@ -31,8 +33,9 @@ pub(crate) trait Session: Send {
     fn reachable(&self, slot: usize, len: usize) -> usize;
     /// Forgets all positions from `len` on, and those before that can't be had without them. Returns how many are left.
     fn truncate(&mut self, slot: usize, len: usize) -> usize;
-    /// Replaces the contents of `to` by the first `len` positions of `from`, or as many as can be had. Returns how many.
-    fn fork(&mut self, from: usize, to: usize, len: usize) -> Result<usize>;
+    /// Replaces the contents of `to` by the first `len` positions of `from`, or as many as can be had. Returns how many. The first
+    /// `shared` positions are the same in both.
+    fn fork(&mut self, from: usize, to: usize, len: usize, shared: usize) -> Result<usize>;
     /// Appends tokens to caches, all in one pass over the weights, and returns the logits that are wanted, row after
     /// row, run after run. No two runs share a slot.
     fn forward_all(&mut self, runs: &[Run<'_>]) -> Result<Vec<f32>>;
@@ -268,6 +271,10 @@ impl<B: Backend> Network for Decoder<B> {
 
     fn can_verify(&self) -> bool {
         B::ROWS_STAND_ALONE && self.config.hybrid.is_none()
+    }
+
+    fn keeps_order(&self) -> bool {
+        self.backend.keeps_order(&self.output)
     }
 }
 

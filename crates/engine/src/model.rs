@@ -288,6 +288,11 @@ impl Model {
         !self.no_drafts && self.network.can_verify()
     }
 
+    /// Whether the weights stay in the order in which they are multiplied.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.network.keeps_order()
+    }
+
     /// What the token after `context` may be, found without the network.
     pub(crate) fn guess(&self, context: &[u32], evidence: &mut Evidence) -> Option<Guess> {
         match &self.blend {

@@ -192,6 +192,10 @@ impl Backend for Host {
         Ok(HostLinear { weights, bias, inputs, outputs })
     }
 
+    fn keeps_order(&self, linear: &HostLinear) -> bool {
+        matches!(linear.weights, Weights::Kept(_))
+    }
+
     fn embedding(&self, table: RawTensor) -> Result<RawTensor> {
         Ok(table)
     }
@@ -212,11 +216,11 @@ impl Backend for Host {
         Ok(HostKv { keys: Vec::new(), values: Vec::new(), width: shape.kv_width(), limit })
     }
 
-    fn copy_kv(&self, from: &HostKv, to: &mut HostKv, positions: usize) -> Result<()> {
-        to.reserve(positions);
-        let numbers = positions * from.width;
-        to.keys[..numbers].copy_from_slice(&from.keys[..numbers]);
-        to.values[..numbers].copy_from_slice(&from.values[..numbers]);
+    fn copy_kv(&self, from: &HostKv, to: &mut HostKv, positions: Range<usize>) -> Result<()> {
+        to.reserve(positions.end);
+        let numbers = positions.start * from.width..positions.end * from.width;
+        to.keys[numbers.clone()].copy_from_slice(&from.keys[numbers.clone()]);
+        to.values[numbers.clone()].copy_from_slice(&from.values[numbers]);
         Ok(())
     }
 

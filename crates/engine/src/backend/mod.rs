@@ -95,6 +95,11 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
 
     /// Takes over matrices of shape [outputs, inputs], and what is added to their outputs.
     fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<Self::Linear>;
+    /// Whether matrices were put in the order in which they are multiplied, which makes single rows faster than what they cost beside
+    /// others.
+    fn keeps_order(&self, _linear: &Self::Linear) -> bool {
+        false
+    }
     /// Takes over a table of shape [vocabulary, width].
     fn embedding(&self, table: RawTensor) -> Result<Self::Embedding>;
     /// A norm with a weight, and a bias if the kind has one.
@@ -105,8 +110,8 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn state_space(&self, shape: &StateSpaceShape, weights: StateSpace) -> Result<Self::Space>;
     /// An empty cache.
     fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<Self::Kv>;
-    /// Copies the first `positions` positions of `from`.
-    fn copy_kv(&self, from: &Self::Kv, to: &mut Self::Kv, positions: usize) -> Result<()>;
+    /// Copies these positions of `from`; those before them are in `to` already.
+    fn copy_kv(&self, from: &Self::Kv, to: &mut Self::Kv, positions: Range<usize>) -> Result<()>;
 
     /// Rows of the table.
     fn embed(&self, table: &Self::Embedding, tokens: &[u32]) -> Result<Self::Hidden>;

@@ -234,13 +234,14 @@ impl Backend for Tensors {
         Ok(TensorKv { keys: empty()?, values: empty()?, limit })
     }
 
-    fn copy_kv(&self, from: &TensorKv, to: &mut TensorKv, positions: usize) -> Result<()> {
-        if positions == 0 {
+    fn copy_kv(&self, from: &TensorKv, to: &mut TensorKv, positions: Range<usize>) -> Result<()> {
+        if positions.is_empty() {
             return Ok(());
         }
-        to.reserve(positions)?;
-        to.keys.slice_set(&from.keys.narrow(1, 0, positions)?.contiguous()?, 1, 0)?;
-        to.values.slice_set(&from.values.narrow(1, 0, positions)?.contiguous()?, 1, 0)
+        to.reserve(positions.end)?;
+        let (start, count) = (positions.start, positions.len());
+        to.keys.slice_set(&from.keys.narrow(1, start, count)?.contiguous()?, 1, start)?;
+        to.values.slice_set(&from.values.narrow(1, start, count)?.contiguous()?, 1, start)
     }
 
     fn embed(&self, table: &Table, tokens: &[u32]) -> Result<Tensor> {

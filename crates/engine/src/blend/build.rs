@@ -139,7 +139,7 @@ mod tests {
         let ngrams = Ngrams::read(&bytes, &tensors, 10).unwrap();
         let mut found = Vec::new();
         let mut check = |window: &[u32], order: usize, expected: &[(u32, f32)]| {
-            assert_eq!(ngrams.look_up(window, &mut found), order, "{window:?}");
+            assert_eq!(ngrams.look_up(window, usize::MAX, &mut found), order, "{window:?}");
             assert_eq!(found.len(), expected.len(), "{found:?}");
             for (have, want) in found.iter().zip(expected) {
                 assert!(have.0 == want.0 && (have.1 / want.1 - 1.0).abs() < 0.05, "{found:?} {expected:?}");

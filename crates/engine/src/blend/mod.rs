@@ -141,6 +141,11 @@ impl Blend {
 
     /// What counts and copies say about the token after `context`.
     pub(crate) fn weigh_evidence(&self, context: &[u32], evidence: &mut Evidence) {
+        self.weigh_most(context, usize::MAX, evidence);
+    }
+
+    /// The same of the `most` likeliest followers of each context that was counted.
+    fn weigh_most(&self, context: &[u32], most: usize, evidence: &mut Evidence) {
         // Every line before this one is a source. This one is not: a line that repeats itself has gone astray.
         evidence.sources.clear();
         let mut start = usize::from(context.first().copied() == self.begin && self.begin.is_some());
@@ -171,12 +176,14 @@ impl Blend {
             first -= 1;
             window[first] = begin;
         }
-        evidence.order = self.ngrams.look_up(&window[first..], &mut evidence.counted);
+        evidence.order = self.ngrams.look_up(&window[first..], most, &mut evidence.counted);
     }
 
     /// The token that counts and copies alone hold for the likeliest after `context`.
     pub(crate) fn guess(&self, context: &[u32], evidence: &mut Evidence) -> Option<Guess> {
-        self.weigh_evidence(context, evidence);
+        /// Hundreds of tokens followed a blank. One that is less likely than so many others is hardly the likeliest of all.
+        const FOLLOWERS: usize = 16;
+        self.weigh_most(context, FOLLOWERS, evidence);
         let at = gate(evidence);
         let Evidence { counted, copied, shares, .. } = evidence;
         let weighed = |weight: f32, tokens: &[(u32, f32)], shares: &mut Vec<f32>, best: &mut (u32, f32)| {

@@ -52,7 +52,9 @@ impl Ngrams {
 
     /// Collects what followed the endings of `window`, the longest first, and returns the length of the longest that was
     /// counted.
-    pub(super) fn look_up(&self, window: &[u32], found: &mut Vec<(u32, f32)>) -> usize {
+    /// Of the followers of each only the `most` likeliest are looked at: where that is not all, what is missing to a sum of 1 is too
+    /// much, and with it what shorter contexts say.
+    pub(super) fn look_up(&self, window: &[u32], most: usize, found: &mut Vec<(u32, f32)>) -> usize {
         found.clear();
         let mut longest = 0;
         let mut rest = 1.0;
@@ -61,13 +63,14 @@ impl Ngrams {
             let Some(followers) = order.find(key(&window[window.len() - length..])) else { continue };
             longest = longest.max(length);
             let mut sum = 0.0;
-            for at in followers {
-                let chance = self.chances[usize::from(order.chances[at])];
+            let tokens = order.followers[2 * followers.start..2 * followers.end].as_chunks::<2>().0;
+            for (code, token) in order.chances[followers].iter().zip(tokens).take(most) {
+                let chance = self.chances[usize::from(*code)];
                 if rest * chance < LEAST {
                     break;
                 }
                 sum += chance;
-                found.push((order.follower(at), rest * chance));
+                found.push((u32::from(u16::from_le_bytes(*token)), rest * chance));
             }
             rest *= (1.0 - sum).max(0.0);
         }
@@ -139,10 +142,6 @@ impl Order {
         }
         let is_there = low < self.keys.len() / 4 && word(&self.keys, low) == key;
         is_there.then(|| word(&self.starts, low) as usize..word(&self.starts, low + 1) as usize)
-    }
-
-    fn follower(&self, at: usize) -> u32 {
-        u32::from(u16::from_le_bytes([self.followers[2 * at], self.followers[2 * at + 1]]))
     }
 }
 

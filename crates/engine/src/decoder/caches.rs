@@ -133,15 +133,16 @@ impl<B: Backend> Session for DecoderSession<B> {
         cache.len
     }
 
-    fn fork(&mut self, from: usize, to: usize, len: usize) -> Result<usize> {
+    fn fork(&mut self, from: usize, to: usize, len: usize, shared: usize) -> Result<usize> {
         let Ok([source, target]) = self.caches.get_disjoint_mut([from, to]) else {
             return Ok(self.truncate(to, len));
         };
         let len = source.reachable(len);
+        let shared = shared.min(target.len).min(len);
         // What is in it is lost from here on, also where a copy fails.
         target.len = 0;
         for (source, target) in source.keys.iter().zip(&mut target.keys) {
-            self.decoder.backend.copy_kv(source, target, len)?;
+            self.decoder.backend.copy_kv(source, target, shared..len)?;
         }
         copy(source.states_at(len), &mut target.states);
         target.snapshots.clear();

@@ -13,8 +13,10 @@ pub(super) struct Lane<'a> {
     pub(super) lane: usize,
     /// Its number for the callback.
     alternative: usize,
-    /// Tokens of its path that are not in its cache yet.
+    /// Tokens that are not in its cache yet.
     pub(super) behind: Vec<u32>,
+    /// How many of those that are chosen next are in there.
+    cached: usize,
     /// What may come after these.
     pub(super) draft: Draft,
     /// The tokens that were chosen last, and their log-probabilities.
@@ -29,17 +31,20 @@ pub(super) struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
+    /// Goes on after `path` with a branch; a number of their tokens are in the lane's cache.
     pub(super) fn new(
-        lane: usize,
+        (lane, known): (usize, usize),
         branch: &Branch,
         alternative: usize,
-        behind: Vec<u32>,
+        path: &[u32],
         request: &GenerateRequest<'a>,
     ) -> Self {
+        let before = &path[..branch.depth];
         Self {
             lane,
             alternative,
-            behind,
+            behind: before[known.min(branch.depth)..].to_vec(),
+            cached: known.saturating_sub(branch.depth),
             draft: Draft::default(),
             chosen: branch.chosen.clone(),
             typed: branch.typed,
@@ -76,7 +81,10 @@ impl<'a> Lane<'a> {
             if self.is_done {
                 return;
             }
-            self.behind.push(token);
+            match self.cached.checked_sub(1) {
+                Some(left) => self.cached = left,
+                None => self.behind.push(token),
+            }
         }
     }
 

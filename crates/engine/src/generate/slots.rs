@@ -18,6 +18,9 @@ const WORTH_COPYING: usize = 8;
 struct Slot {
     /// The tokens whose keys and values the cache holds.
     tokens: Vec<u32>,
+    /// For each of them the number of the run that it was a part of, here or where it was copied from. Where caches begin with the
+    /// same runs, all of this is the same in them.
+    runs: Vec<usize>,
     /// When it was last taken.
     used: u64,
 }
@@ -26,6 +29,16 @@ impl Slot {
     /// Length of the common beginning.
     fn common(&self, tokens: &[u32]) -> usize {
         self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.runs.truncate(len);
+    }
+
+    fn extend(&mut self, tokens: &[u32], run: usize) {
+        self.tokens.extend_from_slice(tokens);
+        self.runs.resize(self.tokens.len(), run);
     }
 }
 
@@ -39,6 +52,8 @@ pub(super) struct Slots {
     current: usize,
     /// Passes over the weights so far.
     passes: usize,
+    /// Tokens that were run in one cache in one pass count as one run.
+    runs: usize,
 }
 
 /// What is run in the cache of a lane.
@@ -65,7 +80,7 @@ impl Slots {
 
     pub(super) fn new(session: Box<dyn Session>, chosen_among: usize, texts: usize) -> Self {
         let slots = (0..Self::count(chosen_among, texts)).map(|_| Slot::default()).collect();
-        Self { session, slots, chosen_among, clock: 0, current: 0, passes: 0 }
+        Self { session, slots, chosen_among, clock: 0, current: 0, passes: 0, runs: 0 }
     }
 
     /// How many passes over the weights there have been.
@@ -108,10 +123,15 @@ impl Slots {
         if from == to {
             return Ok(self.truncate_slot(to, len));
         }
+        let mut target = std::mem::take(&mut self.slots[to]);
+        let source = &self.slots[from];
+        let shared = source.runs.iter().zip(&target.runs).take_while(|(a, b)| a == b).count();
         // Where it fails nothing is in there.
-        self.slots[to].tokens.clear();
-        let len = self.session.fork(from, to, len)?;
-        self.slots[to].tokens = self.slots[from].tokens[..len].to_vec();
+        let len = self.session.fork(from, to, len, shared)?;
+        target.truncate(shared.min(len));
+        target.tokens.extend_from_slice(&source.tokens[target.tokens.len()..len]);
+        target.runs.extend_from_slice(&source.runs[target.runs.len()..len]);
+        self.slots[to] = target;
         Ok(len)
     }
 
@@ -128,7 +148,7 @@ impl Slots {
 
     fn truncate_slot(&mut self, slot: usize, len: usize) -> usize {
         let left = self.session.truncate(slot, len);
-        self.slots[slot].tokens.truncate(left);
+        self.slots[slot].truncate(left);
         left
     }
 
@@ -147,8 +167,14 @@ impl Slots {
     fn run(&mut self, tokens: &[u32], rows: usize, cut: Option<usize>) -> Result<Vec<f32>, EngineError> {
         let logits = self.session.forward_all(&[Run { slot: self.current, tokens, rows, cut }])?;
         self.passes += 1;
-        self.slots[self.current].tokens.extend_from_slice(tokens);
+        self.note(self.current, tokens);
         Ok(logits)
+    }
+
+    /// These tokens are in a cache now.
+    fn note(&mut self, slot: usize, tokens: &[u32]) {
+        self.runs += 1;
+        self.slots[slot].extend(tokens, self.runs);
     }
 
     /// The cache of a lane: lane 0 is the current cache, the others are beside it.
@@ -167,6 +193,47 @@ impl Slots {
         self.copy(self.current, self.lane(lane), len)
     }
 
+    /// Gives each text a lane whose cache holds as much of it as any of them, but for its last token, and nothing else; returns lanes
+    /// and how much that is. Where the first text `stays`, it goes on in the current cache. The others have those beside it, of
+    /// which there are enough.
+    pub(super) fn open_lanes(
+        &mut self,
+        texts: &[Vec<u32>],
+        stays: bool,
+    ) -> Result<Vec<(usize, usize)>, EngineError> {
+        let sources: Vec<usize> = texts.iter().map(|text| self.fullest(text).0).collect();
+        let mut free: Vec<usize> = (1..=BESIDE).collect();
+        // What holds most of a text is where it goes on; where several texts begin alike, the others have copies.
+        let mut own = |(i, source): (usize, &usize)| match i {
+            0 if stays => Some(0),
+            _ => free.iter().position(|lane| lane == source).map(|at| free.remove(at)),
+        };
+        let own: Vec<Option<usize>> = sources.iter().enumerate().map(&mut own).collect();
+        // What the first text is copied from is overwritten last.
+        free.sort_by_key(|lane| Some(lane) == sources.first());
+        let mut free = free.into_iter();
+        let lanes: Vec<usize> = own.into_iter().map(|own| own.or_else(|| free.next()).unwrap_or(0)).collect();
+        // Copies are made before anything is cut back, and that into the current cache after those out of it.
+        for ((text, &lane), source) in texts.iter().zip(&lanes).zip(sources).rev() {
+            if lane != source {
+                let (source, known) = self.fullest(text);
+                self.copy(self.lane(source), self.lane(lane), known)?;
+            }
+        }
+        let opened = texts.iter().zip(lanes).map(|(text, lane)| {
+            let slot = self.lane(lane);
+            let known = self.shared(slot, text, text.len() - 1);
+            (lane, self.truncate_slot(slot, known))
+        });
+        Ok(opened.collect())
+    }
+
+    /// The lane whose cache holds most of a text, but for its last token, and how much; the current one of equals.
+    fn fullest(&self, text: &[u32]) -> (usize, usize) {
+        let known = |lane: usize| (lane, self.shared(self.lane(lane), text, text.len() - 1));
+        (0..=BESIDE).rev().map(known).max_by_key(|&(_, known)| known).unwrap_or((0, 0))
+    }
+
     /// Forgets the positions of a lane's cache from `len` on, where drafts were run in it: each can be taken back.
     pub(super) fn truncate_lane(&mut self, lane: usize, len: usize) {
         self.truncate_slot(self.lane(lane), len);
@@ -183,7 +250,7 @@ impl Slots {
         let logits = self.session.forward_all(&all)?;
         self.passes += 1;
         for (slot, run) in slots.into_iter().zip(runs) {
-            self.slots[slot].tokens.extend_from_slice(&run.tokens);
+            self.note(slot, &run.tokens);
         }
         Ok(logits)
     }
@@ -226,7 +293,7 @@ impl Slots {
         let logits = self.session.forward_all(&all)?;
         self.passes += 1;
         for ((slot, _), run) in slots.into_iter().zip(runs) {
-            self.slots[slot].tokens.extend_from_slice(run.tokens);
+            self.note(slot, run.tokens);
         }
         Ok(logits)
     }

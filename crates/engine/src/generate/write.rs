@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::drafts;
 use super::lane::Lane;
 use super::slots::{BESIDE, LaneRun};
 use super::{Branch, Finish, GenerateRequest, Generation, Generator, Sampler, Step};
@@ -57,18 +58,16 @@ impl Generator {
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generation>, EngineError> {
         let context = self.model.info().context;
-        let first_lane = usize::from(before > 0);
-        // What the cache shares with the path; behind it, an earlier branch may have left its own tokens.
-        let shared = self.slots.tokens().iter().zip(path).take_while(|(a, b)| a == b).count();
-        let mut lanes = Vec::with_capacity(branches.len());
-        // The last ones first: lane 0 is what the others are copied from.
-        for (i, branch) in branches.iter().enumerate().rev() {
-            let lane = first_lane + i;
-            let at = shared.min(branch.depth);
-            let at = if lane > 0 { self.slots.open_lane(lane, at)? } else { self.slots.truncate(at) };
-            lanes.push(Lane::new(lane, branch, before + i, path[at..branch.depth].to_vec(), request));
-        }
-        lanes.reverse();
+        let text = |branch: &Branch| {
+            let chosen = branch.chosen.iter().map(|&(token, _)| token);
+            path[..branch.depth].iter().copied().chain(chosen).collect()
+        };
+        let texts: Vec<Vec<u32>> = branches.iter().map(text).collect();
+        let opened = self.slots.open_lanes(&texts, before == 0)?;
+        let lane = |(i, (opened, branch)): (usize, ((usize, usize), &Branch))| {
+            Lane::new(opened, branch, before + i, path, request)
+        };
+        let mut lanes: Vec<Lane<'_>> = opened.into_iter().zip(branches).enumerate().map(lane).collect();
         loop {
             let mut is_cancelled = false;
             for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {
@@ -116,12 +115,14 @@ impl Generator {
         let room = self.model.info().context - known.len() - lane.behind.len();
         // The last token that is wanted need not be run.
         let wanted = request.max_tokens.saturating_sub(lane.generation.tokens.len() + 1);
+        // More rows than this are multiplied otherwise, which changes last bits.
+        let most = (drafts::MOST + 1).saturating_sub(lane.behind.len());
         let tokens = self.model.tokens();
         let ends = |token: u32| {
             tokens.ends_text(token)
                 || (request.stop_at_newline && tokens.vocabulary().bytes(token).contains(&b'\n'))
         };
-        lane.draft = self.drafter.draft(&self.model, (known, &lane.behind), room.min(wanted), ends);
+        lane.draft = self.drafter.draft(&self.model, (known, &lane.behind), room.min(wanted).min(most), ends);
         self.drafted += lane.draft.tokens().len();
     }
 

@@ -3,7 +3,12 @@
 //! Every function is plain Rust, written in lanes of eight so that the compiler can use vector registers, and is
 //! compiled twice on x86-64: once for AVX2 and FMA, once for any machine.
 
+mod softmax;
+
 use super::{GROUP, Group, LANES, Level, Tiles, level};
+pub(super) use softmax::softmax;
+use softmax::softmax_body;
+pub(crate) use softmax::{exp, largest, log_sum_exp, sum, weigh};
 
 /// Declares `$name`, which runs `$body::<true>` compiled for AVX2 where the processor has it, else `$body::<false>`.
 macro_rules! dispatched {
@@ -37,7 +42,7 @@ pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// Adding it rounds to an integer, which then stands in the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// Sum of `LANES` partial sums. Sums in a fixed number of lanes can be vectorised without reordering them.
 #[inline(always)]
@@ -86,24 +91,6 @@ fn dots_body<const FMA: bool>(a: &[f32], others: [&[f32]; 4]) -> [f32; 4] {
     })
 }
 
-/// `e^x` to 2e-7 relative, by Cody and Waite's reduction and the polynomial of Cephes `expf`; branch-free, so that
-/// loops over it vectorise. Below -87 the result is about 1e-38 rather than 0.
-#[inline(always)]
-pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = fma::<FMA>(n, -0.693_359_4, x);
-    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = fma::<FMA>(p, r, c);
-    }
-    let p = fma::<FMA>(p * r, r, r) + 1.0;
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    p * f32::from_bits(exponent)
-}
-
 dispatched! {
     /// Quantises rows of `width` numbers to signed bytes, and packs them.
     pub(super) fn quantise(rows: &[f32], width: usize) -> Tiles<Group> = quantise_body;
@@ -116,7 +103,13 @@ fn quantise_body<const FMA: bool>(rows: &[f32], width: usize) -> Tiles<Group> {
 }
 
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(super) fn quantise_group<const FMA: bool>(group: &[f32; GROUP]) -> Group {
+    #[cfg(target_arch = "x86_64")]
+    if FMA {
+        // SAFETY: `FMA` is true only in functions that are compiled for AVX2 and FMA.
+        return unsafe { super::avx2::quantise::group(group) };
+    }
     let mut lanes = [0.0f32; LANES];
     for chunk in group.as_chunks::<LANES>().0 {
         for i in 0..LANES {
@@ -295,112 +288,6 @@ fn attend_body<const FMA: bool>(
     for o in out {
         *o *= inverse;
     }
-}
-
-dispatched! {
-    /// Replaces every score by what it counts beside the others, and returns the sum of that.
-    pub(super) fn softmax(scores: &mut [f32]) -> f32 = softmax_body;
-}
-
-#[inline(always)]
-fn softmax_body<const FMA: bool>(scores: &mut [f32]) -> f32 {
-    let largest = scores.iter().fold(f32::NEG_INFINITY, |largest, &score| largest.max(score));
-    exp_sum_body::<FMA>(scores, largest)
-}
-
-/// Replaces every `x` by `e^(x - largest)` and returns their sum.
-#[inline(always)]
-fn exp_sum_body<const FMA: bool>(values: &mut [f32], largest: f32) -> f32 {
-    let (chunks, tail) = values.as_chunks_mut::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for i in 0..LANES {
-            chunk[i] = exp::<FMA>(chunk[i] - largest);
-            lanes[i] += chunk[i];
-        }
-    }
-    let mut sum = total(lanes);
-    for x in tail {
-        *x = exp::<FMA>(*x - largest);
-        sum += *x;
-    }
-    sum
-}
-
-/// Below the best, in the exponent: what is less likely than this can't be drawn in practice.
-const NEGLIGIBLE: f32 = -20.0;
-
-dispatched! {
-    /// `e^((x - largest) * factor)` for each value, nothing where that is negligible; returns the sum.
-    pub(crate) fn weigh(values: &[f32], largest: f32, factor: f32, out: &mut [f32]) -> f32 = weigh_body;
-}
-
-#[inline(always)]
-fn weigh_body<const FMA: bool>(values: &[f32], largest: f32, factor: f32, out: &mut [f32]) -> f32 {
-    let weight = |x: f32| {
-        let exponent = (x - largest) * factor;
-        if exponent > NEGLIGIBLE { exp::<FMA>(exponent) } else { 0.0 }
-    };
-    let (chunks, tail) = values.as_chunks::<LANES>();
-    let (out_chunks, out_tail) = out.as_chunks_mut::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for (chunk, out) in chunks.iter().zip(out_chunks) {
-        for i in 0..LANES {
-            out[i] = weight(chunk[i]);
-            lanes[i] += out[i];
-        }
-    }
-    let mut sum = total(lanes);
-    for (x, out) in tail.iter().zip(out_tail) {
-        *out = weight(*x);
-        sum += *out;
-    }
-    sum
-}
-
-dispatched! {
-    /// The sum of some numbers.
-    pub(crate) fn sum(values: &[f32]) -> f32 = sum_body;
-}
-
-#[inline(always)]
-fn sum_body<const FMA: bool>(values: &[f32]) -> f32 {
-    let (chunks, tail) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] += chunk[i];
-        }
-    }
-    total(lanes) + tail.iter().sum::<f32>()
-}
-
-dispatched! {
-    /// `ln(sum of e^x)`; minus infinity for no values at all.
-    pub(crate) fn log_sum_exp(values: &[f32]) -> f32 = log_sum_exp_body;
-}
-
-#[inline(always)]
-fn log_sum_exp_body<const FMA: bool>(values: &[f32]) -> f32 {
-    let (chunks, tail) = values.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = lanes[i].max(chunk[i]);
-        }
-    }
-    let largest = lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    if largest == f32::NEG_INFINITY {
-        return largest;
-    }
-    let mut sums = [0.0; LANES];
-    for chunk in chunks {
-        for i in 0..LANES {
-            sums[i] += exp::<FMA>(chunk[i] - largest);
-        }
-    }
-    let tail: f32 = tail.iter().map(|&x| exp::<FMA>(x - largest)).sum();
-    largest + (total(sums) + tail).ln()
 }
 
 /// The index of the largest value, the first of equals; `None` for no values.

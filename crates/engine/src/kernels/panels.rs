@@ -13,9 +13,9 @@ mod kept;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
+use super::GROUP;
 use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
-use super::math::quantise_group;
-use super::{GROUP, Group};
+use super::avx2::quantise::biased_quads;
 use crate::weights::ElementType;
 pub(super) use kept::Kept;
 
@@ -85,15 +85,19 @@ impl Activations {
     /// Quantises rows of `width` numbers.
     #[allow(unsafe_code)]
     pub(super) fn new(rows: &[f32], width: usize) -> Self {
-        #[target_feature(enable = "avx2,fma")]
-        fn fast(rows: &[f32], width: usize) -> Activations {
-            Activations::pack(rows, width)
-        }
         // SAFETY: rows are multiplied here only where `suit` has found more than that.
-        unsafe { fast(rows, width) }
+        unsafe { Self::pack(rows, width) }
     }
 
-    #[inline(always)]
+    /// The first group of the first row: bytes, scale and sum.
+    #[cfg(test)]
+    pub(super) fn first_group(&self) -> ([u8; GROUP], f32, f32) {
+        let group = &self.groups[0];
+        let bytes = std::array::from_fn(|i| group.quads[i / 4][0][i % 4]);
+        (bytes, group.scales[0], group.sums[0])
+    }
+
+    #[target_feature(enable = "avx2,fma")]
     fn pack(rows: &[f32], width: usize) -> Self {
         let (count, groups) = (rows.len() / width, width / GROUP);
         let empty =
@@ -102,10 +106,9 @@ impl Activations {
         for (i, row) in rows.chunks_exact(width).enumerate() {
             let tile = &mut packed[i / TILE * groups..][..groups];
             for (into, numbers) in tile.iter_mut().zip(row.as_chunks::<GROUP>().0) {
-                let Group { values, scale, sum } = quantise_group::<true>(numbers);
-                let biased = values.map(|value| value.cast_unsigned() ^ 0x80);
-                for (quad, four) in into.quads.iter_mut().zip(biased.as_chunks::<4>().0) {
-                    quad[i % TILE] = *four;
+                let (quads, scale, sum) = biased_quads(numbers);
+                for (quad, four) in into.quads.iter_mut().zip(quads) {
+                    quad[i % TILE] = four;
                 }
                 into.scales[i % TILE] = scale;
                 into.sums[i % TILE] = sum;

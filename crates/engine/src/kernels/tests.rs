@@ -51,6 +51,32 @@ fn formats_are_read_as_the_tensor_library_reads_them() {
 }
 
 #[test]
+fn groups_are_quantised_alike_in_vectors() {
+    let mut all = numbers(64 * 32, 5);
+    all[32..64].fill(0.0);
+    all[64..96].copy_from_slice(&std::array::from_fn::<f32, 32, _>(|i| 15.5 - i as f32));
+    all[96..128].iter_mut().for_each(|x| *x *= 1e-30);
+    for numbers in all.as_chunks::<32>().0 {
+        let packed = math::quantise(numbers, 32);
+        let super::Rest::One(groups) = &packed.rest else { panic!("one row") };
+        let have = groups[0][0];
+        let largest = numbers.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+        let scale = largest / 127.0;
+        assert_eq!(have.scale.to_bits(), scale.to_bits());
+        for (value, x) in have.values.iter().zip(numbers) {
+            assert!((f32::from(*value) * scale - x).abs() <= 0.501 * scale, "{value} {x}");
+        }
+        let sum: i32 = have.values.iter().map(|&value| i32::from(value)).sum();
+        assert_eq!(have.sum.to_bits(), (scale * sum as f32).to_bits());
+        #[cfg(target_arch = "x86_64")]
+        if super::has_vnni() {
+            let same = panels::Activations::new(numbers, 32);
+            assert_eq!(same.first_group(), (have.values.map(|v| v.cast_unsigned() ^ 0x80), scale, have.sum));
+        }
+    }
+}
+
+#[test]
 fn blocks_of_eight_bits_are_those_of_the_tensor_library() {
     let mut all = numbers(64 * 32, 11);
     all[32..64].fill(0.0);

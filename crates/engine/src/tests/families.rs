@@ -108,7 +108,7 @@ fn caches_grow_fork_and_shrink_alike_on_both_backends() {
         session.forward(0, &[1, 2, 3, 4], 1).unwrap();
         session.truncate(0, 50);
         session.forward(0, &tokens[50..51], 1).unwrap();
-        session.fork(0, 1, 40).unwrap();
+        session.fork(0, 1, 40, 0).unwrap();
         let first = session.forward(0, &tokens[51..], 1).unwrap();
         let second = session.forward(1, &tokens[40..], 1).unwrap();
         assert_close(&first, &want[119], 1e-3, "truncated");

@@ -60,7 +60,7 @@ fn check(model: &Model, reference: &Reference, what: &str) -> f32 {
     }
     session.forward(0, &wrong, 0).unwrap();
     assert_eq!(session.truncate(0, reused), reused, "{what}");
-    assert_eq!(session.fork(0, 1, reused + 5).unwrap(), reused, "{what}");
+    assert_eq!(session.fork(0, 1, reused + 5, 0).unwrap(), reused, "{what}");
     for slot in [0, 1] {
         let rest = &tokens[reused..];
         let rows = session.forward(slot, rest, rest.len()).unwrap();

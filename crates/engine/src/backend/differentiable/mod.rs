@@ -129,7 +129,7 @@ impl Backend for Differentiable {
         Ok(Segments::default())
     }
 
-    fn copy_kv(&self, _from: &Segments, _to: &mut Segments, _positions: usize) -> Result<()> {
+    fn copy_kv(&self, _from: &Segments, _to: &mut Segments, _positions: Range<usize>) -> Result<()> {
         bail!("a text that is trained on has no cache")
     }
 
