@@ -75,6 +75,9 @@ const UP: &str = "\x1b[A";
 const DOWN: &str = "\x1b[B";
 const TAB: &str = "\t";
 
+/// Keys that kill.
+const KILLING: [&str; 4] = ["\x1bd", "\x0b", "\x15", "\x17"];
+
 const UNDO: &str = "\x1f";
 
 /// A number before a letter.
@@ -313,6 +316,10 @@ impl Twins {
                 continue;
             }
             previous = key;
+            // Where one is there before readline has taken what was typed, it goes on with what was killed before that.
+            if KILLING.contains(&key) && self.shell == Shell::Bash {
+                self.quiet();
+            }
             // Where a command is expected fish and zsh would list functions, and some are ours.
             self.send(if key == TAB && self.shell != Shell::Bash { "cat fi\t" } else { key });
             // Half of the time the next key comes after the ghost, where there is one.
