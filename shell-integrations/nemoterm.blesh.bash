@@ -19,7 +19,6 @@ if [[ -z ${_nemoterm_sequence-} ]]; then
   _nemoterm_sequence=0      # number of the last request
   _nemoterm_from=           # descriptors: answers come from one,
   _nemoterm_to=             # requests go to the other
-  _nemoterm_unread=         # the beginning of a record of which the end has not arrived
   _nemoterm_waiting=0       # bytes in the pipe to the client, at most
   _nemoterm_failures=0      # how often in a row there was no client
   _nemoterm_pause=0         # for how many prompts it is left alone
@@ -52,7 +51,7 @@ __nemoterm_attach() {
   # The client has both open for both ends, so neither is waited for.
   [[ -p $hello && -p $hello.reply ]] || return 1
   ble/fd#alloc _nemoterm_from '< "$hello.reply"' && ble/fd#alloc _nemoterm_to '<> "$hello"' || return 1
-  _nemoterm_unread= _nemoterm_waiting=0 _nemoterm_failures=0
+  _nemoterm_waiting=0 _nemoterm_failures=0
 }
 
 __nemoterm_detach() {
@@ -74,33 +73,44 @@ __nemoterm_send() {
   builtin printf '%s\0' "$record" >&"$_nemoterm_to"
 } 2>/dev/null
 
-# Waits so many seconds for a record, and takes in an answer to the last request. Fails where there is none.
+# Whether there is something to read.
+__nemoterm_has_record() {
+  [[ $_nemoterm_from ]] && IFS= builtin read -r -t 0 -u "$_nemoterm_from"
+}
+
+# Takes in an answer to the last request. Fails where there is none.
 __nemoterm_receive() {
-  [[ $_nemoterm_from ]] || return 1
-  local chunk fields status
-  IFS= builtin read -r -d '' -t "$1" -u "$_nemoterm_from" chunk 2>/dev/null
-  status=$?
-  _nemoterm_unread+=$chunk
-  (( status )) && {
-    (( status > 128 )) || __nemoterm_detach
+  __nemoterm_has_record || return 1
+  local record fields
+  # A record is there as a whole, so this takes no time. Where its time is over, bash loses what it has read just then.
+  # And bash 5.2 runs traps while it reads, and dies where one of them reads too, as that for a new window size does. ble.sh's own
+  # way to read has the trap wait.
+  IFS= ble/bash/read -d '' -t 1 -u "$_nemoterm_from" record 2>/dev/null || {
+    (( $? > 128 )) || __nemoterm_detach
     return 1
   }
-  ble/string#split fields $'\x1f' "$_nemoterm_unread"
-  _nemoterm_unread=
+  ble/string#split fields $'\x1f' "$record"
   [[ ${fields[0]} == "$_nemoterm_sequence" && ${#fields[@]} -gt 3 && "${fields[*]}" != *[[:cntrl:]]* ]] || return 1
   _nemoterm_for=$_nemoterm_asked _nemoterm_found=("${fields[@]:3}") _nemoterm_replaces=
   [[ ${fields[1]} == replace ]] && _nemoterm_replaces=1
+  # Nothing follows the model's answer.
+  [[ ${fields[2]} == model ]] && _nemoterm_patience=0
   return 0
 }
 
-# Looks for an answer until there is one, somebody types or so many times two milliseconds are over. Fails without one.
+# Listens for an answer until there is one, somebody types or so many times two milliseconds are over. Fails without one.
 __nemoterm_listen() {
-  local looks=$1
-  while (( looks-- > 0 && _nemoterm_patience-- > 0 )); do
-    ble/decode/has-input && return 148
-    __nemoterm_receive 0.002 && return 0
+  # A line that is drawn anew for a new window size while ble.sh looks for keys, which it does with another locale, would be drawn
+  # wrongly. So that waits until we are done.
+  local looks=$1 outcome=1 _ble_app_onwinch_Suppress=1
+  while [[ ! ${_ble_app_onwinch_Deferred-} ]] && (( looks-- > 0 && _nemoterm_patience-- > 0 )); do
+    ble/decode/has-input && { outcome=148; break; }
+    __nemoterm_receive && { outcome=0; break; }
+    ble/util/msleep 2
   done
-  return 1
+  ble/util/unlocal _ble_app_onwinch_Suppress
+  [[ ${_ble_app_onwinch_Deferred-} ]] && ble/application/onwinch
+  return "$outcome"
 }
 
 # Asks about the line; `type` as it is typed, `ask` when the user wants to know.
@@ -255,8 +265,8 @@ __nemoterm_precmd() {
   # What it said before is no news, but its end is.
   local i
   for (( i = 0; i < 50; i++ )); do
-    [[ $_nemoterm_from ]] && IFS= builtin read -r -t 0 -u "$_nemoterm_from" || break
-    __nemoterm_receive 0.001
+    __nemoterm_has_record || break
+    __nemoterm_receive
   done
   _nemoterm_asked= _nemoterm_shown= _nemoterm_found=() _nemoterm_patience=0 _nemoterm_fresh= _nemoterm_fills=()
   [[ $_nemoterm_ran ]] && _nemoterm_fresh=1

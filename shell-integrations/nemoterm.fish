@@ -765,7 +765,7 @@ if not set -q _nemoterm_sequence
     set -g _nemoterm_wipes         # what takes each of these away
     set -g _nemoterm_text          # what accepting it inserts, or puts in place of the line
     set -g _nemoterm_replaces add  # which of the two: `add` or `replace`
-    set -g _nemoterm_turns (string split '' -- (string repeat --count 100 x)) # how often it is looked whether the client is quiet
+    set -g _nemoterm_turns (string split '' -- (string repeat --count 2000 x)) # how often it is looked whether the client is quiet, for 25 ms
     # _nemoterm_last                 the reply that was drawn last
     set -g _nemoterm_untold        # what the client was not told at the prompt, as it did not read
     set -g _nemoterm_deferred      # as many as signals came in a row for a line when nothing could be drawn

@@ -75,6 +75,9 @@ const UP: &str = "\x1b[A";
 const DOWN: &str = "\x1b[B";
 const TAB: &str = "\t";
 
+/// Keys that kill.
+const KILLING: [&str; 4] = ["\x1bd", "\x0b", "\x15", "\x17"];
+
 const UNDO: &str = "\x1f";
 
 /// A number before a letter.
@@ -313,6 +316,10 @@ impl Twins {
                 continue;
             }
             previous = key;
+            // Where one is there before readline has taken what was typed, it goes on with what was killed before that.
+            if KILLING.contains(&key) && self.shell == Shell::Bash {
+                self.quiet();
+            }
             // Where a command is expected fish and zsh would list functions, and some are ours.
             self.send(if key == TAB && self.shell != Shell::Bash { "cat fi\t" } else { key });
             // Half of the time the next key comes after the ghost, where there is one.
@@ -393,6 +400,10 @@ impl Twins {
 
     fn resize(&mut self, columns: u16) {
         self.log.push(format!("to {columns} columns"));
+        if self.shell == Shell::Fish {
+            // A last signal of the client's, which may follow a key, can end what a prompt writes that is made for the new size.
+            pass(Duration::from_millis(100));
+        }
         let same = self.plain.terminal.look(|screen| screen.size().1) == columns;
         let before = self.sides().map(|side| side.terminal.written().len());
         for side in self.sides() {
@@ -416,7 +427,8 @@ impl Twins {
         if plain != ghostly {
             self.fail(&format!("the line is {ghostly:?} and should be {plain:?}"));
         }
-        if !is_whole(&plain) {
+        // With nothing but a comment after it, cat reads what is typed.
+        if !is_whole(&plain) || plain.contains("cat #") {
             return self.interrupt(round, numbers);
         }
         self.mark(round);

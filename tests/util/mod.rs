@@ -7,6 +7,7 @@ pub mod hub;
 pub mod intact;
 #[cfg(target_os = "linux")]
 pub mod manager;
+mod margin;
 pub mod openai;
 pub mod picture;
 pub mod sandbox;

@@ -19,7 +19,7 @@ use rustix::{
     termios::Winsize,
 };
 
-use super::DEADLINE;
+use super::{DEADLINE, margin::Margin};
 
 /// How many rows that have left the screen are kept: all of them, in every test.
 const SCROLLBACK: usize = 1_000_000;
@@ -51,6 +51,7 @@ impl Shared {
 
 struct State {
     parser: vt100::Parser,
+    margin: Margin,
     /// What the screen showed after each piece of output.
     moments: Vec<Moment>,
     /// Everything that was ever written.
@@ -71,6 +72,10 @@ pub struct Moment {
 }
 
 impl State {
+    fn draw(&mut self, written: &[u8]) {
+        self.margin.draw(&mut self.parser, written);
+    }
+
     fn ghosts(&self) -> Vec<String> {
         let mut ghosts: Vec<String> = self.moments.iter().map(|moment| moment.ghost.clone()).collect();
         ghosts.dedup();
@@ -156,6 +161,7 @@ impl Terminal {
         let master = File::from(master);
         let state = State {
             parser: vt100::Parser::new(rows, columns, SCROLLBACK),
+            margin: Margin::default(),
             moments: Vec::new(),
             written: Vec::new(),
             ended: false,
@@ -372,7 +378,7 @@ fn read(mut master: File, shared: &Shared) {
         unread.extend_from_slice(&chunk[..length]);
         // Where the cursor is, is asked about between two pieces of text.
         while let Some((end, question)) = first_question(&unread) {
-            state.parser.process(&unread[..end]);
+            state.draw(&unread[..end]);
             unread.drain(..end);
             let (row, column) = state.parser.screen().cursor_position();
             let _ = match question {
@@ -381,7 +387,7 @@ fn read(mut master: File, shared: &Shared) {
             };
         }
         let whole = unread.len() - unfinished(&unread);
-        state.parser.process(&unread[..whole]);
+        state.draw(&unread[..whole]);
         unread.drain(..whole);
         let screen = Screen::of(state.parser.screen());
         state.moments.push(Moment { at, cursor: screen.cursor, ghost: screen.ghost });

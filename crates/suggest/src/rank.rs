@@ -107,7 +107,9 @@ impl Candidate {
             };
             self.score >= enough && may_be_next(&self.line)
         } else {
-            self.score >= WORTH_SHOWING
+            // Whoever describes a command in several words has asked, and finds a bad answer better than none.
+            let is_asked = matches!(buffer.kind(), Kind::Description(text) if text.contains(' '));
+            is_asked || self.score >= WORTH_SHOWING
         }
     }
 }
@@ -253,6 +255,8 @@ mod tests {
         };
         assert!(is_shown("git ", "push", Some(-0.5)) && is_shown("git ", "push", None));
         assert!(!is_shown("git ", "push", Some(-5.0)));
+        // A description is a question as soon as it is more than a word.
+        assert!(is_shown("# list files", "ls", Some(-5.0)) && !is_shown("# list", "ls", Some(-5.0)));
         // Where nothing is typed more is wanted, and nothing that is dangerous.
         assert!(is_shown("", "git push", Some(-0.2)) && !is_shown("", "git push", Some(-0.5)));
         assert!(!is_shown("", "rm -r build", Some(-0.1)));

@@ -1,6 +1,6 @@
 //! The cases that every shell's tests hold, in ble.sh.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use super::{start, start_sized, wait_plain};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
         fake::{Answer, Fake},
         find,
         home::Home,
+        pass,
         terminal::Terminal,
     },
 };
@@ -108,6 +109,7 @@ fn a_line_that_wraps_and_wide_characters_and_a_resize() {
     terminal.wait_ghost("本語 e\u{301}t done");
     terminal.send("本");
     terminal.wait_ghost("語 e\u{301}t done");
+    at_rest(&terminal);
     let written = terminal.written().len();
     terminal.resize(8, 60);
     // A key that comes before ble.sh has drawn everything again is drawn where it was.
@@ -117,6 +119,41 @@ fn a_line_that_wraps_and_wide_characters_and_a_resize() {
     terminal.settle();
     terminal.send(RIGHT);
     wait_plain(&terminal, "> ls 日本語 e\u{301}t done");
+}
+
+/// Waits until ble.sh waits for a key. Where it looks for one instead, as it does between the steps of what it does when nobody types,
+/// it counts bytes: a new window size that it learns of just then has it draw a line of other characters wrongly, without us too.
+fn at_rest(terminal: &Terminal) {
+    // The processor's time that it has had, where Linux tells.
+    let taken = || fs::read_to_string(format!("/proc/{}/schedstat", terminal.pid())).ok();
+    eventually("ble.sh waits", || {
+        let before = taken();
+        pass(Duration::from_millis(200));
+        taken() == before
+    });
+}
+
+/// bash 5.2 runs a trap while it reads, and does not survive that the trap reads too, as ble.sh's does.
+#[test]
+fn a_resize_while_an_answer_is_waited_for() {
+    let home = Home::new();
+    let _daemon = Fake::start(home.runtime(), |_| Answer::Silence);
+    let Some(terminal) = start_sized(&home, "", 8, 60) else { return };
+    terminal.send("echo ");
+    wait_plain(&terminal, "> echo");
+    let mut line = "> echo ".to_owned();
+    for columns in (40..60).chain(40..60) {
+        terminal.send("x");
+        line.push('x');
+        wait_plain(&terminal, &line);
+        let written = terminal.written().len();
+        terminal.resize(8, columns);
+        eventually("the line to be drawn again", || {
+            String::from_utf8_lossy(&terminal.written()[written..]).contains("echo")
+        });
+    }
+    terminal.send("\r");
+    terminal.wait("a prompt", |screen| screen.last_row() == ">");
 }
 
 #[test]

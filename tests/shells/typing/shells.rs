@@ -164,8 +164,9 @@ impl Shell {
     /// A row as it is compared.
     pub fn row(self, row: &str) -> String {
         match self {
-            // Where keys part an accent from its letter, fish and readline draw it or do not as they happen to draw the rest.
-            Self::Fish | Self::Bash => row.replace('\u{301}', ""),
+            // Where keys part an accent from its letter, fish and readline draw it or do not as they happen to draw the rest. It may
+            // be on the last blank.
+            Self::Fish | Self::Bash => row.replace('\u{301}', "").trim_end().to_owned(),
             Self::Zsh => row.to_owned(),
         }
     }
