@@ -21,11 +21,16 @@ const PLACEHOLDERS: [&str; 11] = [
 ];
 /// What stands for a path in the pages of tldr.
 const PATH_TO: &str = "path/to/";
+/// Descriptions that differ in more words ask for something else.
+const MOST_DIFFERENT: usize = 2;
 
 /// An example that names what a description names: names that stand in its own description and in its command are replaced by
 /// those of the description that are of their kind, in their order. Where it names no file, what stands for one in its command
 /// is replaced, or the current directory.
 pub fn about(example: Example<'_>, description: &str) -> (String, String) {
+    if let Some(command) = aligned(example, description) {
+        return (description.to_owned(), command);
+    }
     let wanted = names(description);
     let own: Vec<Name<'_>> = names(example.description)
         .into_iter()
@@ -102,6 +107,48 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
         about = (about.0.replace(mark(number), new), about.1.replace(mark(number), new));
     }
     about
+}
+
+/// The command of an example whose description is the same, word after word, but for one or two that stand in the command, too, as
+/// arguments: those are names, whatever they look like.
+fn aligned(example: Example<'_>, description: &str) -> Option<String> {
+    let mut command = example.command.to_owned();
+    let mut names = Vec::new();
+    let (mut own, mut wanted) = (bare_words(example.description), bare_words(description));
+    loop {
+        match (own.next(), wanted.next()) {
+            (Some(old), Some(new)) if old.eq_ignore_ascii_case(new) => {}
+            (Some(old), Some(new)) => {
+                if !is_argument(old, example.command) || new.is_empty() || !is_plain(new) {
+                    return None;
+                }
+                command = replace_word(&command, old, &mark(names.len()).to_string());
+                names.push(new);
+            }
+            (None, None) => break,
+            _ => return None,
+        }
+    }
+    if !(1..=MOST_DIFFERENT).contains(&names.len()) {
+        return None;
+    }
+    let name = |command: String, (number, name): (usize, &&str)| command.replace(mark(number), name);
+    Some(names.iter().enumerate().fold(command, name))
+}
+
+/// The words of a description without what stands around them.
+fn bare_words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().map(|word| word.trim_matches(['.', ',', '?', '\'', '"']))
+}
+
+/// Whether a word stands in a command where neither the program nor its subcommand does.
+fn is_argument(word: &str, command: &str) -> bool {
+    let words: Vec<&str> = command.split(' ').skip_while(|word| *word == "sudo").collect();
+    // With two words, the second is what the program works on.
+    let first = if words.len() > 2 { 2 } else { 1 };
+    !word.is_empty()
+        && words.iter().skip(first).any(|other| is_word_of(word, other))
+        && !words.iter().take(first).any(|other| is_word_of(word, other))
 }
 
 /// The part of the names in a description that stand in a command; all of them where there are none.
@@ -241,6 +288,23 @@ mod tests {
         assert_eq!(command(find, "find empty files"), find.1);
         let find = ("Find all empty files in /tmp/x", "find /tmp/x -type f -empty");
         assert_eq!(command(find, "find empty files"), "find . -type f -empty");
+    }
+
+    #[test]
+    fn where_all_else_is_the_same_any_word_is_a_name() {
+        let logs = ("follow the logs of the container web", "docker logs -f web");
+        assert_eq!(command(logs, "Follow the logs of the container db."), "docker logs -f db");
+        assert_eq!(command(logs, "follow the events of the container web"), logs.1, "no name");
+        assert_eq!(command(logs, "follow the logs of the container"), logs.1);
+        let rename = ("rename branch master to main", "git branch -m master main");
+        assert_eq!(command(rename, "rename branch main to 'old'"), "git branch -m main old");
+        let delete = ("delete the branch feature", "git branch -d feature");
+        assert_eq!(command(delete, "delete the folder feature"), delete.1, "a subcommand is no name");
+        let restart = ("restart nginx", "sudo systemctl restart nginx");
+        assert_eq!(command(restart, "restart apache2"), "sudo systemctl restart apache2");
+        assert_eq!(command(restart, "reload nginx"), restart.1);
+        assert_eq!(command(("stop firefox", "pkill firefox"), "stop vlc"), "pkill vlc");
+        assert_eq!(command(restart, "restart $(reboot)"), restart.1);
     }
 
     #[test]
