@@ -335,7 +335,7 @@ mod tests {
     fn corrected(line: &str, status: i32, history: &[&str]) -> Option<String> {
         let commands: Vec<String> = COMMANDS.iter().map(|&name| name.to_owned()).collect();
         let mut index = Index::from_lines(history);
-        // The shell's client has it by then.
+        // It may have been run before.
         index.push(line);
         correct(line, status, &commands, &index, Some(&specs()))
     }

@@ -152,8 +152,6 @@ fn main() -> Result<()> {
 fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     let excluded = args.exclude.as_deref().map_or_else(|| Ok(Excluded::default()), Excluded::read)?;
     let mut corpora = Corpora::read(&args.corpora, &excluded)?;
-    let judged = Judged::read(excluded.clone(), args.weigh.as_deref())?;
-    corpora.examples.extend(everyday::examples(&judged));
     println!(
         "{} commands, {} of them described; {} options; {} sessions",
         corpora.examples.len(),
@@ -161,6 +159,10 @@ fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
         corpora.specs.len(),
         corpora.sessions.len()
     );
+    let judged = Judged::read(excluded.clone(), args.weigh.as_deref())?;
+    let own = everyday::examples(&judged);
+    println!("{} everyday questions of our own", own.len());
+    corpora.examples.extend(own);
     let documents = Documents::new(corpora, excluded, mix)?;
     if let Some(count) = args.show {
         let mut rng = StdRng::seed_from_u64(args.seed);

@@ -174,14 +174,17 @@ impl Session {
         self.ran = ran.filter(|(line, _)| !line.starts_with([' ', '\t']));
         if let Some((line, status)) = &self.ran {
             let line = line.trim_end();
-            self.index.push(line);
-            if self.recent.len() >= context::MAX_HISTORY {
-                self.recent.remove(0);
-            }
-            self.recent.push(HistoryLine { line: redact(line).into_owned(), status: Some(*status) });
             if *status != 0 {
                 let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
                 self.correction = correct(line, *status, commands.names(), &self.index, specs());
+            }
+            // Nobody wants a line again that was mistyped.
+            if self.correction.is_none() {
+                self.index.push(line);
+                if self.recent.len() >= context::MAX_HISTORY {
+                    self.recent.remove(0);
+                }
+                self.recent.push(HistoryLine { line: redact(line).into_owned(), status: Some(*status) });
             }
         }
         self.cwd = cwd;
