@@ -52,8 +52,8 @@ const CALLS: [&str; 28] = [
 ];
 
 /// Of the command that a model wrote for a description and those of the nearest that call the same program, the one to answer with;
-/// where somebody has asked the same before, the answer to that.
-pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a str {
+/// where somebody has asked the same before, the answer to that. Where what is written calls none (`is_program`), any of the nearest will do.
+pub fn agreed<'a>(description: &str, written: &'a str, is_program: bool, near: &'a [Near]) -> &'a str {
     let all: f32 = near.iter().map(|near| near.weight * near.weight).sum();
     if all <= 0.0 {
         return written;
@@ -82,7 +82,8 @@ pub fn agreed<'a>(description: &str, written: &'a str, near: &'a [Near]) -> &'a 
         if is_known {
             same().any(|known| known == *command)
         } else {
-            command.split_whitespace().next() == called
+            let is_written = *command == written;
+            if is_program { command.split_whitespace().next() == called } else { !is_written }
         }
     });
     let gains = fits.map(|command| (gain(command), command));
@@ -113,26 +114,32 @@ mod tests {
     #[test]
     fn what_most_agree_with_is_the_answer() {
         let known = near([("ln -s a b", 0.9), ("ln -sf a b", 0.8), ("ln -s a c", 0.7)]);
-        assert_eq!(agreed("link a to b", "ln -s a/a/a", &known), "ln -s a b");
-        assert_eq!(agreed("link a to b", "ln -s a b", &known), "ln -s a b");
+        assert_eq!(agreed("link a to b", "ln -s a/a/a", true, &known), "ln -s a b");
+        assert_eq!(agreed("link a to b", "ln -s a b", true, &known), "ln -s a b");
     }
 
     #[test]
     fn the_model_chooses_the_program() {
         let known = near([("tree -L 2", 0.9), ("tree -L 2", 0.9), ("ls -R", 0.8)]);
-        assert_eq!(agreed("list all", "ls", &known), "ls -R");
-        assert_eq!(agreed("list all", "find .", &known), "find .", "nobody knows another");
-        assert_eq!(agreed("list all", "find .", &[]), "find .");
+        assert_eq!(agreed("list all", "ls", true, &known), "ls -R");
+        assert_eq!(agreed("list all", "find .", true, &known), "find .", "nobody knows another");
+        assert_eq!(agreed("list all", "find .", true, &[]), "find .");
+        assert_eq!(
+            agreed("list all", "files", false, &known),
+            "tree -L 2",
+            "what is no program chooses none"
+        );
+        assert_eq!(agreed("list all", "files", false, &[]), "files");
     }
 
     #[test]
     fn the_same_question_has_the_same_answer() {
         let mut known = near([("ls -R", 0.8), ("tree -L 2", 0.9), ("tree -a", 0.9), ("tree -L 2", 0.5)]);
-        assert_eq!(agreed("list all", "ls -R", &known), "ls -R");
+        assert_eq!(agreed("list all", "ls -R", true, &known), "ls -R");
         known[1].sameness = 1.0;
-        assert_eq!(agreed("list all", "ls -R", &known), "tree -L 2");
+        assert_eq!(agreed("list all", "ls -R", true, &known), "tree -L 2");
         known[2].sameness = 1.0;
-        assert_eq!(agreed("list all", "ls -R", &known), "tree -L 2", "most agree with it");
+        assert_eq!(agreed("list all", "ls -R", true, &known), "tree -L 2", "most agree with it");
     }
 
     #[test]
@@ -142,7 +149,7 @@ mod tests {
             ("git reset HEAD~", 0.6),
             ("git reset --soft HEAD~1", 0.6),
         ]);
-        let answer = |description| agreed(description, "git reset --hard HEAD~1", &known);
+        let answer = |description| agreed(description, "git reset --hard HEAD~1", true, &known);
         assert_eq!(answer("undo the last commit but keep changes"), "git reset --soft HEAD~1");
         assert_eq!(answer("undo the last commit and discard changes"), "git reset --hard HEAD~1");
     }
@@ -154,7 +161,7 @@ mod tests {
             ("find . -name '*.c' -exec grep TODO {} +", 0.9),
         ]);
         let written = "find . -name '*.rs' -exec grep TODO {} \\;";
-        assert_eq!(agreed("search for TODO in all .rs files", written, &known), written);
+        assert_eq!(agreed("search for TODO in all .rs files", written, true, &known), written);
         assert_eq!(endings("ls *.txt '*.' a.b \"*.tar.gz\"").collect::<Vec<_>>(), ["txt", "tar"]);
     }
 
@@ -163,6 +170,6 @@ mod tests {
         let known =
             near([("find /srv -name '*.txt' -delete", 0.8), ("find /home -name '*.txt' -delete", 0.8)]);
         let description = "delete '*.txt' under /home";
-        assert_eq!(agreed(description, "find . -name x", &known), "find /home -name '*.txt' -delete");
+        assert_eq!(agreed(description, "find . -name x", true, &known), "find /home -name '*.txt' -delete");
     }
 }

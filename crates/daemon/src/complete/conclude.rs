@@ -152,8 +152,10 @@ impl Plan {
         }
         if let (Some((first, _)), Known::Described { near, .. }) = (commands.first(), &self.generate.known)
             && written.is_small
-            && let Some(agreed) =
-                clean::clean(consensus::agreed(description, &first.suffix, near), &self.buffer)
+            && let Some(agreed) = clean::clean(
+                consensus::agreed(description, &first.suffix, is_program(&first.suffix), near),
+                &self.buffer,
+            )
             && agreed != first.suffix
         {
             let agreed =
@@ -183,6 +185,12 @@ impl Plan {
         let logprob = confidence::logprob(text, text.text.len())?;
         is_whole.then(|| Candidate::model(&self.buffer, line, Some(logprob)))
     }
+}
+
+/// Whether a command may call a program, as far as the table knows.
+fn is_program(command: &str) -> bool {
+    let exists = models::specs().and_then(|specs| specs.place("")?.exists(command));
+    exists != Some(false)
 }
 
 #[cfg(test)]
