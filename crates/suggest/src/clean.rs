@@ -3,6 +3,8 @@
 //! Text that could change the screen or hide something is refused, never repaired: a model that writes an
 //! escape sequence has nothing to say that is worth a guess at the rest.
 
+use unicode_width::UnicodeWidthChar as _;
+
 use crate::buffer::{Buffer, Kind};
 use crate::redact::MARKER;
 
@@ -35,9 +37,11 @@ pub fn clean(raw: &str, buffer: &Buffer) -> Option<String> {
 }
 
 /// Whether a text may be drawn on a terminal as it is: one line, and nothing in it that is invisible, moves
-/// the cursor, changes the direction of writing or only looks like a blank.
+/// the cursor, changes the direction of writing, only looks like a blank, or changes what stands before the text, as an accent
+/// at its beginning does.
 pub fn is_displayable(text: &str) -> bool {
-    !text.chars().any(is_deceptive)
+    let joins = text.chars().next().is_some_and(|first| first.width() == Some(0));
+    !joins && !text.chars().any(is_deceptive)
 }
 
 /// Characters that a suggestion must not hold.
@@ -263,6 +267,7 @@ mod tests {
             assert!(!is_displayable(text), "{text:?}");
             assert_eq!(clean(&format!("a{text}b"), &Buffer::at_end("ls ")), None, "{text:?}");
         }
+        assert!(!is_displayable("\u{301} b"), "an accent of what stands before it");
         assert!(is_displayable("grep 日本語 é \u{301} ~/Müller 🙂"));
     }
 

@@ -3,6 +3,7 @@
 //! A function of fish that fills a variable with what another prints costs fish a thread that wakes another, so it is done
 //! here: the shell tells its line after each key, and compares what comes back.
 
+use nemoterm_suggest::clean::is_displayable;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::pipe::SEPARATOR;
@@ -34,6 +35,12 @@ pub struct Shown {
     chosen: bool,
 }
 
+/// Whether a suggestion goes on after a line with something that is drawn after it: an accent of its own would be drawn over the
+/// last letter.
+fn continues(found: &str, line: &str) -> bool {
+    found.strip_prefix(line).is_some_and(|rest| !rest.is_empty() && is_displayable(rest))
+}
+
 impl Shown {
     /// The line has changed. Gives the number of a request for it, unless what is shown continues it.
     pub fn typed(&mut self, prompt: u64, line: &str) -> Option<u64> {
@@ -41,10 +48,10 @@ impl Shown {
             && !self.replaces
             && line.len() > self.line.len()
             && line.starts_with(&self.line)
-            && self.found.first().is_some_and(|found| found.len() > line.len() && found.starts_with(line));
+            && self.found.first().is_some_and(|found| continues(found, line));
         if goes_on {
             line.clone_into(&mut self.line);
-            self.found.retain(|found| found.len() > line.len() && found.starts_with(line));
+            self.found.retain(|found| continues(found, line));
             return None;
         }
         *self = Self { prompt, line: line.to_owned(), sequence: self.sequence, ..Self::default() };
@@ -86,7 +93,7 @@ impl Shown {
         let whole = |text: &String| if replaces { text.clone() } else { format!("{}{text}", self.about) };
         let mut found: Vec<String> = texts.iter().map(whole).collect();
         if !replaces {
-            found.retain(|found| found.len() > self.line.len() && found.starts_with(&self.line));
+            found.retain(|found| continues(found, &self.line));
         }
         if found.is_empty() {
             return false;
@@ -206,6 +213,19 @@ mod tests {
 
     fn shows(line: &str, text: &str) -> Option<(String, String)> {
         Some((line.to_owned(), text.to_owned()))
+    }
+
+    #[test]
+    fn an_accent_is_not_drawn_over_what_was_typed() {
+        let mut shown = Shown::default();
+        shown.typed(1, "e");
+        assert!(shown.take(1, false, &texts(&["e\u{301} z"])));
+        assert_eq!(shown.typed(1, "ee"), Some(2), "nothing goes on");
+        assert_eq!(seen(&shown), None);
+        assert!(!shown.take(2, false, &texts(&["\u{301} z"])));
+        assert_eq!(shown.typed(1, "ee\u{301}"), Some(3));
+        assert!(shown.take(3, false, &texts(&[" z"])));
+        assert_eq!(seen(&shown), shows("ee\u{301}", " z"));
     }
 
     #[test]
