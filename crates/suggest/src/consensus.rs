@@ -76,7 +76,9 @@ pub fn agreed<'a>(description: &str, written: &'a str, is_program: bool, near: &
         common * named * called * of_others
     };
     let called = written.split_whitespace().next();
-    let same = || near.iter().filter(|near| near.sameness >= SAME).map(|near| near.command.as_str());
+    // Short names are no words.
+    let is_same = |near: &&Near| near.sameness >= SAME && share_named(description, &near.command) >= 1.0;
+    let same = || near.iter().filter(is_same).map(|near| near.command.as_str());
     let is_known = same().next().is_some();
     let fits = evidence.iter().map(|(command, _)| *command).filter(|command| {
         if is_known {
