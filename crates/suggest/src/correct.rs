@@ -14,7 +14,7 @@ use crate::history::Index;
 use crate::redact::holds_secret;
 use crate::safety;
 use crate::specs::{Specs, Unlisted};
-use crate::words::{Token, is_assignment, is_wrapper, tokens};
+use crate::words::{Token, is_wrapper, names_of_commands, tokens};
 
 use names::{ANSWERING, BUILTINS, subcommands};
 
@@ -188,22 +188,6 @@ impl<'a> Known<'a> {
 pub(crate) fn may_be_command(word: &str, exists: impl Fn(&str) -> bool) -> bool {
     let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+'));
     !is_plain || exists(word) || BUILTINS.contains(&word)
-}
-
-/// The words of a line at which a command begins. One after `sudo` and its like counts, they themselves do too.
-pub(crate) fn names_of_commands<'w>(words: &[Token<'w>]) -> impl Iterator<Item = Token<'w>> {
-    let mut begins = true;
-    let names: Vec<Token<'w>> = words
-        .iter()
-        .filter(|word| {
-            let is_name = begins && !word.operator && !is_assignment(word.raw);
-            begins = word.starts_command()
-                || (begins && !word.operator && (is_wrapper(word.raw) || is_assignment(word.raw)));
-            is_name
-        })
-        .copied()
-        .collect();
-    names.into_iter()
 }
 
 /// The directory of `cd..` and `cd../..`.

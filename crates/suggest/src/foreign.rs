@@ -4,8 +4,8 @@
 //! A model has read them in lines of others, and nobody else has any use for them. What such a name stands for is for the user to say, so
 //! a suggestion ends before it, unless the name stands in what the user typed, ran or sees.
 
-use crate::correct::{may_be_command, names_of_commands};
-use crate::words::{Token, tokens};
+use crate::correct::may_be_command;
+use crate::words::{Token, names_of_commands, tokens};
 
 /// Shorter runs of hexadecimal digits are words (`decade`) or versions as well; Git writes at least seven.
 const SHORTEST_HASH: usize = 7;

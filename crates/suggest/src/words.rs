@@ -185,6 +185,22 @@ pub(crate) fn is_assignment(word: &str) -> bool {
     })
 }
 
+/// The words of a line at which a command begins. One after `sudo` and its like counts, they themselves do too.
+pub(crate) fn names_of_commands<'w>(words: &[Token<'w>]) -> impl Iterator<Item = Token<'w>> {
+    let mut begins = true;
+    let names: Vec<Token<'w>> = words
+        .iter()
+        .filter(|word| {
+            let is_name = begins && !word.operator && !is_assignment(word.raw);
+            begins = word.starts_command()
+                || (begins && !word.operator && (is_wrapper(word.raw) || is_assignment(word.raw)));
+            is_name
+        })
+        .copied()
+        .collect();
+    names.into_iter()
+}
+
 /// Whether the word is written to its end: no quote stands open in it.
 pub(crate) fn is_closed(raw: &str) -> bool {
     open_quote(raw).is_none()
