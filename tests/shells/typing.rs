@@ -71,6 +71,8 @@ const KEYS: [&str; 39] = [
     "\x1b[200~# c\x1b[201~",
 ];
 
+/// Goes a character back.
+const BACK: &str = "\x02";
 const UP: &str = "\x1b[A";
 const DOWN: &str = "\x1b[B";
 const TAB: &str = "\t";
@@ -144,6 +146,8 @@ struct Twins {
     log: Vec<String>,
     /// Whether something was accepted in this line: typed, it is undone in other steps.
     accepted: bool,
+    /// Whether the history was searched since the last prompt.
+    searched: bool,
     ghosts: usize,
 }
 
@@ -156,7 +160,7 @@ impl Twins {
             sides.push(Side { home, terminal, first: 0 });
         }
         let (ghostly, plain) = (sides.pop()?, sides.pop()?);
-        Some(Self { shell, plain, ghostly, log: Vec::new(), accepted: false, ghosts: 0 })
+        Some(Self { shell, plain, ghostly, log: Vec::new(), accepted: false, searched: false, ghosts: 0 })
     }
 
     fn sides(&self) -> [&Side; 2] {
@@ -255,6 +259,7 @@ impl Twins {
         self.wait(what, Page::is_at_prompt);
         // A bash keeps the steps of a line of the history when another is run.
         self.accepted &= self.shell == Shell::Bash;
+        self.searched = false;
     }
 
     /// Types something that was never there, and waits for it: both sides have then taken all keys.
@@ -307,11 +312,16 @@ impl Twins {
             if key == UNDO && (self.accepted || self.shell == Shell::Fish) {
                 continue;
             }
-            // A key of ours ends fish's search of the history, which one of fish's own does not for those that go back.
+            // A key of ours ends fish's search of the history. One of fish's own does not in fish 3, nor in fish 4 where the next key
+            // is already there: what was typed gives way to what the search before it finds next.
             let goes_on = previous == UP || previous == DOWN;
             if key == DOWN && self.shell == Shell::Fish && !goes_on {
                 continue;
             }
+            if key == UP && self.shell == Shell::Fish && self.searched && !goes_on {
+                self.send(BACK);
+            }
+            self.searched |= key == UP;
             if key == ARGUMENT && self.shell == Shell::Bash && !self.has_room() {
                 continue;
             }
