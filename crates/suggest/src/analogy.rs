@@ -3,7 +3,7 @@
 //! finds the places of names by itself.
 
 use crate::examples::Example;
-use crate::names::{Kind, Name, is_plain, names};
+use crate::names::{Kind, Name, is_plain, names, with_short_sizes};
 
 /// What stands for a file or a directory in manuals, with or without a number or an ending.
 const PLACEHOLDERS: [&str; 11] = [
@@ -28,6 +28,8 @@ const MOST_DIFFERENT: usize = 2;
 /// those of the description that are of their kind, in their order. Where it names no file, what stands for one in its command
 /// is replaced, or the current directory.
 pub fn about(example: Example<'_>, description: &str) -> (String, String) {
+    let (description, of_example) = (with_short_sizes(description), with_short_sizes(example.description));
+    let (description, example) = (&*description, Example { description: &of_example, ..example });
     if let Some(command) = aligned(example, description) {
         return (description.to_owned(), command);
     }
@@ -202,22 +204,24 @@ pub fn is_word_of(word: &str, text: &str) -> bool {
     replace_word(text, word, "") != text
 }
 
-/// A text with another word in the place of one, wherever that stands with nothing of a name before or after it.
+/// A text with another word in the place of one, wherever that stands with nothing of a name before or after it. A hyphen at the
+/// start of a word is no part of a number.
 pub fn replace_word(text: &str, word: &str, by: &str) -> String {
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '/' | '-' | '*' | '~');
     let mut out = String::new();
     let mut rest = text;
-    let mut before = None;
     while let Some(at) = rest.find(word) {
-        let previous = rest[..at].chars().next_back().or(before);
+        let before = &text[..text.len() - rest.len() + at];
+        let previous = before.chars().next_back();
         let next = rest[at + word.len()..].chars().next();
         let after_next = rest[at + word.len()..].chars().nth(1);
         let goes_on =
             next.is_some_and(is_name) || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
-        let is_alone = !goes_on && !previous.is_some_and(|c| is_name(c) || c == '.');
+        let sign = before.strip_suffix('-').filter(|_| word.starts_with(|c: char| c.is_ascii_digit()));
+        let is_signed = sign.is_some_and(|before| before.is_empty() || before.ends_with(' '));
+        let is_alone = !goes_on && (is_signed || !previous.is_some_and(|c| is_name(c) || c == '.'));
         out.push_str(&rest[..at]);
         out.push_str(if is_alone { by } else { word });
-        before = word.chars().next_back();
         rest = &rest[at + word.len()..];
     }
     out + rest
@@ -242,6 +246,14 @@ mod tests {
             about(Example { description: pattern.0, command: pattern.1 }, "remove all *.doc files in /srv/x");
         assert_eq!(command, "find /srv/x -name \"*.doc\" -delete");
         assert_eq!(description, "Remove all *.doc files from the /srv/x tree");
+    }
+
+    #[test]
+    fn sizes_take_the_places_of_sizes_and_numbers_those_after_a_sign() {
+        let find = ("Find files smaller than 20 megabytes", "find . -size -20M");
+        assert_eq!(command(find, "find files smaller than 100MB here"), "find . -size -100M");
+        let head = ("print the first 5 lines of /etc/passwd", "head -5 /etc/passwd");
+        assert_eq!(command(head, "print the first 20 lines of a/b"), "head -20 a/b");
     }
 
     #[test]
@@ -318,6 +330,7 @@ mod tests {
     fn a_word_is_replaced_only_where_it_stands_alone() {
         assert_eq!(replace_word("a.txt b/a.txt a.txt.gz a.txt.", "a.txt", "X"), "X b/a.txt a.txt.gz X.");
         assert_eq!(replace_word("5 15 5", "5", "7"), "7 15 7");
+        assert_eq!(replace_word("tail -5 5-5 -n-5 a--5", "5", "7"), "tail -7 5-5 -n-5 a--5");
     }
 
     proptest::proptest! {

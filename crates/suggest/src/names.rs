@@ -1,4 +1,6 @@
-//! The names in a description of a command: of files, patterns, numbers, variables, and what is quoted or called something.
+//! The names in a description of a command: of files, patterns, numbers, sizes, variables, and what is quoted or called something.
+
+use std::borrow::Cow;
 
 /// A longer name, in bytes, is none.
 const LONGEST: usize = 80;
@@ -28,6 +30,8 @@ const EITHER: [&str; 16] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Number,
+    /// With a letter for thousands, as `100M`.
+    Size,
     /// With `*`.
     Pattern,
     /// With `/`.
@@ -48,8 +52,11 @@ impl Kind {
         if word.len() > LONGEST || word.is_empty() {
             return None;
         }
-        if word.bytes().all(|byte| byte.is_ascii_digit()) {
+        if is_number(word) {
             return Some(Self::Number);
+        }
+        if word.strip_suffix(['k', 'K', 'M', 'G', 'T']).is_some_and(is_number) {
+            return Some(Self::Size);
         }
         if word.contains("://") {
             return Some(Self::Url);
@@ -75,9 +82,10 @@ impl Kind {
 
     /// Whether a name of another kind may take the place of one of this kind.
     pub(crate) fn is_like(self, other: Self) -> bool {
-        use Kind::{File, Number, Path, Pattern, Quoted, Url, Variable};
+        use Kind::{File, Number, Path, Pattern, Quoted, Size, Url, Variable};
         match (self, other) {
             (Number, other) | (other, Number) => other == Number,
+            (Size, other) | (other, Size) => other == Size,
             (Url, other) | (other, Url) => matches!(other, Url | Quoted),
             (Pattern, other) | (other, Pattern) => matches!(other, Pattern | Quoted),
             (Path | File | Variable | Quoted, Path | File | Variable | Quoted) => true,
@@ -97,6 +105,49 @@ pub(crate) enum Part<'a> {
 /// Whether a word has nothing in it that names have not.
 pub(crate) fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Units of sizes, and the letters that programs have for them.
+const UNITS: [(&str, &str); 4] = [("kilo", "k"), ("mega", "M"), ("giga", "G"), ("tera", "T")];
+
+/// A description with its sizes as programs take them: `100MB` and `100 megabytes` are `100M`.
+pub(crate) fn with_short_sizes(description: &str) -> Cow<'_, str> {
+    let mut short = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(digit) = description[at..].find(|c: char| c.is_ascii_digit()) {
+        let start = at + digit;
+        let rest = &description[start..];
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        at = start + digits;
+        let after = &description[at..];
+        let unit = after.strip_prefix([' ', '-']).unwrap_or(after);
+        let letters = unit.find(|c: char| !c.is_alphanumeric()).unwrap_or(unit.len());
+        let is_alone = description[..start].chars().next_back().is_none_or(|c| !c.is_alphanumeric());
+        if let Some(letter) = letter_of(&unit[..letters]).filter(|_| is_alone) {
+            short.push_str(&description[copied..at]);
+            short.push_str(letter);
+            at += after.len() - unit.len() + letters;
+            copied = at;
+        }
+    }
+    if copied == 0 { Cow::Borrowed(description) } else { Cow::Owned(short + &description[copied..]) }
+}
+
+/// The letter for a unit: of `MB`, `MiB` or `megabytes` it is `M`.
+fn letter_of(unit: &str) -> Option<&'static str> {
+    let unit = unit.to_ascii_lowercase();
+    let is_of = |(prefix, letter): &&(&str, &str)| {
+        let letter = letter.to_ascii_lowercase();
+        let long = unit.strip_prefix(prefix).map(|rest| rest.trim_end_matches('s'));
+        let brief = unit.strip_prefix(letter.as_str());
+        long == Some("byte") || brief == Some("b") || brief == Some("ib")
+    };
+    UNITS.iter().find(is_of).map(|(_, letter)| *letter)
 }
 
 /// A name in a description.
@@ -148,6 +199,18 @@ pub(crate) fn names(description: &str) -> Vec<Name<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_as_programs_take_them() {
+        assert_eq!(with_short_sizes("files larger than 100MB"), "files larger than 100M");
+        assert_eq!(with_short_sizes("10 KB to 2 gigabytes, 3MiB"), "10k to 2G, 3M");
+        assert_eq!(with_short_sizes("a 5-megabyte file"), "a 5M file");
+        for same in ["20 lines", "the last 3 MBAs", "x264mb", "5 mb2", "page 10", "a\u{301}1"] {
+            assert_eq!(with_short_sizes(same), same);
+        }
+        let kinds = names("100M 20m 7").into_iter().map(|name| name.kind).collect::<Vec<_>>();
+        assert_eq!(kinds, [Kind::Size, Kind::Number]);
+    }
 
     #[test]
     fn other_words_are_no_names() {

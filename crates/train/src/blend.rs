@@ -12,6 +12,7 @@ use nemoterm_engine::{LoadOptions, Model, Source};
 use crate::cases::{self, Case};
 use crate::corpora::{Corpora, Excluded};
 use crate::documents::{Document, Documents, described, line_after};
+use crate::everyday;
 
 /// Steps in which the weights are found, and their size.
 const STEPS: usize = 400;
@@ -50,6 +51,9 @@ pub fn write(directory: &Path, texts: &Documents, cases: Option<&Path>) -> Resul
     Ok(())
 }
 
+/// How often a line of our own counts for each time that it stands there, where one of the documentation counts once in all.
+const EVERYDAY: f64 = 16.0;
+
 fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts> {
     let end = model.encode("</s>")?.last().copied().context("the vocabulary has no </s>")?;
     let mut counts = Counts::default();
@@ -61,6 +65,13 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
         let mut tokens = model.encode_plain(line)?;
         tokens.push(end);
         counts.add(&tokens, 1.0);
+    }
+    // What is typed every day stands there as often as it is typed.
+    let everyday = corpora.sessions.iter().filter(|session| session.source == everyday::NAME);
+    for line in everyday.flat_map(|session| &session.commands).filter(|line| !excluded.command(line)) {
+        let mut tokens = model.encode_plain(line)?;
+        tokens.push(end);
+        counts.add(&tokens, EVERYDAY);
     }
     counts.prune();
     Ok(counts)

@@ -86,14 +86,20 @@ fn has_variable(command: &str) -> bool {
 }
 
 /// How often the sessions of a source are shown: a source with many counts more than one with few, but not by as much,
-/// for it repeats itself.
+/// for it repeats itself. Our own are what people do, which documentation seldom shows.
 fn session_weights(sessions: &[Session]) -> impl Iterator<Item = f64> {
     let mut counts: HashMap<&str, f64> = HashMap::new();
     for session in sessions {
         *counts.entry(&session.source).or_default() += 1.0;
     }
-    sessions.iter().map(move |session| counts[session.source.as_str()].powf(-0.5))
+    sessions.iter().map(move |session| match session.source.as_str() {
+        everyday::NAME => EVERYDAY_SESSION,
+        source => counts[source].powf(-0.5),
+    })
 }
+
+/// The weight of a session of our own. All together are about as often shown as those of 290 projects.
+const EVERYDAY_SESSION: f64 = 1.0;
 
 /// How many of the single commands have real names for the placeholders of manuals. Few: what stands for a name is told
 /// by the context, which a single command does not have.

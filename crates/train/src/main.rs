@@ -161,8 +161,10 @@ fn run(args: &TrainArgs, mix: &Mix) -> Result<()> {
     );
     let judged = Judged::read(excluded.clone(), args.weigh.as_deref())?;
     let own = everyday::examples(&judged);
-    println!("{} everyday questions of our own", own.len());
+    let typed = everyday::sessions(&judged);
+    println!("{} everyday questions and {} sessions of our own", own.len(), typed.len());
     corpora.examples.extend(own);
+    corpora.sessions.extend(typed);
     let documents = Documents::new(corpora, excluded, mix)?;
     if let Some(count) = args.show {
         let mut rng = StdRng::seed_from_u64(args.seed);
