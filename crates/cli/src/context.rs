@@ -10,7 +10,12 @@ use std::{
 };
 
 use nemoterm_protocol::{Candidate, Context, HistoryLine, Source};
-use nemoterm_suggest::{buffer::Buffer, context::Shell, history, rank, redact::redact};
+use nemoterm_suggest::{
+    buffer::{Buffer, Kind},
+    context::Shell,
+    history, rank,
+    redact::redact,
+};
 
 use crate::failure::Failure;
 
@@ -25,6 +30,9 @@ const MAX_NAME_BYTES: usize = 128;
 
 /// Most commands of the PATH that are sent.
 const MAX_COMMANDS: usize = 32;
+
+/// With more bytes of names than these, all commands together are too many to send.
+const MAX_COMMANDS_BYTES: usize = 96 * 1024;
 
 /// Last lines of the history that are sent.
 pub const MAX_HISTORY: usize = 20;
@@ -185,12 +193,16 @@ fn read_short(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Commands on the PATH that begin with the first word of a line, while that word is being typed.
+/// Commands on the PATH that a daemon wants to know of for a line: see [`Commands::wanted`].
 pub fn commands(before: &str) -> Vec<String> {
-    if command_word(before).is_none() {
+    if command_word(before).is_none() && !is_description(before) {
         return Vec::new();
     }
-    Commands::look().beginning(before)
+    Commands::look().wanted(before)
+}
+
+fn is_description(before: &str) -> bool {
+    matches!(Buffer::at_end(before.to_owned()).kind(), Kind::Description(_))
 }
 
 /// The word that is being typed where it names a command on the PATH.
@@ -244,8 +256,14 @@ impl Commands {
             || self.sorted.binary_search_by(|other| other.as_str().cmp(name)).is_ok()
     }
 
-    /// Those that begin with the first word of a line, while that word is being typed; short ones first.
-    pub fn beginning(&self, before: &str) -> Vec<String> {
+    /// Those that a daemon wants to know of for a line: for a description all, unless not all are known or they are too many;
+    /// otherwise those that begin with the first word, while that is being typed, short ones first.
+    pub fn wanted(&self, before: &str) -> Vec<String> {
+        if is_description(before) {
+            let bytes: usize = self.sorted.iter().map(String::len).sum();
+            let is_all = !self.is_partial && bytes <= MAX_COMMANDS_BYTES;
+            return if is_all { self.sorted.clone() } else { Vec::new() };
+        }
         let Some(word) = command_word(before) else { return Vec::new() };
         let start = self.sorted.partition_point(|name| name.as_str() < word);
         let mut found: Vec<&String> =

@@ -6,6 +6,7 @@
 mod conclude;
 
 use std::{
+    collections::HashSet,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -195,7 +196,9 @@ impl Plan {
             && let Some(described) = models::examples(!request.unasked)
         {
             // One is shown: the embedded model does worse with two or three, and they take longer to read.
-            let advice = described.consult(description);
+            let commands: HashSet<&str> = context.commands.iter().map(String::as_str).collect();
+            let advice =
+                described.consult(description, |name| commands.is_empty() || commands.contains(name));
             context.examples = advice.shown.into_iter().collect();
             known = Known::Described { votes: advice.votes, near: advice.near };
         }
@@ -235,7 +238,7 @@ impl Plan {
             // The one that is shown names what the description names, which may have been a secret.
             let described = models::examples(false);
             context.examples =
-                described.and_then(|known| known.consult(description).shown).into_iter().collect();
+                described.and_then(|known| known.consult(description, |_| true).shown).into_iter().collect();
         }
         let prompt = Prompt::new(&context, &buffer, &PromptFormat::LARGE);
         let cut = prompt.cut();

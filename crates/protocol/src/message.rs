@@ -158,7 +158,8 @@ pub struct Context {
     /// The last command lines, oldest first.
     #[serde(default)]
     pub history: Vec<HistoryLine>,
-    /// Commands on the PATH that begin with the first word, when that is what is being typed.
+    /// Commands on the PATH that begin with the first word, when that is what is being typed; for a description all of them, or none
+    /// where they are not known.
     #[serde(default)]
     pub commands: Vec<String>,
 }

@@ -9,7 +9,9 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use crate::analogy;
+use crate::correct::may_be_command;
 use crate::names::{self, Kind, Name, Part};
+use crate::words::{names_of_commands, tokens};
 
 /// How soon more of the same word stops to count, and how much a long description is held against itself.
 const K1: f32 = 1.2;
@@ -20,6 +22,10 @@ const MIN_SHARE: f32 = 0.3;
 const MIN_VOTING: f32 = 0.1;
 /// So many vote. Which one is shown is chosen among them.
 const VOTERS: usize = 10;
+/// Of how many of the nearest it is looked whether they can be run.
+const LOOKED_AT: usize = 64;
+/// What is left of the nearness of those that cannot.
+const ABSENT: f32 = 0.85;
 /// A program that the description names has this part more of the votes that another has at most, if its name is no other word.
 const NAMED: f32 = 1.0;
 /// One that has fewer commands than this is no program that people name.
@@ -91,7 +97,8 @@ pub struct Near {
     pub command: String,
     /// How near its description is and how many agree with its program, above 0.
     pub weight: f32,
-    /// The part of the words of both descriptions that both have, with the same names in both; 1 where it is the same question.
+    /// The part of the words of both descriptions that both have, with the same names in both; 1 where it is the same question and
+    /// the command can be run here.
     pub sameness: f32,
 }
 
@@ -126,14 +133,24 @@ pub struct Examples {
 /// One that was found.
 struct Found {
     at: usize,
-    /// The part it has of the score that the description itself would have.
+    /// The part it has of the score that the description itself would have, less where it cannot be run.
     share: f32,
+    /// Whether its programs are here, as far as is known.
+    can_run: bool,
 }
 
 impl Found {
     /// The nearest first; equal ones in the order of the file, so that the same description always finds the same.
     fn nearer(&self, other: &Self) -> Ordering {
         other.share.total_cmp(&self.share).then(self.at.cmp(&other.at))
+    }
+}
+
+/// Leaves that many of them, the nearest, in no order.
+fn nearest(found: &mut Vec<Found>, count: usize) {
+    if found.len() > count {
+        found.select_nth_unstable_by(count, Found::nearer);
+        found.truncate(count);
     }
 }
 
@@ -204,24 +221,32 @@ impl Examples {
         nearest
     }
 
-    /// What the nearest to a description say to it, each [`about`](analogy::about) what the description names.
-    pub fn consult(&self, description: &str) -> Advice {
-        let mut found = self.found(description, MIN_VOTING);
+    /// What the nearest to a description say to it, each [`about`](analogy::about) what the description names. Those whose programs
+    /// `exists` does not know, and the description does not name, count as further away.
+    pub fn consult(&self, description: &str, exists: impl Fn(&str) -> bool) -> Advice {
+        let named = self.programs_in(description);
+        let can_run = |example: Example<'_>| {
+            let may_be = |word: &str| may_be_command(word, |name| named.contains(&name) || exists(name));
+            names_of_commands(&tokens(example.command)).all(|name| may_be(name.raw))
+        };
         // Thousands share a word with it, and this runs at a key stroke.
-        if found.len() > VOTERS {
-            found.select_nth_unstable_by(VOTERS, Found::nearer);
-            found.truncate(VOTERS);
+        let mut found = self.found(description, MIN_VOTING);
+        nearest(&mut found, LOOKED_AT);
+        for found in &mut found {
+            found.can_run = self.at(found.at).is_some_and(can_run);
+            found.share *= if found.can_run { 1.0 } else { ABSENT };
         }
+        nearest(&mut found, VOTERS);
         found.sort_unstable_by(Found::nearer);
         let mut votes = Votes::default();
-        for Found { at, share } in &found {
+        for Found { at, share, .. } in &found {
             if let Some(program) = self.at(*at).and_then(Example::program) {
                 *votes.0.entry(program.into()).or_default() += share * share;
             }
         }
         let most = |votes: &Votes| votes.0.values().fold(0.0, |most: f32, &votes| most.max(votes));
         let before = most(&votes);
-        for program in self.programs_in(description) {
+        for program in named {
             *votes.0.entry(program.into()).or_default() += before * NAMED * self.share_of(program);
         }
         let most = most(&votes);
@@ -231,7 +256,7 @@ impl Examples {
         }
         let mut advice = Advice { votes, ..Advice::default() };
         let mut best = 0.0;
-        for &Found { at, share } in found.iter().take_while(|found| found.share > MIN_SHARE) {
+        for &Found { at, share, can_run } in found.iter().take_while(|found| found.share > MIN_SHARE) {
             let Some((example, program)) =
                 self.at(at).and_then(|example| Some((example, example.program()?)))
             else {
@@ -242,7 +267,7 @@ impl Examples {
                 + FIT * analogy::share_named(description, &about.1)
                 + ORDER * share_in_order(description, example.description);
             let weight = share * advice.votes.of(program).powf(AGREEMENT) * fit;
-            let sameness = sameness(description, &about.0);
+            let sameness = sameness(description, &about.0) * if can_run { 1.0 } else { ABSENT };
             advice.near.push(Near { command: about.1.clone(), weight, sameness });
             // The first of equal ones, which is the nearest.
             if weight > best {
@@ -292,7 +317,7 @@ impl Examples {
             }
         }
         let shares = scores.iter().enumerate().filter(|&(_, &score)| score > own * least);
-        shares.map(|(at, &score)| Found { at, share: score / own }).collect()
+        shares.map(|(at, &score)| Found { at, share: score / own, can_run: true }).collect()
     }
 
     fn at(&self, at: usize) -> Option<Example<'_>> {
@@ -391,6 +416,26 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_run_here_is_nearer() {
+        let text = "List installed packages\topam list\nList all installed packages\tapt list --installed\n\
+            List all installed modules\tlsmod | sort\n";
+        let examples = Examples::new(text.to_owned());
+        let first = |description: &str, here: &[&str]| {
+            let advice = examples.consult(description, |name| here.contains(&name));
+            (advice.near[0].command.clone(), advice.near[0].sameness)
+        };
+        assert_eq!(first("list installed packages", &["opam", "apt"]), ("opam list".to_owned(), 1.0));
+        let (command, sameness) = first("list installed packages", &["apt"]);
+        assert_eq!(command, "apt list --installed");
+        assert!(sameness < 1.0);
+        assert_eq!(first("list installed packages", &[]).0, "opam list", "all are missing");
+        assert_eq!(first("list all installed modules", &["lsmod", "sort"]), ("lsmod | sort".to_owned(), 1.0));
+        let (command, sameness) = first("list all installed modules", &["lsmod"]);
+        assert_eq!(command, "lsmod | sort", "the next is further away than that");
+        assert!(sameness < 1.0);
+    }
+
+    #[test]
     fn a_command_stands_once_and_what_is_far_off_not_at_all() {
         assert_eq!(commands("number of lines in a file", 3), ["wc -l file"]);
         assert!(commands("convert video", 3).is_empty());
@@ -401,17 +446,17 @@ mod tests {
     fn the_nearest_vote_for_their_programs() {
         let text = "Show the log of a service\tacme log\nShow the log\tgit log\nShow a short log\tgit log --oneline\nCount\twc\n";
         let examples = Examples::new(text.to_owned());
-        let Advice { votes, shown: best, .. } = examples.consult("show me the log");
+        let Advice { votes, shown: best, .. } = examples.consult("show me the log", |_| true);
         assert_eq!(votes.odds("git"), 1.0);
         assert!((0.2..0.9).contains(&votes.odds("acme")), "{votes:?}");
         assert!(votes.odds("wc") < 0.01 && votes.odds("wc") > 0.0);
         assert_eq!(best.unwrap().1, "git log");
         // Three commands make a program that people name.
-        let before = examples.consult("show me the acme log").votes;
+        let before = examples.consult("show me the acme log", |_| true).votes;
         let text = format!("{text}Run acme\tacme 1\nEnd acme\tacme 2\n");
-        let named = Examples::new(text).consult("show me the acme log").votes;
+        let named = Examples::new(text).consult("show me the acme log", |_| true).votes;
         assert!(named.odds("acme") > 1.5 * before.odds("acme"), "{before:?} {named:?}");
-        let Advice { votes, shown: best, .. } = examples.consult("zzz");
+        let Advice { votes, shown: best, .. } = examples.consult("zzz", |_| true);
         assert_eq!((votes.odds("git"), best), (votes.odds("wc"), None), "nobody votes");
     }
 
@@ -419,7 +464,7 @@ mod tests {
     fn a_program_that_no_description_names_makes_no_votes() {
         let examples =
             Examples::new("List disks\tlsblk\nList all\tlsblk -a\nList more\tlsblk -f\n".to_owned());
-        let Advice { votes, shown: best, .. } = examples.consult("lsblk");
+        let Advice { votes, shown: best, .. } = examples.consult("lsblk", |_| true);
         assert_eq!((votes.odds("lsblk"), best), (votes.odds("wc"), None), "{votes:?}");
     }
 
@@ -427,7 +472,7 @@ mod tests {
     fn nobody_becomes_root_unasked() {
         let text = "Install a package\tsudo apt install name\nShow a package of apt\tapt show name\nRemove a package\tsudo apt remove name\n";
         let examples = Examples::new(text.to_owned());
-        let Advice { votes, shown: best, .. } = examples.consult("install the package ripgrep");
+        let Advice { votes, shown: best, .. } = examples.consult("install the package ripgrep", |_| true);
         assert_eq!((votes.odds("apt"), votes.odds("sudo")), (1.0, votes.odds("wc")), "{votes:?}");
         assert!(best.unwrap().1.starts_with("apt install"));
         assert_eq!(examples.programs_in("what apt shows"), ["apt"]);
@@ -436,7 +481,7 @@ mod tests {
     #[test]
     fn of_the_same_words_those_in_the_same_order_are_shown() {
         let text = "To convert mp4 to mov\tffmpeg -i input_video.mp4 a.mov\nTo convert mov to mp4\tffmpeg -i input_video.mov a.mp4\n";
-        let advice = Examples::new(text.to_owned()).consult("convert x.mov to mp4");
+        let advice = Examples::new(text.to_owned()).consult("convert x.mov to mp4", |_| true);
         assert_eq!(advice.shown.unwrap().1, "ffmpeg -i x.mov a.mp4");
         assert_eq!(advice.near.len(), 2);
     }
@@ -446,7 +491,7 @@ mod tests {
         let far = |number: usize| format!("Show one of {number} other logs\tother {number}\n");
         let mut text: String = (0..40).map(far).collect();
         text.extend((0..VOTERS).map(|number| format!("Show the log\tgit log -{number}\n")));
-        let Advice { votes, shown: best, .. } = Examples::new(text).consult("show the log");
+        let Advice { votes, shown: best, .. } = Examples::new(text).consult("show the log", |_| true);
         assert_eq!(votes.odds("other"), votes.odds("wc"), "{votes:?}");
         assert_eq!(best.unwrap().1, "git log -0", "of equal ones the first");
     }

@@ -81,7 +81,7 @@ fn count(model: &Model, corpora: &Corpora, excluded: &Excluded) -> Result<Counts
 fn documents(path: &Path, texts: &Documents) -> Result<Vec<Document>> {
     let document = |case: &Case| match case.description() {
         Some(description) => {
-            let shown = texts.known().consult(description).shown;
+            let shown = texts.known().consult(description, |_| true).shown;
             described(case.history(), shown.into_iter().collect(), description, &case.command())
         }
         None => line_after(case.history(), &case.command()),

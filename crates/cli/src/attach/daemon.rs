@@ -459,7 +459,7 @@ fn request(id: u64, waiting: &Waiting, place: &Place, commands: &Commands) -> Op
         context.names.clone_from(&place.names);
         context.branch.clone_from(&place.branch);
     }
-    context.commands = commands.beginning(question.buffer.before());
+    context.commands = commands.wanted(question.buffer.before());
     let patience = waiting.patience.as_millis() as u64;
     Some(Complete {
         id,
