@@ -4,6 +4,7 @@
 
 use crate::examples::Example;
 use crate::names::{Kind, Name, is_plain, names, with_short_sizes};
+use crate::words::is_wrapper;
 
 /// What stands for a file or a directory in manuals, with or without a number or an ending.
 const PLACEHOLDERS: [&str; 11] = [
@@ -145,7 +146,7 @@ fn bare_words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a word stands in a command where neither the program nor its subcommand does.
 fn is_argument(word: &str, command: &str) -> bool {
-    let words: Vec<&str> = command.split(' ').skip_while(|word| *word == "sudo").collect();
+    let words: Vec<&str> = command.split(' ').skip_while(|word| is_wrapper(word)).collect();
     // With two words, the second is what the program works on.
     let first = if words.len() > 2 { 2 } else { 1 };
     !word.is_empty()

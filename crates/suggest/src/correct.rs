@@ -184,9 +184,10 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Whether a word may name a command, where `exists` knows those on the PATH. What is no plain name is believed.
+/// Whether a word may name a command, where `exists` knows those on the PATH. What is no plain name is believed, as an option of `sudo` is.
 pub(crate) fn may_be_command(word: &str, exists: impl Fn(&str) -> bool) -> bool {
-    let is_plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+'));
+    let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+    let is_plain = !word.starts_with('-') && word.chars().all(is_of_name);
     !is_plain || exists(word) || BUILTINS.contains(&word)
 }
 

@@ -164,6 +164,7 @@ mod tests {
                 "t status | wc -l; for f in *; do cat $f; done",
             ),
             ("apt ", "install wc", "install wc"),
+            ("sud", "o -u somebody git log", "o -u somebody git log"),
             ("", "A=1 ./configure && cd src", "A=1 ./configure && cd src"),
             ("ls > ", "findstr.txt", "findstr.txt"),
         ] {
