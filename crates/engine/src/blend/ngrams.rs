@@ -131,18 +131,45 @@ impl Order {
 
     /// Where the followers of a context lie.
     fn find(&self, key: u32) -> Option<std::ops::Range<usize>> {
-        let (mut low, mut high) = (0, self.keys.len() / 4);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if word(&self.keys, middle) < key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let is_there = low < self.keys.len() / 4 && word(&self.keys, low) == key;
-        is_there.then(|| word(&self.starts, low) as usize..word(&self.starts, low + 1) as usize)
+        let (low, high) = self.near(key);
+        let at = lower_bound(&self.keys, low, high, key);
+        let is_there = at < self.keys.len() / 4 && word(&self.keys, at) == key;
+        is_there.then(|| word(&self.starts, at) as usize..word(&self.starts, at + 1) as usize)
     }
+
+    /// Between which places the first key lies that is not below this one. Keys are spread evenly, so that one is mostly near to where
+    /// it would be if they were spread perfectly: fewer places of a large table are looked at than by halving it.
+    fn near(&self, key: u32) -> (usize, usize) {
+        /// Steps from one guess to the next, each of which leaves about the root of the distance.
+        const GUESSES: usize = 2;
+        /// What is left after these, with much to spare.
+        const AROUND: usize = 32;
+        let contexts = self.keys.len() / 4;
+        let Some(last) = contexts.checked_sub(1) else { return (0, 0) };
+        let places = |keys: i64| (i128::from(keys) * contexts as i128 >> 32) as i64;
+        let mut at = places(i64::from(key)) as usize;
+        for _ in 0..GUESSES {
+            let away = i64::from(key) - i64::from(word(&self.keys, at));
+            at = (at as i64 + places(away)).clamp(0, last as i64) as usize;
+        }
+        let (low, high) = (at.saturating_sub(AROUND), (at + AROUND).min(last));
+        let is_between =
+            (low == 0 || word(&self.keys, low) < key) && (high == last || word(&self.keys, high) >= key);
+        if is_between { (low, if high == last { contexts } else { high }) } else { (0, contexts) }
+    }
+}
+
+/// The first place from `low` on, and before `high`, whose key is not below this one; `high` where there is none.
+fn lower_bound(keys: &[u8], mut low: usize, mut high: usize, key: u32) -> usize {
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if word(keys, middle) < key {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// Whether each number of a row of u32 and the next one are in order. All of them are looked at, without a way out between, so that
@@ -157,4 +184,33 @@ fn ascend(row: &[u8], in_order: impl Fn(u32, u32) -> bool) -> bool {
 fn word(row: &[u8], at: usize) -> u32 {
     let [a, b, c, d] = [row[4 * at], row[4 * at + 1], row[4 * at + 2], row[4 * at + 3]];
     u32::from_le_bytes([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_however_the_keys_are_spread() {
+        let even: Vec<u32> = (0..5000).map(|i| key(&[i])).collect();
+        let crowded: Vec<u32> = (0..3000).map(|i| 4_000_000_000 + 3 * i).chain([7, 90, u32::MAX]).collect();
+        for mut keys in [even, crowded, vec![5], vec![0, u32::MAX], Vec::new()] {
+            keys.sort_unstable();
+            keys.dedup();
+            let bytes =
+                |words: &[u32]| Bytes::from_vec(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+            let starts: Vec<u32> = (0..=keys.len() as u32).collect();
+            let order = Order {
+                keys: bytes(&keys),
+                starts: bytes(&starts),
+                followers: bytes(&[]),
+                chances: bytes(&[]),
+            };
+            let wanted = keys.iter().flat_map(|&key| [key.saturating_sub(1), key, key.saturating_add(1)]);
+            for wanted in wanted.chain([0, 1, 1 << 31, u32::MAX]) {
+                let place = keys.binary_search(&wanted).ok();
+                assert_eq!(order.find(wanted), place.map(|at| at..at + 1), "{wanted}");
+            }
+        }
+    }
 }
