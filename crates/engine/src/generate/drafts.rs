@@ -11,8 +11,10 @@ use crate::model::Model;
 /// Tokens that are run before they are chosen, at most: a pass has eight rows then.
 pub(super) const MOST: usize = 7;
 
-/// What comes after guesses that are less likely than this to be all right can't be worth a row.
+/// What comes after guesses that are less likely than this to be all right can't be worth a row: where one text is written, and where
+/// several share a pass already.
 const LEAST_REACHED: f32 = 0.1;
+const LEAST_REACHED_BESIDE: f32 = 0.4;
 
 /// What passes of 1 to 8 rows cost beside one of a single row.
 pub(super) type Costs = [f32; MOST + 1];
@@ -64,6 +66,8 @@ pub(super) struct Drafter {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     guesses: Vec<Guess>,
+    /// For each of them the probability that it and all before it are right.
+    reached: Vec<f32>,
     /// How many of them are run.
     run: usize,
 }
@@ -82,42 +86,60 @@ impl Drafter {
         Self { costs, records: std::array::from_fn(first), evidence: Evidence::default(), text: Vec::new() }
     }
 
-    /// Guesses what follows `known` and then `behind`: at most `most` tokens, and none from one on that `ends` the text.
-    pub(super) fn draft(
+    /// Whether anything is drafted.
+    pub(super) fn is_on(&self) -> bool {
+        self.costs.is_some()
+    }
+
+    /// Guesses what follows `known` and then `behind`: at most `most` tokens, and none from one on that `ends` the text. What of it is
+    /// run is not said yet. The text `is_alone`, or shares its passes with others.
+    pub(super) fn guess(
         &mut self,
         model: &Model,
         (known, behind): (&[u32], &[u32]),
-        most: usize,
+        (most, is_alone): (usize, bool),
         ends: impl Fn(u32) -> bool,
     ) -> Draft {
         let mut draft = Draft::default();
-        let Some(costs) = self.costs else { return draft };
         self.text.clear();
         self.text.extend_from_slice(known);
         self.text.extend_from_slice(behind);
-        // Tokens that a pass is expected to give, and how many of them for its cost at best.
-        let (mut tokens, mut best) = (1.0_f32, 1.0_f32);
-        // The probability that all guesses so far are right.
+        let least = if is_alone { LEAST_REACHED } else { LEAST_REACHED_BESIDE };
         let mut reached = 1.0;
-        while draft.guesses.len() < most.min(MOST) {
+        while draft.guesses.len() < most.min(MOST) && reached >= least {
             let Some(guess) = model.guess(&self.text, &mut self.evidence) else { break };
             if ends(guess.token) {
                 break;
             }
-            draft.guesses.push(guess);
             reached *= self.estimate(&guess);
-            tokens += reached;
-            let worth = tokens / costs[draft.guesses.len()];
-            if worth > best {
-                best = worth;
-                draft.run = draft.guesses.len();
-            }
-            if reached < LEAST_REACHED {
-                break;
-            }
+            draft.guesses.push(guess);
+            draft.reached.push(reached);
             self.text.push(guess.token);
         }
         draft
+    }
+
+    /// Decides how much of the drafts of some texts is run in a pass that has `rows` rows without them: what gives the most tokens for
+    /// its cost.
+    pub(super) fn share(&self, mut drafts: Vec<&mut Draft>, rows: usize) {
+        let Some(costs) = self.costs else { return };
+        let mut taken = vec![0; drafts.len()];
+        let mut tokens = drafts.len() as f32;
+        let mut best = costs.get(rows - 1).map_or(f32::INFINITY, |cost| tokens / cost);
+        for cost in costs.iter().skip(rows) {
+            // The likeliest of all that come next; of two texts the first.
+            let next = |i: &usize| drafts[*i].reached.get(taken[*i]).copied().unwrap_or(0.0);
+            let likeliest = (0..drafts.len()).rev().max_by(|a, b| next(a).total_cmp(&next(b)));
+            let Some(i) = likeliest.filter(|i| next(i) > 0.0) else { break };
+            tokens += next(&i);
+            taken[i] += 1;
+            if tokens / cost > best {
+                best = tokens / cost;
+                for (draft, taken) in drafts.iter_mut().zip(&taken) {
+                    draft.run = *taken;
+                }
+            }
+        }
     }
 
     /// Learns whether the guess at `place` of a draft, before which all were right, was what the model chose.
