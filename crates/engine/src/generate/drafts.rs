@@ -11,10 +11,8 @@ use crate::model::Model;
 /// Tokens that are run before they are chosen, at most: a pass has eight rows then.
 pub(super) const MOST: usize = 7;
 
-/// What comes after guesses that are less likely than this to be all right can't be worth a row: where one text is written, and where
-/// several share a pass already.
+/// What comes after guesses that are less likely than this to be all right can't be worth a row.
 const LEAST_REACHED: f32 = 0.1;
-const LEAST_REACHED_BESIDE: f32 = 0.4;
 
 /// What passes of 1 to 8 rows cost beside one of a single row.
 pub(super) type Costs = [f32; MOST + 1];
@@ -24,7 +22,7 @@ pub(super) type Costs = [f32; MOST + 1];
 const PLAIN_COSTS: Costs = [1.0, 1.45, 1.7, 2.0, 2.7, 2.75, 3.1, 3.55];
 const QUANTISED_COSTS: Costs = [1.0, 1.8, 2.05, 2.2, 2.65, 2.8, 3.0, 3.2];
 /// The same of the embedded model in eight bits, in the order in which it is multiplied: on an EPYC core with AVX-512 VNNI.
-const KEPT_COSTS: Costs = [1.0, 1.35, 1.75, 2.2, 2.75, 3.25, 3.8, 4.3];
+const KEPT_COSTS: Costs = [1.0, 1.3, 1.65, 2.1, 2.6, 3.1, 3.7, 4.1];
 
 /// What passes of a model cost; `None` where it has no drafts.
 pub(super) fn costs(model: &Model) -> Option<&'static Costs> {
@@ -86,25 +84,27 @@ impl Drafter {
         Self { costs, records: std::array::from_fn(first), evidence: Evidence::default(), text: Vec::new() }
     }
 
-    /// Whether anything is drafted.
-    pub(super) fn is_on(&self) -> bool {
-        self.costs.is_some()
+    /// How likely a guess has to be for a row of its own, where `texts` share a pass that has `rows` rows without it. `None` where
+    /// nothing is drafted.
+    pub(super) fn least(&self, texts: usize, rows: usize) -> Option<f32> {
+        let [without, with] = *self.costs?.get(rows.checked_sub(1)?..)?.first_chunk()?;
+        // The first row is the cheapest one by chance, so what comes after it may be worth more.
+        Some(if texts == 1 { LEAST_REACHED } else { texts as f32 * (with / without - 1.0) })
     }
 
     /// Guesses what follows `known` and then `behind`: at most `most` tokens, and none from one on that `ends` the text. What of it is
-    /// run is not said yet. The text `is_alone`, or shares its passes with others.
+    /// run is not said yet. Nothing is guessed after what is reached less often than `least`.
     pub(super) fn guess(
         &mut self,
         model: &Model,
         (known, behind): (&[u32], &[u32]),
-        (most, is_alone): (usize, bool),
+        (most, least): (usize, f32),
         ends: impl Fn(u32) -> bool,
     ) -> Draft {
         let mut draft = Draft::default();
         self.text.clear();
         self.text.extend_from_slice(known);
         self.text.extend_from_slice(behind);
-        let least = if is_alone { LEAST_REACHED } else { LEAST_REACHED_BESIDE };
         let mut reached = 1.0;
         while draft.guesses.len() < most.min(MOST) && reached >= least {
             let Some(guess) = model.guess(&self.text, &mut self.evidence) else { break };
@@ -179,5 +179,41 @@ fn first_estimate(kind: usize) -> f32 {
             let sole = 1.0 - 0.8 / length as f32;
             if is_sole { sole } else { sole / 2.0 }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_to_what_is_likeliest_as_far_as_they_are_worth_it() {
+        let drafter = Drafter::new(Some(&KEPT_COSTS));
+        let run = |reached: &[&[f32]]| -> Vec<usize> {
+            let guess = Guess { token: 7, rests_on: RestsOn::Blend(0.5) };
+            let draft = |reached: &&[f32]| Draft {
+                guesses: vec![guess; reached.len()],
+                reached: reached.to_vec(),
+                run: 0,
+            };
+            let mut drafts: Vec<Draft> = reached.iter().map(draft).collect();
+            drafter.share(drafts.iter_mut().collect(), reached.len());
+            drafts.iter().map(|draft| draft.tokens().len()).collect()
+        };
+        assert_eq!(run(&[&[0.9, 0.8, 0.1]]), [2]);
+        assert_eq!(run(&[&[0.2, 0.1]]), [0]);
+        assert_eq!(run(&[&[], &[]]), [0, 0]);
+        // A row is cheap beside two texts, and has to be nearly certain beside three.
+        assert_eq!(run(&[&[0.5], &[0.7, 0.3]]), [0, 1]);
+        assert_eq!(run(&[&[0.7], &[0.7], &[0.3]]), [0, 0, 0]);
+        assert_eq!(run(&[&[0.99], &[0.5], &[0.98, 0.97]]), [1, 0, 2]);
+        // There are no more rows than a pass may have.
+        assert_eq!(run(&[&[1.0; 7], &[1.0; 7], &[1.0; 7]]).iter().sum::<usize>(), 8 - 3);
+        // What is less likely than this can't be worth the next row.
+        let least = drafter.least(3, 3).unwrap();
+        assert!(
+            run(&[&[least - 0.01], &[], &[]]) == [0, 0, 0] && run(&[&[least + 0.01], &[], &[]]) == [1, 0, 0]
+        );
+        assert_eq!((drafter.least(1, 8), drafter.least(2, 0)), (None, None));
     }
 }

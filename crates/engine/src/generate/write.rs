@@ -109,16 +109,13 @@ impl Generator {
     /// Drafts what texts go on with, as far as they may go on.
     fn draft(&mut self, open: &mut [&mut Lane<'_>], request: &GenerateRequest<'_>) {
         // What is drawn by chance depends on the order in which it is drawn.
-        let is_alone = open.len() == 1;
-        if !self.drafter.is_on() || !(is_alone || request.sampling == Sampling::Greedy) {
+        if open.len() > 1 && request.sampling != Sampling::Greedy {
             return;
         }
-        // More rows than this are multiplied otherwise, which changes last bits.
         let rows: usize = open.iter().map(|lane| lane.behind.len()).sum();
+        let Some(least) = self.drafter.least(open.len(), rows) else { return };
+        // More rows than this are multiplied otherwise, which changes last bits.
         let most = (drafts::MOST + 1).saturating_sub(rows);
-        if open.is_empty() || most == 0 {
-            return;
-        }
         let tokens = self.model.tokens();
         let ends = |token: u32| {
             tokens.ends_text(token)
@@ -130,7 +127,7 @@ impl Generator {
             // The last token that is wanted need not be run.
             let wanted = request.max_tokens.saturating_sub(lane.generation.tokens.len() + 1);
             let most = most.min(room).min(wanted);
-            lane.draft = self.drafter.guess(&self.model, (known, &lane.behind), (most, is_alone), ends);
+            lane.draft = self.drafter.guess(&self.model, (known, &lane.behind), (most, least), ends);
         }
         self.drafter.share(open.iter_mut().map(|lane| &mut lane.draft).collect(), rows);
         self.drafted += open.iter().map(|lane| lane.draft.tokens().len()).sum::<usize>();
