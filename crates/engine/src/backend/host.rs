@@ -4,6 +4,7 @@
 //! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
 //! are never started on this path.
 
+mod rows;
 mod space;
 
 use std::ops::Range;
@@ -14,8 +15,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Attention, Backend, RopeTable, StateSpace};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
-use crate::kernels::{self, Activations, Kept, dequantise, math, multiply};
+use crate::kernels::{self, Activations, Heads, Kept, dequantise, math, multiply};
 use crate::weights::{ElementType, RawTensor};
+pub(crate) use rows::Rows;
+use rows::{give_back, room};
 pub(crate) use space::{HostSpace, HostState};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
@@ -49,18 +52,6 @@ impl Host {
 
     fn threads(&self) -> usize {
         self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
-    }
-}
-
-/// Rows of equal width.
-pub(crate) struct Rows {
-    values: Vec<f32>,
-    count: usize,
-}
-
-impl Rows {
-    fn width(&self) -> usize {
-        self.values.len() / self.count
     }
 }
 
@@ -149,7 +140,7 @@ impl Host {
 
     fn multiply_kept(&self, kept: &Kept, linear: &HostLinear, x: &Rows) -> Vec<f32> {
         let (inputs, outputs) = (linear.inputs, linear.outputs);
-        let mut values = vec![0.0; outputs * x.count];
+        let mut values = room(outputs * x.count);
         let threads = if outputs * inputs * x.count < PARALLEL_WORK_KEPT { 1 } else { self.threads() };
         if threads == 1 {
             kept.multiply(&x.values, inputs, &mut values);
@@ -227,7 +218,7 @@ impl Backend for Host {
     fn embed(&self, table: &RawTensor, tokens: &[u32]) -> Result<Rows> {
         let width = table.shape[1];
         let row_bytes = table.element.row_bytes(width);
-        let mut values = vec![0.0; tokens.len() * width];
+        let mut values = room(tokens.len() * width);
         for (row, &token) in values.chunks_exact_mut(width).zip(tokens) {
             dequantise(table.element, &table.bytes[token as usize * row_bytes..][..row_bytes], row);
         }
@@ -235,7 +226,8 @@ impl Backend for Host {
     }
 
     fn apply_norm(&self, norm: &HostNorm, x: &Rows) -> Result<Rows> {
-        let mut values = x.values.clone();
+        let mut values = room(x.values.len());
+        values.copy_from_slice(&x.values);
         norm.apply(&mut values);
         Ok(Rows { values, count: x.count })
     }
@@ -293,22 +285,32 @@ impl Backend for Host {
             kv.values[at..at + kv_width].copy_from_slice(&row[query_width + kv_width..]);
         }
 
-        let mut out = vec![0.0; count * query_width];
+        let mut out = room(count * query_width);
         let group = shape.heads / shape.kv_heads;
+        let is_parallel = self.threads() > 1 && count * shape.heads * (start + count) * head >= PARALLEL_WORK;
+        // Heads that share keys are computed together, unless that leaves too few parts for the threads.
+        let together = if is_parallel && count * shape.kv_heads < 2 * self.threads() { 1 } else { group };
         let (keys, values) = (&kv.keys, &kv.values);
-        let one_head = |scores: &mut Vec<f32>, (index, out): (usize, &mut [f32])| {
-            let (i, h) = (index / shape.heads, index % shape.heads);
-            let query = &qkv.values[i * width + h * head..][..head];
+        let some_heads = |scores: &mut Vec<f32>, (index, out): (usize, &mut [f32])| {
+            let (i, h) = (index * together / shape.heads, index * together % shape.heads);
             let first = attention.first_seen(start + i);
-            scores.resize(start + i + 1 - first, 0.0);
             let at = first * kv_width + h / group * head;
-            kernels::attend(query, &keys[at..], &values[at..], kv_width, scores, out);
+            let heads = Heads {
+                queries: &qkv.values[i * width + h * head..][..together * head],
+                keys: &keys[at..],
+                values: &values[at..],
+                stride: kv_width,
+                width: head,
+            };
+            scores.resize(together * (start + i + 1 - first), 0.0);
+            kernels::attend(&heads, scores, out);
         };
-        if self.threads() > 1 && count * shape.heads * (start + count) * head >= PARALLEL_WORK {
-            out.par_chunks_mut(head).enumerate().for_each_init(Vec::new, one_head);
+        if is_parallel {
+            out.par_chunks_mut(together * head).enumerate().for_each_init(Vec::new, some_heads);
         } else {
-            let mut scores = Vec::new();
-            out.chunks_mut(head).enumerate().for_each(|item| one_head(&mut scores, item));
+            let mut scores = room(0);
+            out.chunks_mut(together * head).enumerate().for_each(|item| some_heads(&mut scores, item));
+            give_back(scores);
         }
         Ok(Rows { values: out, count })
     }
@@ -325,7 +327,7 @@ impl Backend for Host {
             }
             Activation::SiluGate | Activation::GeluGate => {
                 let width = x.width() / 2;
-                let mut values = vec![0.0; x.count * width];
+                let mut values = room(x.count * width);
                 match activation {
                     Activation::GeluGate => math::gelu_gate(&x.values, width, &mut values),
                     _ => math::silu_gate(&x.values, width, &mut values),
@@ -349,18 +351,23 @@ impl Backend for Host {
 
     fn rows(&self, x: &Rows, ranges: &[Range<usize>]) -> Result<Rows> {
         let width = x.width();
-        let rows = |range: &Range<usize>| &x.values[range.start * width..range.end * width];
-        let count = ranges.iter().map(ExactSizeIterator::len).sum();
-        Ok(Rows { values: ranges.iter().map(rows).collect::<Vec<_>>().concat(), count })
+        let mut values = room(0);
+        for range in ranges {
+            values.extend_from_slice(&x.values[range.start * width..range.end * width]);
+        }
+        Ok(Rows { values, count: ranges.iter().map(ExactSizeIterator::len).sum() })
     }
 
     fn join(&self, parts: Vec<Rows>) -> Result<Rows> {
-        let count = parts.iter().map(|part| part.count).sum();
-        Ok(Rows { values: parts.into_iter().flat_map(|part| part.values).collect(), count })
+        let mut values = room(0);
+        for part in &parts {
+            values.extend_from_slice(&part.values);
+        }
+        Ok(Rows { values, count: parts.iter().map(|part| part.count).sum() })
     }
 
     fn read(&self, x: Rows) -> Result<Vec<f32>> {
-        Ok(x.values)
+        Ok(x.into_values())
     }
 }
 

@@ -1,5 +1,7 @@
 //! How often tokens followed others in the training lines: a table of back-off probabilities, used where it lies.
 
+use std::ops::Range;
+
 use safetensors::{Dtype, SafeTensors};
 
 use crate::weights::Bytes;
@@ -8,6 +10,11 @@ use crate::weights::Bytes;
 pub(crate) const LONGEST: usize = 3;
 /// Shares below this are not looked at: hundreds of tokens followed a blank, and each costs time.
 const LEAST: f32 = 1e-6;
+
+/// How many times the place of a key in its table is guessed better: each time about the root of the distance is left.
+const GUESSES: usize = 2;
+/// The places before and behind that are looked at then, with much to spare.
+const AROUND: usize = 24;
 
 /// A context as a number; two contexts share one in four milliards of cases.
 pub(crate) fn key(context: &[u32]) -> u32 {
@@ -58,9 +65,10 @@ impl Ngrams {
         found.clear();
         let mut longest = 0;
         let mut rest = 1.0;
+        let counted = self.find(window);
         for length in (1..=window.len().min(LONGEST)).rev() {
             let order = &self.orders[length - 1];
-            let Some(followers) = order.find(key(&window[window.len() - length..])) else { continue };
+            let Some(followers) = counted[length - 1].clone() else { continue };
             longest = longest.max(length);
             let mut sum = 0.0;
             let tokens = order.followers[2 * followers.start..2 * followers.end].as_chunks::<2>().0;
@@ -75,6 +83,28 @@ impl Ngrams {
             rest *= (1.0 - sum).max(0.0);
         }
         longest
+    }
+
+    /// Where the followers of the endings of `window` lie, the shortest ending first. The tables are large and mostly in no near cache,
+    /// so all of them are asked for before one answer is waited for.
+    fn find(&self, window: &[u32]) -> [Option<Range<usize>>; LONGEST] {
+        let lengths = 1..=window.len().min(LONGEST);
+        let mut keys = [0; LONGEST];
+        let mut places = [0; LONGEST];
+        for (length, (key_of, place)) in lengths.clone().zip(keys.iter_mut().zip(&mut places)) {
+            *key_of = key(&window[window.len() - length..]);
+            *place = self.orders[length - 1].guess(*key_of);
+        }
+        for _ in 0..GUESSES {
+            for (length, (key, place)) in lengths.clone().zip(keys.iter().zip(&mut places)) {
+                *place = self.orders[length - 1].closer(*place, *key);
+            }
+        }
+        let mut found = [const { None }; LONGEST];
+        for (length, found) in lengths.zip(&mut found) {
+            *found = self.orders[length - 1].find(keys[length - 1], places[length - 1]);
+        }
+        found
     }
 }
 
@@ -129,9 +159,47 @@ impl Order {
         Ok(())
     }
 
-    /// Where the followers of a context lie.
-    fn find(&self, key: u32) -> Option<std::ops::Range<usize>> {
-        let (mut low, mut high) = (0, self.keys.len() / 4);
+    fn contexts(&self) -> usize {
+        self.keys.len() / 4
+    }
+
+    /// So many places have keys that are so far apart, where they are spread perfectly.
+    fn places(&self, apart: i64) -> i64 {
+        ((i128::from(apart) * self.contexts() as i128) >> 32) as i64
+    }
+
+    /// Where a key would be if they were spread perfectly. They are numbers without a pattern, so it is near.
+    fn guess(&self, key: u32) -> usize {
+        self.places(i64::from(key)) as usize
+    }
+
+    /// A better place than this one.
+    fn closer(&self, place: usize, key: u32) -> usize {
+        let Some(last) = self.contexts().checked_sub(1) else { return 0 };
+        let apart = i64::from(key) - i64::from(word(&self.keys, place));
+        (place as i64 + self.places(apart)).clamp(0, last as i64) as usize
+    }
+
+    /// Where the followers of a context lie, whose key is most likely near to a place.
+    fn find(&self, key: u32, place: usize) -> Option<Range<usize>> {
+        let contexts = self.contexts();
+        let (low, high) = (place.saturating_sub(AROUND), (place + AROUND).min(contexts));
+        let is_between = (low == 0 || word(&self.keys, low - 1) < key)
+            && (high == contexts || word(&self.keys, high) >= key);
+        let at = if is_between {
+            // Counting them all takes no branches that could be foreseen wrongly.
+            let near = self.keys[4 * low..4 * high].as_chunks::<4>().0;
+            low + near.iter().filter(|&&bytes| u32::from_le_bytes(bytes) < key).count()
+        } else {
+            self.lower_bound(key)
+        };
+        let is_there = at < contexts && word(&self.keys, at) == key;
+        is_there.then(|| word(&self.starts, at) as usize..word(&self.starts, at + 1) as usize)
+    }
+
+    /// The first place whose key is not below this one.
+    fn lower_bound(&self, key: u32) -> usize {
+        let (mut low, mut high) = (0, self.contexts());
         while low < high {
             let middle = usize::midpoint(low, high);
             if word(&self.keys, middle) < key {
@@ -140,8 +208,7 @@ impl Order {
                 high = middle;
             }
         }
-        let is_there = low < self.keys.len() / 4 && word(&self.keys, low) == key;
-        is_there.then(|| word(&self.starts, low) as usize..word(&self.starts, low + 1) as usize)
+        low
     }
 }
 
@@ -157,4 +224,34 @@ fn ascend(row: &[u8], in_order: impl Fn(u32, u32) -> bool) -> bool {
 fn word(row: &[u8], at: usize) -> u32 {
     let [a, b, c, d] = [row[4 * at], row[4 * at + 1], row[4 * at + 2], row[4 * at + 3]];
     u32::from_le_bytes([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_however_the_keys_are_spread() {
+        let even: Vec<u32> = (0..5000).map(|i| key(&[i])).collect();
+        let crowded: Vec<u32> = (0..3000).map(|i| 4_000_000_000 + 3 * i).chain([7, 90, u32::MAX]).collect();
+        for mut keys in [even, crowded, vec![5], vec![0, u32::MAX], Vec::new()] {
+            keys.sort_unstable();
+            keys.dedup();
+            let bytes =
+                |words: &[u32]| Bytes::from_vec(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+            let starts: Vec<u32> = (0..=keys.len() as u32).collect();
+            let order = Order {
+                keys: bytes(&keys),
+                starts: bytes(&starts),
+                followers: bytes(&[]),
+                chances: bytes(&[]),
+            };
+            let wanted = keys.iter().flat_map(|&key| [key.saturating_sub(1), key, key.saturating_add(1)]);
+            for wanted in wanted.chain([0, 1, 1 << 31, u32::MAX]) {
+                let place = keys.binary_search(&wanted).ok();
+                let near = (0..GUESSES).fold(order.guess(wanted), |at, _| order.closer(at, wanted));
+                assert_eq!(order.find(wanted, near), place.map(|at| at..at + 1), "{wanted}");
+            }
+        }
+    }
 }

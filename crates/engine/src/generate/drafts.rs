@@ -22,7 +22,7 @@ pub(super) type Costs = [f32; MOST + 1];
 const PLAIN_COSTS: Costs = [1.0, 1.45, 1.7, 2.0, 2.7, 2.75, 3.1, 3.55];
 const QUANTISED_COSTS: Costs = [1.0, 1.8, 2.05, 2.2, 2.65, 2.8, 3.0, 3.2];
 /// The same of the embedded model in eight bits, in the order in which it is multiplied: on an EPYC core with AVX-512 VNNI.
-const KEPT_COSTS: Costs = [1.0, 1.35, 1.75, 2.2, 2.75, 3.25, 3.8, 4.3];
+const KEPT_COSTS: Costs = [1.0, 1.3, 1.65, 2.1, 2.6, 3.1, 3.7, 4.1];
 
 /// What passes of a model cost; `None` where it has no drafts.
 pub(super) fn costs(model: &Model) -> Option<&'static Costs> {
@@ -64,6 +64,8 @@ pub(super) struct Drafter {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     guesses: Vec<Guess>,
+    /// For each of them the probability that it and all before it are right.
+    reached: Vec<f32>,
     /// How many of them are run.
     run: usize,
 }
@@ -82,42 +84,62 @@ impl Drafter {
         Self { costs, records: std::array::from_fn(first), evidence: Evidence::default(), text: Vec::new() }
     }
 
-    /// Guesses what follows `known` and then `behind`: at most `most` tokens, and none from one on that `ends` the text.
-    pub(super) fn draft(
+    /// How likely a guess has to be for a row of its own, where `texts` share a pass that has `rows` rows without it. `None` where
+    /// nothing is drafted.
+    pub(super) fn least(&self, texts: usize, rows: usize) -> Option<f32> {
+        let [without, with] = *self.costs?.get(rows.checked_sub(1)?..)?.first_chunk()?;
+        // The first row is the cheapest one by chance, so what comes after it may be worth more.
+        Some(if texts == 1 { LEAST_REACHED } else { texts as f32 * (with / without - 1.0) })
+    }
+
+    /// Guesses what follows `known` and then `behind`: at most `most` tokens, and none from one on that `ends` the text. What of it is
+    /// run is not said yet. Nothing is guessed after what is reached less often than `least`.
+    pub(super) fn guess(
         &mut self,
         model: &Model,
         (known, behind): (&[u32], &[u32]),
-        most: usize,
+        (most, least): (usize, f32),
         ends: impl Fn(u32) -> bool,
     ) -> Draft {
         let mut draft = Draft::default();
-        let Some(costs) = self.costs else { return draft };
         self.text.clear();
         self.text.extend_from_slice(known);
         self.text.extend_from_slice(behind);
-        // Tokens that a pass is expected to give, and how many of them for its cost at best.
-        let (mut tokens, mut best) = (1.0_f32, 1.0_f32);
-        // The probability that all guesses so far are right.
         let mut reached = 1.0;
-        while draft.guesses.len() < most.min(MOST) {
+        while draft.guesses.len() < most.min(MOST) && reached >= least {
             let Some(guess) = model.guess(&self.text, &mut self.evidence) else { break };
             if ends(guess.token) {
                 break;
             }
-            draft.guesses.push(guess);
             reached *= self.estimate(&guess);
-            tokens += reached;
-            let worth = tokens / costs[draft.guesses.len()];
-            if worth > best {
-                best = worth;
-                draft.run = draft.guesses.len();
-            }
-            if reached < LEAST_REACHED {
-                break;
-            }
+            draft.guesses.push(guess);
+            draft.reached.push(reached);
             self.text.push(guess.token);
         }
         draft
+    }
+
+    /// Decides how much of the drafts of some texts is run in a pass that has `rows` rows without them: what gives the most tokens for
+    /// its cost.
+    pub(super) fn share(&self, mut drafts: Vec<&mut Draft>, rows: usize) {
+        let Some(costs) = self.costs else { return };
+        let mut taken = vec![0; drafts.len()];
+        let mut tokens = drafts.len() as f32;
+        let mut best = costs.get(rows - 1).map_or(f32::INFINITY, |cost| tokens / cost);
+        for cost in costs.iter().skip(rows) {
+            // The likeliest of all that come next; of two texts the first.
+            let next = |i: &usize| drafts[*i].reached.get(taken[*i]).copied().unwrap_or(0.0);
+            let likeliest = (0..drafts.len()).rev().max_by(|a, b| next(a).total_cmp(&next(b)));
+            let Some(i) = likeliest.filter(|i| next(i) > 0.0) else { break };
+            tokens += next(&i);
+            taken[i] += 1;
+            if tokens / cost > best {
+                best = tokens / cost;
+                for (draft, taken) in drafts.iter_mut().zip(&taken) {
+                    draft.run = *taken;
+                }
+            }
+        }
     }
 
     /// Learns whether the guess at `place` of a draft, before which all were right, was what the model chose.
@@ -157,5 +179,41 @@ fn first_estimate(kind: usize) -> f32 {
             let sole = 1.0 - 0.8 / length as f32;
             if is_sole { sole } else { sole / 2.0 }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_to_what_is_likeliest_as_far_as_they_are_worth_it() {
+        let drafter = Drafter::new(Some(&KEPT_COSTS));
+        let run = |reached: &[&[f32]]| -> Vec<usize> {
+            let guess = Guess { token: 7, rests_on: RestsOn::Blend(0.5) };
+            let draft = |reached: &&[f32]| Draft {
+                guesses: vec![guess; reached.len()],
+                reached: reached.to_vec(),
+                run: 0,
+            };
+            let mut drafts: Vec<Draft> = reached.iter().map(draft).collect();
+            drafter.share(drafts.iter_mut().collect(), reached.len());
+            drafts.iter().map(|draft| draft.tokens().len()).collect()
+        };
+        assert_eq!(run(&[&[0.9, 0.8, 0.1]]), [2]);
+        assert_eq!(run(&[&[0.2, 0.1]]), [0]);
+        assert_eq!(run(&[&[], &[]]), [0, 0]);
+        // A row is cheap beside two texts, and has to be nearly certain beside three.
+        assert_eq!(run(&[&[0.5], &[0.7, 0.3]]), [0, 1]);
+        assert_eq!(run(&[&[0.7], &[0.7], &[0.3]]), [0, 0, 0]);
+        assert_eq!(run(&[&[0.99], &[0.5], &[0.98, 0.97]]), [1, 0, 2]);
+        // There are no more rows than a pass may have.
+        assert_eq!(run(&[&[1.0; 7], &[1.0; 7], &[1.0; 7]]).iter().sum::<usize>(), 8 - 3);
+        // What is less likely than this can't be worth the next row.
+        let least = drafter.least(3, 3).unwrap();
+        assert!(
+            run(&[&[least - 0.01], &[], &[]]) == [0, 0, 0] && run(&[&[least + 0.01], &[], &[]]) == [1, 0, 0]
+        );
+        assert_eq!((drafter.least(1, 8), drafter.least(2, 0)), (None, None));
     }
 }

@@ -78,7 +78,7 @@ impl<'a> GenerateRequest<'a> {
 }
 
 /// What a callback learns after each token. Between pieces of a long prompt and while healing it is called with an
-/// empty text, so that it can end those too.
+/// empty text, so that it can end those too. Several tokens of one alternative may come before the next one of another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<'a> {
     /// Which alternative, in the order they are written; the first is the most probable continuation.

@@ -4,6 +4,9 @@
 //! The caches stand in one row: those that requests choose among, then those in which alternatives are written beside
 //! one of them, then those of texts that are written together.
 
+#[cfg(test)]
+mod tests;
+
 use crate::decoder::{Run, Session};
 use crate::error::EngineError;
 
@@ -187,10 +190,10 @@ impl Slots {
         &self.slots[self.lane(lane)].tokens
     }
 
-    /// Copies the first `len` positions of the current cache to a lane, or as many as can be had; returns how many.
-    pub(super) fn open_lane(&mut self, lane: usize, len: usize) -> Result<usize, EngineError> {
-        let len = len.min(self.tokens().len());
-        self.copy(self.current, self.lane(lane), len)
+    /// Makes the cache of a lane hold what another one's does, or as much of it as can be had.
+    pub(super) fn copy_lane(&mut self, from: usize, to: usize) -> Result<usize, EngineError> {
+        let (from, to) = (self.lane(from), self.lane(to));
+        self.copy(from, to, self.slots[from].tokens.len())
     }
 
     /// Gives each text a lane whose cache holds as much of it as any of them, but for its last token, and nothing else; returns lanes

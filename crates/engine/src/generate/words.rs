@@ -197,25 +197,27 @@ impl Generator {
         }
     }
 
-    /// Runs the last token of each beginning, in the cache of the one that it makes longer or in one that is free. All of them
+    /// Runs the last token of each beginning, in the cache of the one that it makes longer or in a copy of that. All of them
     /// follow the tokens of `kept`.
     fn run_beams(&mut self, beams: &mut [Beam], kept: &[u32]) -> Result<Vec<f32>, EngineError> {
         let mut is_taken = [false; BESIDE + 1];
-        for beam in beams.iter_mut() {
+        let mut lanes = [None; BESIDE];
+        for (beam, own) in beams.iter().zip(&mut lanes) {
             // Two may have come of the same.
-            match beam.lane {
-                Some(lane) if !is_taken[lane] => is_taken[lane] = true,
-                _ => beam.lane = None,
+            *own = beam.lane.filter(|&lane| !is_taken[lane]);
+            if let Some(lane) = *own {
+                is_taken[lane] = true;
             }
         }
         let mut runs = Vec::with_capacity(beams.len());
-        for beam in beams {
-            let lane = match beam.lane {
+        for (beam, own) in beams.iter_mut().zip(lanes) {
+            let lane = match own {
                 Some(lane) => lane,
                 None => {
                     let Some(free) = (1..=BESIDE).find(|&lane| !is_taken[lane]) else { break };
                     is_taken[free] = true;
-                    self.slots.open_lane(free, kept.len())?;
+                    // The first ones come of the prompt, whose cache is lane 0.
+                    self.slots.copy_lane(beam.lane.unwrap_or(0), free)?;
                     free
                 }
             };

@@ -1,11 +1,11 @@
-//! Writing texts to their ends: alternatives in one pass each token, and a single text with drafts.
+//! Writing texts to their ends: alternatives in one pass, with drafts where these are worth their rows.
 
 use std::ops::ControlFlow;
 
 use super::drafts;
 use super::lane::Lane;
 use super::slots::{BESIDE, LaneRun};
-use super::{Branch, Finish, GenerateRequest, Generation, Generator, Sampler, Step};
+use super::{Branch, Finish, GenerateRequest, Generation, Generator, Sampler, Sampling, Step};
 use crate::error::EngineError;
 use crate::kernels::math;
 
@@ -69,16 +69,16 @@ impl Generator {
         };
         let mut lanes: Vec<Lane<'_>> = opened.into_iter().zip(branches).enumerate().map(lane).collect();
         loop {
-            let mut is_cancelled = false;
+            let mut is_cancelled = lanes.iter().any(|lane| lane.generation.finish == Finish::Cancelled);
             for lane in lanes.iter_mut().filter(|lane| !lane.is_done) {
+                if is_cancelled {
+                    break;
+                }
                 lane.accept(&self.model, request, &mut |step| {
                     let flow = on_token(step);
                     is_cancelled |= flow.is_break();
                     flow
                 });
-                if is_cancelled {
-                    break;
-                }
                 if self.slots.lane_tokens(lane.lane).len() + lane.behind.len() > context {
                     lane.is_done = true;
                 }
@@ -90,9 +90,7 @@ impl Generator {
                 }
             }
             let mut open: Vec<&mut Lane<'_>> = lanes.iter_mut().filter(|lane| !lane.is_done).collect();
-            if let [only] = open.as_mut_slice() {
-                self.draft(only, request);
-            }
+            self.draft(&mut open, request);
             let runs: Vec<LaneRun> = open.iter_mut().map(|lane| lane.run()).collect();
             if runs.is_empty() {
                 break;
@@ -108,22 +106,31 @@ impl Generator {
         Ok(lanes.into_iter().map(|lane| lane.finish(on_token)).collect())
     }
 
-    /// Drafts what a text goes on with, as far as it may go on. Texts that are written beside others have no drafts: they share
-    /// each pass already, and all of them wait for the longest.
-    fn draft(&mut self, lane: &mut Lane<'_>, request: &GenerateRequest<'_>) {
-        let known = self.slots.lane_tokens(lane.lane);
-        let room = self.model.info().context - known.len() - lane.behind.len();
-        // The last token that is wanted need not be run.
-        let wanted = request.max_tokens.saturating_sub(lane.generation.tokens.len() + 1);
+    /// Drafts what texts go on with, as far as they may go on.
+    fn draft(&mut self, open: &mut [&mut Lane<'_>], request: &GenerateRequest<'_>) {
+        // What is drawn by chance depends on the order in which it is drawn.
+        if open.len() > 1 && request.sampling != Sampling::Greedy {
+            return;
+        }
+        let rows: usize = open.iter().map(|lane| lane.behind.len()).sum();
+        let Some(least) = self.drafter.least(open.len(), rows) else { return };
         // More rows than this are multiplied otherwise, which changes last bits.
-        let most = (drafts::MOST + 1).saturating_sub(lane.behind.len());
+        let most = (drafts::MOST + 1).saturating_sub(rows);
         let tokens = self.model.tokens();
         let ends = |token: u32| {
             tokens.ends_text(token)
                 || (request.stop_at_newline && tokens.vocabulary().bytes(token).contains(&b'\n'))
         };
-        lane.draft = self.drafter.draft(&self.model, (known, &lane.behind), room.min(wanted).min(most), ends);
-        self.drafted += lane.draft.tokens().len();
+        for lane in open.iter_mut() {
+            let known = self.slots.lane_tokens(lane.lane);
+            let room = self.model.info().context - known.len() - lane.behind.len();
+            // The last token that is wanted need not be run.
+            let wanted = request.max_tokens.saturating_sub(lane.generation.tokens.len() + 1);
+            let most = most.min(room).min(wanted);
+            lane.draft = self.drafter.guess(&self.model, (known, &lane.behind), (most, least), ends);
+        }
+        self.drafter.share(open.iter_mut().map(|lane| &mut lane.draft).collect(), rows);
+        self.drafted += open.iter().map(|lane| lane.draft.tokens().len()).sum::<usize>();
     }
 
     /// Chooses the next token of a text from the row of logits after its last one; and where that is the one that was drafted,

@@ -5,6 +5,7 @@
 
 pub(super) mod attention;
 pub(super) mod blocks;
+pub(super) mod exponentials;
 pub(super) mod quantise;
 
 use std::arch::x86_64::*;

@@ -5,9 +5,10 @@
 
 mod softmax;
 
-use super::{GROUP, Group, LANES, Level, Tiles, level};
-pub(super) use softmax::softmax;
-use softmax::softmax_body;
+use super::{GROUP, Group, Heads, LANES, Level, Tiles, level};
+#[cfg(test)]
+pub(super) use softmax::log_sum_exp_body;
+pub(super) use softmax::{EXP_POLYNOMIAL, LN_2, softmax_body};
 pub(crate) use softmax::{exp, largest, log_sum_exp, sum, weigh};
 
 /// Declares `$name`, which runs `$body::<true>` compiled for AVX2 where the processor has it, else `$body::<false>`.
@@ -46,7 +47,7 @@ pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// Sum of `LANES` partial sums. Sums in a fixed number of lanes can be vectorised without reordering them.
 #[inline(always)]
-fn total(lanes: [f32; LANES]) -> f32 {
+pub(super) fn total(lanes: [f32; LANES]) -> f32 {
     let half: [f32; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
     (half[0] + half[2]) + (half[1] + half[3])
 }
@@ -238,28 +239,23 @@ pub(crate) fn rotate_pairs(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 
 dispatched! {
     /// As [`super::attend`], for heads of any width.
-    pub(super) fn attend(
-        query: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        stride: usize,
-        scores: &mut [f32],
-        out: &mut [f32],
-    ) = attend_body;
+    pub(super) fn attend(heads: &Heads<'_>, scores: &mut [f32], out: &mut [f32]) = attend_body;
 }
 
 #[inline(always)]
-fn attend_body<const FMA: bool>(
-    query: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    stride: usize,
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
-    let head = query.len();
+fn attend_body<const FMA: bool>(heads: &Heads<'_>, scores: &mut [f32], out: &mut [f32]) {
+    let positions = scores.len() * heads.width / heads.queries.len();
+    let queries = heads.queries.chunks_exact(heads.width).zip(scores.chunks_exact_mut(positions));
+    for ((query, scores), out) in queries.zip(out.chunks_exact_mut(heads.width)) {
+        attend_one::<FMA>(query, heads, scores, out);
+    }
+}
+
+#[inline(always)]
+fn attend_one<const FMA: bool>(query: &[f32], heads: &Heads<'_>, scores: &mut [f32], out: &mut [f32]) {
+    let Heads { keys, values, stride, width, .. } = *heads;
     let positions = scores.len();
-    let at = |of: usize| of * stride..of * stride + head;
+    let at = |of: usize| of * stride..of * stride + width;
     // Four at a time: the sum of one would have to wait for each of its products.
     let (fours, rest) = scores.as_chunks_mut::<4>();
     for (i, four) in fours.iter_mut().enumerate() {

@@ -221,23 +221,28 @@ fn level() -> Level {
     Level::Portable
 }
 
-/// Attention of one query over the positions whose keys and values begin at `keys[p * stride]` and `values[p * stride]`, one position
-/// for each element of `scores` (scratch). `query` and `out` have the length of a head; `query` is already scaled.
+/// Queries of one position that share keys and values.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<'a> {
+    /// One after the other, `width` numbers each, already scaled.
+    pub(crate) queries: &'a [f32],
+    /// The key of the position `p` that is seen begins at `keys[p * stride]`, its value at `values[p * stride]`.
+    pub(crate) keys: &'a [f32],
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) width: usize,
+}
+
+/// Attention of some queries over the positions that they see, at least one. `scores` (scratch) has a number for each query and position,
+/// `out` the shape of the queries.
 #[allow(unsafe_code)]
-pub(crate) fn attend(
-    query: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    stride: usize,
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
+pub(crate) fn attend(heads: &Heads<'_>, scores: &mut [f32], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if level() == Level::Avx2 && query.len().is_multiple_of(LANES) {
+    if level() == Level::Avx2 && heads.width.is_multiple_of(LANES) {
         // SAFETY: `level` has just found the features that the function is compiled for.
-        return unsafe { avx2::attention::attend(query, keys, values, stride, scores, out) };
+        return unsafe { avx2::attention::attend(heads, scores, out) };
     }
-    math::attend(query, keys, values, stride, scores, out);
+    math::attend(heads, scores, out);
 }
 
 /// Whether the processor multiplies sixteen times four bytes at once, and has what goes with that.

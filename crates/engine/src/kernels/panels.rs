@@ -70,9 +70,14 @@ const NO_WEIGHTS: WeightGroup = WeightGroup {
     offsets: [0.0; ROWS],
 };
 
+/// Groups of activations whose memory is kept: those of a few rows.
+const MOST_PACKED: usize = 1 << 9;
+
 thread_local! {
     /// Where panels are made. It grows to as much as the widest matrix needs: 400 kB for rows of 9,216.
     static PANEL: RefCell<Vec<WeightGroup>> = const { RefCell::new(Vec::new()) };
+    /// Memory of activations that were multiplied.
+    static PACKED: RefCell<Vec<ActivationGroup>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether rows of activations, so many, are multiplied here with weights of this type.
@@ -102,7 +107,9 @@ impl Activations {
         let (count, groups) = (rows.len() / width, width / GROUP);
         let empty =
             ActivationGroup { quads: [[[0; 4]; TILE]; QUADS], scales: [0.0; TILE], sums: [0.0; TILE] };
-        let mut packed = vec![empty; count.div_ceil(TILE) * groups];
+        // What is left there of others stands in rows that nobody asks for.
+        let mut packed = PACKED.take();
+        packed.resize(count.div_ceil(TILE) * groups, empty);
         for (i, row) in rows.chunks_exact(width).enumerate() {
             let tile = &mut packed[i / TILE * groups..][..groups];
             for (into, numbers) in tile.iter_mut().zip(row.as_chunks::<GROUP>().0) {
@@ -115,6 +122,15 @@ impl Activations {
             }
         }
         Self { groups: packed, width: groups, count }
+    }
+}
+
+impl Drop for Activations {
+    fn drop(&mut self) {
+        if self.groups.len() <= MOST_PACKED {
+            // Where the thread ends, so does what it keeps.
+            let _ = PACKED.try_with(|packed| packed.replace(std::mem::take(&mut self.groups)));
+        }
     }
 }
 

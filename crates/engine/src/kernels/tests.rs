@@ -3,7 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
-use super::{Activations, Kept, Kind, attend, dequantise, math, multiply, panels, quantise_q8_0};
+use super::{Activations, Heads, Kept, Kind, attend, dequantise, math, multiply, panels, quantise_q8_0};
 use crate::weights::ElementType;
 
 const ALL: [ElementType; 11] = [
@@ -214,20 +214,32 @@ fn attention_is_that_of_plain_arithmetic() {
         [(8, 1), (20, 3), (32, 4), (64, 9), (5, 14), (32, 24), (40, 29), (16, 8), (128, 17), (24, 16)]
     {
         let stride = 2 * head + 3;
-        let (query, keys, values) =
-            (numbers(head, 2), numbers(positions * stride, 4), numbers(positions * stride, 6));
-        let score = |p: usize| -> f64 {
-            query.iter().zip(&keys[p * stride..]).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum()
-        };
-        let weights: Vec<f64> = (0..positions).map(|p| score(p).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        for attend in [attend, math::attend] {
-            let mut have = vec![f32::NAN; head];
-            attend(&query, &keys, &values, stride, &mut vec![0.0; positions], &mut have);
-            for (i, have) in have.iter().enumerate() {
-                let want: f64 =
-                    weights.iter().enumerate().map(|(p, w)| w * f64::from(values[p * stride + i])).sum();
-                assert!((f64::from(*have) - want / total).abs() < 1e-5, "{head} {positions} {i}: {have}");
+        for count in 1..=7 {
+            let (queries, keys, values) =
+                (numbers(count * head, 2), numbers(positions * stride, 4), numbers(positions * stride, 6));
+            for attend in [attend, math::attend] {
+                let heads = Heads { queries: &queries, keys: &keys, values: &values, stride, width: head };
+                let mut have = vec![f32::NAN; count * head];
+                attend(&heads, &mut vec![0.0; count * positions], &mut have);
+                for (query, have) in queries.chunks_exact(head).zip(have.chunks_exact(head)) {
+                    let score = |p: usize| -> f64 {
+                        query
+                            .iter()
+                            .zip(&keys[p * stride..])
+                            .map(|(&q, &k)| f64::from(q) * f64::from(k))
+                            .sum()
+                    };
+                    let weights: Vec<f64> = (0..positions).map(|p| score(p).exp()).collect();
+                    let total: f64 = weights.iter().sum();
+                    for (i, have) in have.iter().enumerate() {
+                        let of = |(p, w): (usize, &f64)| w * f64::from(values[p * stride + i]);
+                        let want: f64 = weights.iter().enumerate().map(of).sum();
+                        assert!(
+                            (f64::from(*have) - want / total).abs() < 1e-5,
+                            "{head} {positions} {count} {i}: {have}"
+                        );
+                    }
+                }
             }
         }
     }

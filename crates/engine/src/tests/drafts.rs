@@ -45,6 +45,8 @@ impl Twins {
                 }
                 if steps.len() >= most_steps { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
+            // Each text in its order: with drafts one may be ahead of the others.
+            steps.sort_by_key(|step: &(usize, _, _, _)| step.0);
             (output.unwrap(), steps)
         };
         let (have, have_steps) = run(&mut self.with);

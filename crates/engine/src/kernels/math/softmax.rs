@@ -8,6 +8,12 @@ use super::{LANES, Level, ROUND, dispatched, fma, level, total};
 /// Numbers that are looked at together.
 const BLOCK: usize = 8 * LANES;
 
+/// The natural logarithm of 2, as a number of few bits and the rest.
+pub(in super::super) const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
+/// The coefficients, the highest power first.
+pub(in super::super) const EXP_POLYNOMIAL: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+
 /// `e^x` to 2e-7 relative, by Cody and Waite's reduction and the polynomial of Cephes `expf`; branch-free, so that
 /// loops over it vectorise. Below -87 the result is about 1e-38 rather than 0.
 #[inline(always)]
@@ -15,24 +21,20 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = fma::<FMA>(n, -0.693_359_4, x);
-    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = fma::<FMA>(p, r, c);
+    let r = fma::<FMA>(n, -LN_2.0, x);
+    let r = fma::<FMA>(n, -LN_2.1, r);
+    let mut p = EXP_POLYNOMIAL[0];
+    for c in &EXP_POLYNOMIAL[1..] {
+        p = fma::<FMA>(p, r, *c);
     }
     let p = fma::<FMA>(p * r, r, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     p * f32::from_bits(exponent)
 }
 
-dispatched! {
-    /// Replaces every score by what it counts beside the others, and returns the sum of that.
-    pub(in super::super) fn softmax(scores: &mut [f32]) -> f32 = softmax_body;
-}
-
+/// Replaces every score by what it counts beside the others, and returns the sum of that.
 #[inline(always)]
-pub(super) fn softmax_body<const FMA: bool>(scores: &mut [f32]) -> f32 {
+pub(in super::super) fn softmax_body<const FMA: bool>(scores: &mut [f32]) -> f32 {
     let largest = largest_body::<FMA>(scores);
     let mut lanes = [0.0; LANES];
     let (blocks, rest) = scores.as_chunks_mut::<BLOCK>();
@@ -118,17 +120,23 @@ fn sum_body<const FMA: bool>(values: &[f32]) -> f32 {
     total(lanes) + tail.iter().sum::<f32>()
 }
 
-dispatched! {
-    /// `ln(sum of e^x)`; minus infinity for no values at all.
-    pub(crate) fn log_sum_exp(values: &[f32]) -> f32 = log_sum_exp_body;
-}
-
-#[inline(always)]
-fn log_sum_exp_body<const FMA: bool>(values: &[f32]) -> f32 {
-    let largest = largest_body::<FMA>(values);
+/// `ln(sum of e^x)`; minus infinity for no values at all.
+#[allow(unsafe_code)]
+pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
+    let largest = largest(values);
     if largest == f32::NEG_INFINITY {
         return largest;
     }
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx2 {
+        // SAFETY: `level` has just found the features that the function is compiled for.
+        return unsafe { crate::kernels::avx2::exponentials::log_sum_exp(values, largest) };
+    }
+    log_sum_exp_body::<false>(values, largest)
+}
+
+/// As [`log_sum_exp`], of numbers of which `largest` is.
+pub(in super::super) fn log_sum_exp_body<const FMA: bool>(values: &[f32], largest: f32) -> f32 {
     let mut sums = [0.0; LANES];
     let (blocks, rest) = values.as_chunks::<BLOCK>();
     for block in blocks {
