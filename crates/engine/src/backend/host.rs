@@ -4,6 +4,7 @@
 //! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
 //! are never started on this path.
 
+mod interleaved;
 mod space;
 
 use std::ops::Range;
@@ -15,7 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::{Attention, Backend, RopeTable, StateSpace};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
 use crate::kernels::{self, Activations, Kept, dequantise, math, multiply};
-use crate::weights::{ElementType, RawTensor};
+use crate::weights::RawTensor;
 pub(crate) use space::{HostSpace, HostState};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
@@ -32,6 +33,8 @@ pub(crate) struct Host {
     pool: Option<ThreadPool>,
     /// Whether matrices are put in another order where that makes them faster, which costs as much memory as they take.
     keeps: bool,
+    /// Whether matrices are copied into another order, and those of the file given back to the system.
+    interleaves: bool,
 }
 
 impl Host {
@@ -39,12 +42,13 @@ impl Host {
         let build =
             |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
         let pool = (threads > 1).then(|| build(threads)).transpose().map_err(Error::wrap)?;
-        Ok(Self { pool, keeps: false })
+        Ok(Self { pool, keeps: false, interleaves: false })
     }
 
     /// The same for a model whose weights have so many bytes.
     pub(crate) fn for_weights(threads: usize, bytes: usize) -> Result<Self> {
-        Ok(Self { keeps: bytes <= MOST_KEPT, ..Self::new(threads)? })
+        let keeps = bytes <= MOST_KEPT;
+        Ok(Self { keeps, interleaves: !keeps && interleaved::is_room_for(bytes), ..Self::new(threads)? })
     }
 
     fn threads(&self) -> usize {
@@ -72,9 +76,26 @@ pub(crate) struct HostLinear {
 }
 
 enum Weights {
-    /// As they lie in the file.
-    Parts(Vec<RawTensor>),
+    Parts(Vec<Part>),
     Kept(Kept),
+}
+
+/// One matrix.
+pub(crate) struct Part {
+    tensor: RawTensor,
+    /// Whether its rows are in the order of [`kernels::interleaved`], rather than in that of the file.
+    is_interleaved: bool,
+}
+
+impl Part {
+    /// The products of some of its rows.
+    fn multiply(&self, rows: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
+        if self.is_interleaved {
+            kernels::interleaved::multiply(rows, activations, out);
+        } else {
+            multiply(self.tensor.element, rows, activations, out);
+        }
+    }
 }
 
 pub(crate) struct HostNorm {
@@ -114,7 +135,7 @@ impl HostKv {
 }
 
 impl Host {
-    fn multiply_parts(&self, parts: &[RawTensor], linear: &HostLinear, x: &Rows) -> Vec<f32> {
+    fn multiply_parts(&self, parts: &[Part], linear: &HostLinear, x: &Rows) -> Vec<f32> {
         let count = x.count;
         let work = linear.outputs * linear.inputs * count;
         let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
@@ -125,16 +146,17 @@ impl Host {
         let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
         for part in parts {
             let activations = match prepared.take() {
-                Some(ready) if ready.suits(part.element) => ready,
-                _ => Activations::new(&x.values, linear.inputs, part.element),
+                Some(ready) if ready.suits(part.tensor.element) => ready,
+                _ => Activations::new(&x.values, linear.inputs, part.tensor.element),
             };
-            let (out, tail) = rest.split_at_mut(part.shape[0] * count);
+            let outputs = part.tensor.shape[0];
+            let (out, tail) = rest.split_at_mut(outputs * count);
             rest = tail;
-            let rows = piece_rows(part, threads);
+            let rows = piece_rows(&part.tensor, threads);
             multiply_part(part, rows, &activations, out, count, threads);
             // So is a whole matrix whose products come in that order.
             let is_result =
-                count == 1 || (parts.len() == 1 && rows >= part.shape[0] && activations.by_activations());
+                count == 1 || (parts.len() == 1 && rows >= outputs && activations.by_activations());
             if !is_result {
                 values.resize(linear.outputs * count, 0.0);
                 for piece in out.chunks(rows * count) {
@@ -188,7 +210,8 @@ impl Backend for Host {
         let outputs = parts.iter().map(|part| part.shape[0]).sum();
         let each = parts.iter().map(|part| (part.element, &*part.bytes, part.shape[0]));
         let kept = if self.keeps { Kept::new(each, inputs) } else { None };
-        let weights = kept.map_or(Weights::Parts(parts), Weights::Kept);
+        let of_parts = |parts: Vec<RawTensor>| parts.into_iter().map(|part| self.part(part)).collect();
+        let weights = kept.map_or_else(|| Weights::Parts(of_parts(parts)), Weights::Kept);
         Ok(HostLinear { weights, bias, inputs, outputs })
     }
 
@@ -365,8 +388,8 @@ impl Backend for Host {
 }
 
 /// How many rows of a matrix are multiplied at a time.
-fn piece_rows(part: &RawTensor, threads: usize) -> usize {
-    let rows = part.shape[0].max(1);
+fn piece_rows(matrix: &RawTensor, threads: usize) -> usize {
+    let rows = matrix.shape[0].max(1);
     if threads == 1 {
         return rows;
     }
@@ -376,23 +399,22 @@ fn piece_rows(part: &RawTensor, threads: usize) -> usize {
 
 /// Multiplies one matrix, `rows` of its rows at a time, on all threads.
 fn multiply_part(
-    part: &RawTensor,
+    part: &Part,
     rows: usize,
     activations: &Activations<'_>,
     out: &mut [f32],
     count: usize,
     threads: usize,
 ) {
-    let element: ElementType = part.element;
-    let row_bytes = element.row_bytes(part.shape[1]);
+    let tensor = &part.tensor;
     if threads == 1 {
-        multiply(element, &part.bytes, activations, out);
+        part.multiply(&tensor.bytes, activations, out);
         return;
     }
-    let weights: &[u8] = &part.bytes;
+    let (weights, row_bytes): (&[u8], _) = (&tensor.bytes, tensor.element.row_bytes(tensor.shape[1]));
     out.par_chunks_mut(rows * count)
         .zip(weights.par_chunks(rows * row_bytes))
-        .for_each(|(out, weights)| multiply(element, weights, activations, out));
+        .for_each(|(out, weights)| part.multiply(weights, activations, out));
 }
 
 /// Puts the products of a piece, whose rows begin at `first`, into `count` rows of `outputs` numbers.
