@@ -15,8 +15,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Attention, Backend, RopeTable, StateSpace};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
-use crate::kernels::{self, Activations, Kept, dequantise, math, multiply};
+use crate::kernels::{self, Activations, Kept, dequantise, math};
 use crate::weights::RawTensor;
+use interleaved::Part;
 pub(crate) use space::{HostSpace, HostState};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
@@ -33,7 +34,7 @@ pub(crate) struct Host {
     pool: Option<ThreadPool>,
     /// Whether matrices are put in another order where that makes them faster, which costs as much memory as they take.
     keeps: bool,
-    /// Whether matrices are copied into another order, and those of the file given back to the system.
+    /// Whether there is room for copies in another order.
     interleaves: bool,
 }
 
@@ -78,24 +79,6 @@ pub(crate) struct HostLinear {
 enum Weights {
     Parts(Vec<Part>),
     Kept(Kept),
-}
-
-/// One matrix.
-pub(crate) struct Part {
-    tensor: RawTensor,
-    /// Whether its rows are in the order of [`kernels::interleaved`], rather than in that of the file.
-    is_interleaved: bool,
-}
-
-impl Part {
-    /// The products of some of its rows.
-    fn multiply(&self, rows: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
-        if self.is_interleaved {
-            kernels::interleaved::multiply(rows, activations, out);
-        } else {
-            multiply(self.tensor.element, rows, activations, out);
-        }
-    }
 }
 
 pub(crate) struct HostNorm {
@@ -146,14 +129,14 @@ impl Host {
         let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
         for part in parts {
             let activations = match prepared.take() {
-                Some(ready) if ready.suits(part.tensor.element) => ready,
-                _ => Activations::new(&x.values, linear.inputs, part.tensor.element),
+                Some(ready) if ready.suits(part.tensor().element) => ready,
+                _ => Activations::new(&x.values, linear.inputs, part.tensor().element),
             };
-            let outputs = part.tensor.shape[0];
+            let outputs = part.tensor().shape[0];
             let (out, tail) = rest.split_at_mut(outputs * count);
             rest = tail;
-            let rows = piece_rows(&part.tensor, threads);
-            multiply_part(part, rows, &activations, out, count, threads);
+            let rows = piece_rows(part.tensor(), threads);
+            part.multiply(rows, &activations, out, count, threads);
             // So is a whole matrix whose products come in that order.
             let is_result =
                 count == 1 || (parts.len() == 1 && rows >= outputs && activations.by_activations());
@@ -210,13 +193,20 @@ impl Backend for Host {
         let outputs = parts.iter().map(|part| part.shape[0]).sum();
         let each = parts.iter().map(|part| (part.element, &*part.bytes, part.shape[0]));
         let kept = if self.keeps { Kept::new(each, inputs) } else { None };
-        let of_parts = |parts: Vec<RawTensor>| parts.into_iter().map(|part| self.part(part)).collect();
-        let weights = kept.map_or_else(|| Weights::Parts(of_parts(parts)), Weights::Kept);
+        let parts = || parts.into_iter().map(Part::from).collect();
+        let weights = kept.map_or_else(|| Weights::Parts(parts()), Weights::Kept);
         Ok(HostLinear { weights, bias, inputs, outputs })
     }
 
     fn keeps_order(&self, linear: &HostLinear) -> bool {
         matches!(linear.weights, Weights::Kept(_))
+    }
+
+    fn settle(&self, linear: &HostLinear, alone: bool) {
+        let Weights::Parts(parts) = &linear.weights else { return };
+        if self.interleaves {
+            parts.iter().for_each(|part| part.interleave(self.pool.as_ref().filter(|_| !alone)));
+        }
     }
 
     fn embedding(&self, table: RawTensor) -> Result<RawTensor> {
@@ -395,26 +385,6 @@ fn piece_rows(matrix: &RawTensor, threads: usize) -> usize {
     }
     // Several pieces for each thread even out cores that are busy with something else.
     rows.div_ceil(threads * 4).next_multiple_of(kernels::PART)
-}
-
-/// Multiplies one matrix, `rows` of its rows at a time, on all threads.
-fn multiply_part(
-    part: &Part,
-    rows: usize,
-    activations: &Activations<'_>,
-    out: &mut [f32],
-    count: usize,
-    threads: usize,
-) {
-    let tensor = &part.tensor;
-    if threads == 1 {
-        part.multiply(&tensor.bytes, activations, out);
-        return;
-    }
-    let (weights, row_bytes): (&[u8], _) = (&tensor.bytes, tensor.element.row_bytes(tensor.shape[1]));
-    out.par_chunks_mut(rows * count)
-        .zip(weights.par_chunks(rows * row_bytes))
-        .for_each(|(out, weights)| part.multiply(weights, activations, out));
 }
 
 /// Puts the products of a piece, whose rows begin at `first`, into `count` rows of `outputs` numbers.

@@ -1,14 +1,15 @@
-//! Matrices that are put in another order when a model is loaded: where that is done, and how.
+//! Matrices as they lie in a file, and those that are put in another order: where that is done, and how.
 //!
 //! The copy takes as many bytes as the matrix, whose pages are given back to the system as soon as it is made. So there are as many in
 //! memory as before, but no longer such that the system may drop: that is why there has to be room.
 
 use std::fs;
+use std::sync::OnceLock;
 
+use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::{Host, Part};
-use crate::kernels::{self, interleaved};
+use crate::kernels::{self, Activations, interleaved};
 use crate::weights::{Bytes, RawTensor};
 
 /// The memory that has to be free for weights, in times their size. That of the file itself, which the system has read, counts as free.
@@ -31,40 +32,142 @@ fn available(meminfo: &str) -> Option<usize> {
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
-impl Host {
-    /// Takes over a matrix, in the order that suits.
-    pub(super) fn part(&self, tensor: RawTensor) -> Part {
-        let copied = if self.interleaves { self.interleaved(&tensor) } else { None };
-        let is_interleaved = copied.is_some();
-        Part { tensor: copied.unwrap_or(tensor), is_interleaved }
+/// One matrix.
+pub(crate) struct Part {
+    /// As it lies in the file.
+    tensor: RawTensor,
+    /// A copy in the order of [`kernels::interleaved`], which takes its place.
+    interleaved: OnceLock<Bytes>,
+}
+
+impl From<RawTensor> for Part {
+    fn from(tensor: RawTensor) -> Self {
+        Self { tensor, interleaved: OnceLock::new() }
+    }
+}
+
+impl Part {
+    /// Format and shape, and the bytes of the file.
+    pub(super) fn tensor(&self) -> &RawTensor {
+        &self.tensor
     }
 
-    /// The same matrix in the other order; `None` where it has to stay as it is, as one that is not a file's, which could not be given
-    /// back.
-    fn interleaved(&self, tensor: &RawTensor) -> Option<RawTensor> {
-        let (element, width) = (tensor.element, tensor.shape[1]);
-        if !interleaved::gains(element, tensor.shape[0]) || !tensor.bytes.is_mapped() {
-            return None;
+    /// Makes the copy, on these threads or on the caller's; not where it is no faster, nor where what it is copied from is no file's
+    /// and so could not be given back.
+    pub(super) fn interleave(&self, pool: Option<&ThreadPool>) {
+        let RawTensor { element, shape, bytes } = &self.tensor;
+        let width = shape[1];
+        if self.interleaved.get().is_some() || !interleaved::gains(*element, shape[0]) || !bytes.is_mapped() {
+            return;
         }
         let piece = kernels::PART * element.row_bytes(width);
-        let bytes = Bytes::in_large_pages(tensor.bytes.len(), |out| {
-            let pieces = |out: &mut [u8], weights: &[u8]| {
-                let both = out.par_chunks_mut(piece).zip(weights.par_chunks(piece));
-                both.for_each(|(out, weights)| interleaved::interleave(weights, width, out));
-            };
-            match &self.pool {
-                Some(pool) => pool.install(|| pieces(out, &tensor.bytes)),
-                None => interleaved::interleave(&tensor.bytes, width, out),
-            }
+        let copy = Bytes::in_large_pages(bytes.len(), |out| match pool {
+            Some(pool) => pool.install(|| {
+                let pieces = out.par_chunks_mut(piece).zip(bytes.par_chunks(piece));
+                pieces.for_each(|(out, weights)| interleaved::interleave(weights, width, out));
+            }),
+            None => interleaved::interleave(bytes, width, out),
         });
-        tensor.bytes.let_go();
-        Some(RawTensor { bytes: bytes.ok()?, ..tensor.clone() })
+        if let Ok(copy) = copy {
+            // Who multiplies with the file's rows at the moment reads them again if it has to.
+            let _ = self.interleaved.set(copy);
+        }
+        bytes.let_go();
+    }
+
+    /// The products of all rows, `rows` of them at a time, on so many threads.
+    pub(super) fn multiply(
+        &self,
+        rows: usize,
+        activations: &Activations<'_>,
+        out: &mut [f32],
+        count: usize,
+        threads: usize,
+    ) {
+        let RawTensor { element, shape, bytes } = &self.tensor;
+        let interleaved = self.interleaved.get();
+        let weights: &[u8] = interleaved.unwrap_or(bytes);
+        let multiply = |out: &mut [f32], weights: &[u8]| match interleaved {
+            Some(_) => interleaved::multiply(weights, activations, out),
+            None => kernels::multiply(*element, weights, activations, out),
+        };
+        if threads == 1 {
+            multiply(out, weights);
+            return;
+        }
+        out.par_chunks_mut(rows * count)
+            .zip(weights.par_chunks(rows * element.row_bytes(shape[1])))
+            .for_each(|(out, weights)| multiply(out, weights));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{Device, Tensor};
+
     use super::available;
+    use crate::backend::Backend as _;
+    use crate::backend::host::{Host, HostLinear, Rows, Weights};
+    use crate::kernels;
+    use crate::weights::{Bytes, ElementType, RawTensor};
+
+    const WIDTH: usize = 512;
+
+    /// Numbers in [-1, 1] that are the same every time.
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.37).sin()).collect()
+    }
+
+    /// A matrix whose rows lie in a file.
+    fn in_file(rows: usize, directory: &std::path::Path) -> RawTensor {
+        let source = Tensor::from_vec(numbers(rows * WIDTH), (rows, WIDTH), &Device::Cpu).unwrap();
+        let quantised = QTensor::quantize(&source, GgmlDType::Q4K).unwrap();
+        let path = directory.join(rows.to_string());
+        std::fs::write(&path, quantised.data().unwrap()).unwrap();
+        RawTensor::new(ElementType::Q4K, vec![rows, WIDTH], Bytes::map(&path).unwrap()).unwrap()
+    }
+
+    fn are_interleaved(linear: &HostLinear) -> Vec<bool> {
+        let Weights::Parts(parts) = &linear.weights else { panic!("these are not kept") };
+        parts.iter().map(|part| part.interleaved.get().is_some()).collect()
+    }
+
+    #[test]
+    fn matrices_give_the_same_before_and_after_they_are_settled() {
+        let directory = tempfile::tempdir().unwrap();
+        // One that is no whole sixteens, and one that is in memory, both of which stay as they are.
+        let mut parts: Vec<RawTensor> =
+            [640, 24, 272].map(|rows| in_file(rows, directory.path())).into_iter().collect();
+        parts.push(RawTensor { bytes: Bytes::from_vec(parts[0].bytes.to_vec()), ..parts[0].clone() });
+        for threads in [1, 2] {
+            let host = Host { interleaves: true, ..Host::new(threads).unwrap() };
+            let linear = host.linear(parts.clone(), None).unwrap();
+            let product = |count: usize| {
+                let x = Rows { values: numbers(count * WIDTH), count };
+                host.run(|| host.apply(&linear, &x).unwrap().values)
+            };
+            let counts = [1, 2, 7, 8, 9, 30];
+            let before = counts.map(product);
+            assert_eq!(are_interleaved(&linear), [false; 4]);
+            host.settle(&linear, threads == 2);
+            host.settle(&linear, false);
+            let gains = kernels::interleaved::gains(ElementType::Q4K, 640);
+            assert_eq!(are_interleaved(&linear), [gains, false, gains, false]);
+            for (count, before) in counts.into_iter().zip(before) {
+                for (i, (have, want)) in product(count).iter().zip(&before).enumerate() {
+                    assert!(
+                        (have - want).abs() < 1e-3,
+                        "{threads} threads, {count} rows, {i}: {have}, {want}"
+                    );
+                }
+            }
+        }
+        let host = Host { interleaves: false, ..Host::new(1).unwrap() };
+        let linear = host.linear(parts, None).unwrap();
+        host.settle(&linear, false);
+        assert_eq!(are_interleaved(&linear), [false; 4]);
+    }
 
     #[test]
     fn available_memory_is_read() {
