@@ -14,6 +14,8 @@ use crate::weights::{Bytes, RawTensor};
 
 /// The memory that has to be free for weights, in times their size. That of the file itself, which the system has read, counts as free.
 const ROOM: usize = 2;
+/// Bytes that are copied before the pages that they come from are given back, or one part of a matrix.
+const SPAN: usize = 1 << 24;
 
 /// Whether there is memory for copies of so many bytes, in large pages. In small ones they would not be read faster than the file.
 pub(super) fn is_room_for(bytes: usize) -> bool {
@@ -61,17 +63,27 @@ impl Part {
             return;
         }
         let piece = kernels::PART * element.row_bytes(width);
-        let copy = Bytes::in_large_pages(bytes.len(), |out| match pool {
-            Some(pool) => pool.install(|| {
-                let pieces = out.par_chunks_mut(piece).zip(bytes.par_chunks(piece));
-                pieces.for_each(|(out, weights)| interleaved::interleave(weights, width, out));
-            }),
-            None => interleaved::interleave(bytes, width, out),
+        let span = (SPAN / piece).max(1) * piece;
+        let copy = Bytes::in_large_pages(bytes.len(), |out| {
+            for (i, out) in out.chunks_mut(span).enumerate() {
+                let range = i * span..i * span + out.len();
+                let weights = &bytes[range.clone()];
+                match pool {
+                    Some(pool) => pool.install(|| {
+                        let pieces = out.par_chunks_mut(piece).zip(weights.par_chunks(piece));
+                        pieces.for_each(|(out, weights)| interleaved::interleave(weights, width, out));
+                    }),
+                    None => interleaved::interleave(weights, width, out),
+                }
+                if let Some(copied) = bytes.slice(range) {
+                    copied.let_go();
+                }
+            }
         });
         if let Ok(copy) = copy {
-            // Who multiplies with the file's rows at the moment reads them again if it has to.
             let _ = self.interleaved.set(copy);
         }
+        // Who multiplied with the file's rows meanwhile has read some of them again.
         bytes.let_go();
     }
 
