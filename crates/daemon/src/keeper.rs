@@ -64,7 +64,10 @@ pub struct FromFiles;
 impl Loader for FromFiles {
     fn load(&self, name: &str, config: &Config, wanted: &Wanted) -> Result<(String, Model), Unloaded> {
         let device = if wanted.on_cpu { DeviceChoice::Cpu } else { DeviceChoice::Accelerator };
-        models::load_on(name, config, device, wanted.caches, &wanted.progress)
+        let loaded = models::load_on(name, config, device, wanted.caches, &wanted.progress)?;
+        // Who waits for the model need not wait for that.
+        loaded.1.settle_behind();
+        Ok(loaded)
     }
 }
 

@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let load = started.elapsed();
     println!("{:?}", model.info());
     println!("load {load:?}");
+    model.settle();
     let figures: Vec<Figure> = Figure::all().collect();
     for (figure, value) in figures.iter().zip(bench(&model, &figures, 7)?) {
         println!("{:<22} {value:>10.2}", figure.name());

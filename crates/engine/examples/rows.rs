@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = arguments.next().map(|n| n.parse()).transpose()?;
     let source = if path.is_dir() { Source::Directory(path) } else { Source::Gguf(path) };
     let model = Model::load(&source, &LoadOptions { threads, ..LoadOptions::default() })?;
+    model.settle();
     let rows = [1, 2, 3, 4, 5, 6, 7, 8];
     let times = pass_times(&model, &rows)?;
     for (rows, time) in rows.iter().zip(&times) {

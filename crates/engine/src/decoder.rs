@@ -23,6 +23,8 @@ pub(crate) trait Network: Send + Sync {
     fn can_verify(&self) -> bool;
     /// Whether the weights stay in the order in which they are multiplied, see [`Backend::keeps_order`].
     fn keeps_order(&self) -> bool;
+    /// Settles the matrices of part number `part`, see [`Backend::settle`]; `false` where there is no such part.
+    fn settle(&self, part: usize, alone: bool) -> bool;
 }
 
 /// Caches of a network. A cache holds the keys and values of the positions that were run in it, and where there are
@@ -114,6 +116,16 @@ enum Mixer<B: Backend> {
         /// Its place in [`Span::states`].
         state: usize,
     },
+}
+
+impl<B: Backend> Mixer<B> {
+    fn linears(&self) -> [&B::Linear; 2] {
+        match self {
+            Self::Attention { qkv, output, .. } => [qkv, output],
+            Self::FeedForward { up, down } => [up, down],
+            Self::StateSpace { input, output, .. } => [input, output],
+        }
+    }
 }
 
 pub(crate) struct Decoder<B: Backend> {
@@ -275,6 +287,19 @@ impl<B: Backend> Network for Decoder<B> {
 
     fn keeps_order(&self) -> bool {
         self.backend.keeps_order(&self.output)
+    }
+
+    fn settle(&self, part: usize, alone: bool) -> bool {
+        // The output matrix comes after all parts.
+        let linears = match self.parts.get(part) {
+            Some(part) => part.mixer.linears().to_vec(),
+            None if part == self.parts.len() => vec![&self.output],
+            None => return false,
+        };
+        for linear in linears {
+            self.backend.settle(linear, alone);
+        }
+        true
     }
 }
 

@@ -21,6 +21,7 @@ mod model;
 mod passes;
 mod progress;
 mod quantise;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

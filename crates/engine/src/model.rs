@@ -319,6 +319,10 @@ impl Model {
         &self.tokens
     }
 
+    pub(crate) fn network(&self) -> &Arc<dyn Network> {
+        &self.network
+    }
+
     pub(crate) fn session(&self, slots: usize) -> candle_core::Result<Box<dyn Session>> {
         Arc::clone(&self.network).session(slots)
     }

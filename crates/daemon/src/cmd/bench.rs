@@ -59,6 +59,9 @@ const SHOWN: [(&str, &str, usize, &str); 8] = [
     (ALTERNATIVES, "three alternatives", 2, "times one"),
 ];
 
+/// What is not worth a line.
+const LEAST_SHOWN_MS: f64 = 1.0;
+
 /// What is measured where nothing is said: what is shown, and two more. 128 tokens take a large model minutes.
 fn is_usual(name: &str) -> bool {
     !matches!(name, "tg32" | "tg128")
@@ -72,6 +75,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let (short, model) = models::load(&name, &config)?;
     let load = started.elapsed();
+    // The daemon does so behind the first answers.
+    let started = Instant::now();
+    model.settle();
+    let settle_ms = started.elapsed().as_secs_f64() * 1e3;
     let status = models::status(&short, &model);
     let is_wanted = |name: &str| match args.only.as_slice() {
         [] => is_usual(name),
@@ -98,6 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         all.insert("quantisation".to_owned(), json!(status.quantisation));
         all.append(&mut measured);
         all.insert("load_ms".to_owned(), json!(load_ms));
+        all.insert("settle_ms".to_owned(), json!(settle_ms));
         all.insert("rss_mib".to_owned(), json!(rss));
         writeln!(out, "{}", Value::Object(all))?;
         return Ok(());
@@ -109,6 +117,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     writeln!(out, "loading                 {load_ms:>9.1} ms")?;
+    if settle_ms >= LEAST_SHOWN_MS {
+        writeln!(out, "putting it in order     {settle_ms:>9.1} ms, behind the first answers of a daemon")?;
+    }
     if let Some(rss) = rss {
         writeln!(out, "resident memory         {rss:>9.1} MiB")?;
     }

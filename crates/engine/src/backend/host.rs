@@ -4,6 +4,7 @@
 //! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
 //! are never started on this path.
 
+mod interleaved;
 mod rows;
 mod space;
 
@@ -15,8 +16,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Attention, Backend, RopeTable, StateSpace};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
-use crate::kernels::{self, Activations, Heads, Kept, dequantise, math, multiply};
-use crate::weights::{ElementType, RawTensor};
+use crate::kernels::{self, Activations, Heads, Kept, dequantise, math};
+use crate::weights::RawTensor;
+use interleaved::Part;
 pub(crate) use rows::Rows;
 use rows::{give_back, room};
 pub(crate) use space::{HostSpace, HostState};
@@ -35,6 +37,8 @@ pub(crate) struct Host {
     pool: Option<ThreadPool>,
     /// Whether matrices are put in another order where that makes them faster, which costs as much memory as they take.
     keeps: bool,
+    /// Whether there is room for copies in another order.
+    interleaves: bool,
 }
 
 impl Host {
@@ -42,12 +46,13 @@ impl Host {
         let build =
             |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
         let pool = (threads > 1).then(|| build(threads)).transpose().map_err(Error::wrap)?;
-        Ok(Self { pool, keeps: false })
+        Ok(Self { pool, keeps: false, interleaves: false })
     }
 
     /// The same for a model whose weights have so many bytes.
     pub(crate) fn for_weights(threads: usize, bytes: usize) -> Result<Self> {
-        Ok(Self { keeps: bytes <= MOST_KEPT, ..Self::new(threads)? })
+        let keeps = bytes <= MOST_KEPT;
+        Ok(Self { keeps, interleaves: !keeps && interleaved::is_room_for(bytes), ..Self::new(threads)? })
     }
 
     fn threads(&self) -> usize {
@@ -63,8 +68,7 @@ pub(crate) struct HostLinear {
 }
 
 enum Weights {
-    /// As they lie in the file.
-    Parts(Vec<RawTensor>),
+    Parts(Vec<Part>),
     Kept(Kept),
 }
 
@@ -105,7 +109,7 @@ impl HostKv {
 }
 
 impl Host {
-    fn multiply_parts(&self, parts: &[RawTensor], linear: &HostLinear, x: &Rows) -> Vec<f32> {
+    fn multiply_parts(&self, parts: &[Part], linear: &HostLinear, x: &Rows) -> Vec<f32> {
         let count = x.count;
         let work = linear.outputs * linear.inputs * count;
         let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
@@ -116,16 +120,17 @@ impl Host {
         let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
         for part in parts {
             let activations = match prepared.take() {
-                Some(ready) if ready.suits(part.element) => ready,
-                _ => Activations::new(&x.values, linear.inputs, part.element),
+                Some(ready) if ready.suits(part.tensor().element) => ready,
+                _ => Activations::new(&x.values, linear.inputs, part.tensor().element),
             };
-            let (out, tail) = rest.split_at_mut(part.shape[0] * count);
+            let outputs = part.tensor().shape[0];
+            let (out, tail) = rest.split_at_mut(outputs * count);
             rest = tail;
-            let rows = piece_rows(part, threads);
-            multiply_part(part, rows, &activations, out, count, threads);
+            let rows = piece_rows(part.tensor(), threads);
+            part.multiply(rows, &activations, out, count, threads);
             // So is a whole matrix whose products come in that order.
             let is_result =
-                count == 1 || (parts.len() == 1 && rows >= part.shape[0] && activations.by_activations());
+                count == 1 || (parts.len() == 1 && rows >= outputs && activations.by_activations());
             if !is_result {
                 values.resize(linear.outputs * count, 0.0);
                 for piece in out.chunks(rows * count) {
@@ -179,12 +184,20 @@ impl Backend for Host {
         let outputs = parts.iter().map(|part| part.shape[0]).sum();
         let each = parts.iter().map(|part| (part.element, &*part.bytes, part.shape[0]));
         let kept = if self.keeps { Kept::new(each, inputs) } else { None };
-        let weights = kept.map_or(Weights::Parts(parts), Weights::Kept);
+        let parts = || parts.into_iter().map(Part::from).collect();
+        let weights = kept.map_or_else(|| Weights::Parts(parts()), Weights::Kept);
         Ok(HostLinear { weights, bias, inputs, outputs })
     }
 
     fn keeps_order(&self, linear: &HostLinear) -> bool {
         matches!(linear.weights, Weights::Kept(_))
+    }
+
+    fn settle(&self, linear: &HostLinear, alone: bool) {
+        let Weights::Parts(parts) = &linear.weights else { return };
+        if self.interleaves {
+            parts.iter().for_each(|part| part.interleave(self.pool.as_ref().filter(|_| !alone)));
+        }
     }
 
     fn embedding(&self, table: RawTensor) -> Result<RawTensor> {
@@ -372,34 +385,13 @@ impl Backend for Host {
 }
 
 /// How many rows of a matrix are multiplied at a time.
-fn piece_rows(part: &RawTensor, threads: usize) -> usize {
-    let rows = part.shape[0].max(1);
+fn piece_rows(matrix: &RawTensor, threads: usize) -> usize {
+    let rows = matrix.shape[0].max(1);
     if threads == 1 {
         return rows;
     }
     // Several pieces for each thread even out cores that are busy with something else.
     rows.div_ceil(threads * 4).next_multiple_of(kernels::PART)
-}
-
-/// Multiplies one matrix, `rows` of its rows at a time, on all threads.
-fn multiply_part(
-    part: &RawTensor,
-    rows: usize,
-    activations: &Activations<'_>,
-    out: &mut [f32],
-    count: usize,
-    threads: usize,
-) {
-    let element: ElementType = part.element;
-    let row_bytes = element.row_bytes(part.shape[1]);
-    if threads == 1 {
-        multiply(element, &part.bytes, activations, out);
-        return;
-    }
-    let weights: &[u8] = &part.bytes;
-    out.par_chunks_mut(rows * count)
-        .zip(weights.par_chunks(rows * row_bytes))
-        .for_each(|(out, weights)| multiply(element, weights, activations, out));
 }
 
 /// Puts the products of a piece, whose rows begin at `first`, into `count` rows of `outputs` numbers.

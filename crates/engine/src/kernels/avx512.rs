@@ -7,6 +7,7 @@
 //! activations, as the offsets of formats that have some.
 
 mod blocks;
+pub(super) mod interleaved;
 
 use std::arch::x86_64::*;
 

@@ -9,6 +9,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dequantise;
+pub(crate) mod interleaved;
 pub(crate) mod math;
 #[cfg(target_arch = "x86_64")]
 mod panels;

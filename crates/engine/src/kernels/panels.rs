@@ -8,6 +8,7 @@
 //! The sums are added in another order than by the kernels for few rows, so the last bits differ. Matrices of a small model stay in
 //! this order, see [`kept`], and are multiplied so with any number of rows.
 
+mod fill;
 mod kept;
 
 use std::arch::x86_64::*;
@@ -16,7 +17,9 @@ use std::cell::RefCell;
 use super::GROUP;
 use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
 use super::avx2::quantise::biased_quads;
+use super::avx512::interleaved;
 use crate::weights::ElementType;
+use fill::{fill, fill_of_interleaved};
 pub(super) use kept::Kept;
 
 /// Rows of weights in a panel: 32-bit numbers in a register.
@@ -150,6 +153,16 @@ pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activ
     }
 }
 
+/// The same of rows of Q4_K whose blocks are interleaved, sixteen by sixteen.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn multiply_interleaved(weights: &[u8], activations: &Activations, out: &mut [f32]) {
+    let weights = interleaved::blocks(weights);
+    let blocks = activations.width * GROUP / super::avx512::BLOCK;
+    products::<true>(weights.len() / blocks * ROWS, activations, out, |row, panel| {
+        fill_of_interleaved(&weights[row / ROWS * blocks..][..blocks], panel);
+    });
+}
+
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn rows<F: Block<N>, const N: usize, const OFFSET: bool>(
@@ -157,21 +170,33 @@ fn rows<F: Block<N>, const N: usize, const OFFSET: bool>(
     activations: &Activations,
     out: &mut [f32],
 ) {
-    let width = activations.width;
-    let chunks = width / F::GROUPS;
+    let chunks = activations.width / F::GROUPS;
     let weights = weights.as_chunks::<N>().0;
-    let rows = weights.len() / chunks;
+    products::<OFFSET>(weights.len() / chunks, activations, out, |row, panel| {
+        fill::<F, N>(&weights[row * chunks..], chunks, panel);
+    });
+}
+
+/// The products of all rows of weights, of which `fill` makes the panel that begins with a certain one.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn products<const OFFSET: bool>(
+    rows: usize,
+    activations: &Activations,
+    out: &mut [f32],
+    fill: impl Fn(usize, &mut [WeightGroup]),
+) {
+    let width = activations.width;
     PANEL.with_borrow_mut(|panel| {
         if panel.len() < width * PANELS {
             panel.resize(width * PANELS, NO_WEIGHTS);
         }
         let (first, second) = panel[..width * PANELS].split_at_mut(width);
         for start in (0..rows).step_by(ROWS * PANELS) {
-            let rest = &weights[start * chunks..];
             let end = rows.min(start + ROWS * PANELS);
-            fill::<F, N>(rest, chunks, first);
+            fill(start, first);
             if end > start + ROWS {
-                fill::<F, N>(&rest[ROWS * chunks..], chunks, second);
+                fill(start + ROWS, second);
             }
             let panels = [&*first, &*second];
             for (i, tile) in activations.groups.chunks_exact(width).enumerate() {
@@ -192,72 +217,6 @@ fn rows<F: Block<N>, const N: usize, const OFFSET: bool>(
             }
         }
     });
-}
-
-/// Makes a panel of the first rows. Where there are fewer, the last one comes several times.
-#[inline]
-#[allow(unsafe_code)]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn fill<F: Block<N>, const N: usize>(weights: &[[u8; N]], chunks: usize, panel: &mut [WeightGroup]) {
-    let last = weights.len() / chunks - 1;
-    for c in 0..chunks {
-        let mut blocks = [&weights[c]; ROWS];
-        for (r, block) in blocks.iter_mut().enumerate() {
-            *block = &weights[r.min(last) * chunks + c];
-        }
-        let groups = &mut panel[c * F::GROUPS..][..F::GROUPS];
-        for (r, block) in blocks.iter().enumerate() {
-            // SAFETY: this function is compiled for more than these need.
-            let scales = unsafe { F::scales(block) };
-            for (g, group) in groups.iter_mut().enumerate() {
-                group.scales[r] = scales.scales[g];
-                group.offsets[r] = scales.offsets[g];
-            }
-        }
-        for (g, group) in groups.iter_mut().enumerate() {
-            for half in 0..2 {
-                let mut values = [_mm256_setzero_si256(); 8];
-                for (value, block) in values.iter_mut().zip(&blocks[half * 8..]) {
-                    // SAFETY: as above.
-                    let unpacked = unsafe { F::values(block, g) };
-                    *value = _mm256_sub_epi8(unpacked, _mm256_set1_epi8(F::MIDDLE));
-                }
-                for (quad, rows) in group.quads.iter_mut().zip(transposed(values)) {
-                    store8i(&mut quad.as_chunks_mut::<32>().0[half], rows);
-                }
-            }
-            let mut sum = _mm512_setzero_si512();
-            for quad in &group.quads {
-                sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(-128), load(quad));
-            }
-            group.corrections = store16i(_mm512_sub_epi32(_mm512_setzero_si512(), sum));
-        }
-    }
-}
-
-/// Number `j` of vector `i` becomes number `i` of vector `j`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn transposed(rows: [__m256i; 8]) -> [__m256i; 8] {
-    let [a, b, c, d, e, f, g, h] = rows;
-    let pairs = |a, b| (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-    let fours = |a, b| (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-    let ((ab_low, ab_high), (cd_low, cd_high)) = (pairs(a, b), pairs(c, d));
-    let ((ef_low, ef_high), (gh_low, gh_high)) = (pairs(e, f), pairs(g, h));
-    let ((first, second), (third, fourth)) = (fours(ab_low, cd_low), fours(ab_high, cd_high));
-    let ((fifth, sixth), (seventh, eighth)) = (fours(ef_low, gh_low), fours(ef_high, gh_high));
-    let low = |a, b| _mm256_permute2x128_si256::<0x20>(a, b);
-    let high = |a, b| _mm256_permute2x128_si256::<0x31>(a, b);
-    [
-        low(first, fifth),
-        low(second, sixth),
-        low(third, seventh),
-        low(fourth, eighth),
-        high(first, fifth),
-        high(second, sixth),
-        high(third, seventh),
-        high(fourth, eighth),
-    ]
 }
 
 /// The products of `P` panels with the first `X` rows of a tile, which `put` gets: panel, row, and the products with the rows of
@@ -346,22 +305,4 @@ fn store16f(numbers: __m512) -> [f32; 16] {
     // SAFETY: sixteen numbers are writable behind the reference, and the store needs no alignment.
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), numbers) };
     out
-}
-
-#[inline]
-#[allow(unsafe_code)]
-#[target_feature(enable = "avx512f")]
-fn store16i(numbers: __m512i) -> [i32; 16] {
-    let mut out = [0; 16];
-    // SAFETY: sixteen numbers are writable behind the reference, and the store needs no alignment.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), numbers) };
-    out
-}
-
-#[inline]
-#[allow(unsafe_code)]
-#[target_feature(enable = "avx2")]
-fn store8i(bytes: &mut [i8; 32], numbers: __m256i) {
-    // SAFETY: 32 bytes are writable behind the reference, and the store needs no alignment.
-    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), numbers) };
 }

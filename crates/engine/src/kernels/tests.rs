@@ -21,7 +21,7 @@ const ALL: [ElementType; 11] = [
 ];
 
 /// Numbers in [-1, 1) that look random and are the same every time.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
+pub(super) fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -31,7 +31,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 }
 
 /// The bytes of a matrix, and what the tensor library takes them for.
-fn matrix(element: ElementType, rows: usize, width: usize) -> (Vec<u8>, Vec<f32>) {
+pub(super) fn matrix(element: ElementType, rows: usize, width: usize) -> (Vec<u8>, Vec<f32>) {
     let source = Tensor::from_vec(numbers(rows * width, 7), (rows, width), &Device::Cpu).unwrap();
     let quantised = QTensor::quantize(&source, element.to_candle()).unwrap();
     let values = quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();

@@ -15,7 +15,7 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 
 use crate::error::LoadError;
 use crate::progress::Progress;
@@ -35,6 +35,7 @@ enum Owner {
     Static(&'static [u8]),
     Mapped(Arc<Mmap>),
     Heap(Arc<Vec<u8>>),
+    Pages(Arc<MmapMut>),
 }
 
 impl Bytes {
@@ -46,6 +47,17 @@ impl Bytes {
     /// Bytes that were computed.
     pub(crate) fn from_vec(bytes: Vec<u8>) -> Self {
         Self { range: 0..bytes.len(), owner: Owner::Heap(Arc::new(bytes)) }
+    }
+
+    /// So many bytes, which `fill` writes where there are zeros; in large pages, of which the processor finds more at a time, where
+    /// the system has some.
+    pub(crate) fn in_large_pages(length: usize, fill: impl FnOnce(&mut [u8])) -> std::io::Result<Self> {
+        let mut pages = MmapMut::map_anon(length)?;
+        // What is said is a hint alone.
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(memmap2::Advice::HugePage);
+        fill(&mut pages);
+        Ok(Self { range: 0..length, owner: Owner::Pages(Arc::new(pages)) })
     }
 
     /// Maps a whole file.
@@ -79,7 +91,6 @@ impl Bytes {
     }
 
     /// Whether they are those of a file, and no copy.
-    #[cfg(test)]
     pub(crate) fn is_mapped(&self) -> bool {
         matches!(self.owner, Owner::Mapped(_))
     }
@@ -102,6 +113,7 @@ impl Deref for Bytes {
             Owner::Static(bytes) => bytes,
             Owner::Mapped(map) => map,
             Owner::Heap(bytes) => bytes,
+            Owner::Pages(bytes) => bytes,
         };
         &all[self.range.clone()]
     }

@@ -4,7 +4,8 @@
 //! them many times as fast as with the rows of the file, which needs a sum across a register for each product.
 
 use super::super::avx2::blocks::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
-use super::{Activations, LEAST, NO_WEIGHTS, ROWS, TILE, WeightGroup, fill, suit, tile_sums};
+use super::fill::fill;
+use super::{Activations, LEAST, NO_WEIGHTS, ROWS, TILE, WeightGroup, suit, tile_sums};
 use crate::kernels::GROUP;
 use crate::weights::ElementType;
 
