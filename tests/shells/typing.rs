@@ -410,10 +410,6 @@ impl Twins {
 
     fn resize(&mut self, columns: u16) {
         self.log.push(format!("to {columns} columns"));
-        if self.shell == Shell::Fish {
-            // A last signal of the client's, which may follow a key, can end what a prompt writes that is made for the new size.
-            pass(Duration::from_millis(100));
-        }
         let same = self.plain.terminal.look(|screen| screen.size().1) == columns;
         let before = self.sides().map(|side| side.terminal.written().len());
         for side in self.sides() {

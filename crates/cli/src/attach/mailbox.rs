@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::OFlags,
+    process::{Pid, Signal, kill_process},
+    termios::tcgetwinsize,
+};
 
 use super::shown::Shown;
 
@@ -28,6 +32,10 @@ const REST: Duration = Duration::from_millis(10);
 /// When a last signal follows. A Ctrl-C that comes while a handler draws, or just before fish waits for keys, is seen by fish only
 /// when something ends its waiting.
 const LAST: Duration = Duration::from_millis(40);
+
+/// How long the shell is left alone after its terminal has got another size: fish makes the prompt anew then, and a signal can end what
+/// that writes.
+const RESIZED: Duration = Duration::from_millis(100);
 
 /// The file and who is told. Whoever made it removes the file: the last owner is a thread that never ends.
 #[derive(Debug)]
@@ -47,6 +55,7 @@ impl Mailbox {
         let may_signal = Arc::clone(&awake);
         thread::spawn(move || {
             let mut owes_last = false;
+            let mut size = size_of_terminal(shell);
             loop {
                 let next = if owes_last {
                     wanted.recv_timeout(LAST)
@@ -62,6 +71,13 @@ impl Mailbox {
                     }
                     Err(RecvTimeoutError::Timeout) => owes_last = false,
                     Err(RecvTimeoutError::Disconnected) => return,
+                }
+                loop {
+                    let before = std::mem::replace(&mut size, size_of_terminal(shell));
+                    if size == before {
+                        break;
+                    }
+                    thread::sleep(RESIZED);
                 }
                 // Held until the signal is sent: whoever has made us quiet gets none afterwards.
                 let may_signal = may_signal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,6 +159,16 @@ impl Mailbox {
         // The thread lives as long as the sender.
         let _ = self.signals.send(());
     }
+}
+
+/// Rows and columns of a shell's terminal; nothing where that can't be told, as on macOS. The terminal is opened each time, as one that
+/// somebody holds does not end with its shell.
+fn size_of_terminal(shell: Pid) -> Option<(u16, u16)> {
+    let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits();
+    let input = format!("/proc/{}/fd/0", shell.as_raw_nonzero());
+    let terminal = fs::File::options().read(true).custom_flags(flags as i32).open(input).ok()?;
+    let size = tcgetwinsize(&terminal).ok()?;
+    Some((size.ws_row, size.ws_col))
 }
 
 #[cfg(test)]
