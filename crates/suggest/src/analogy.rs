@@ -20,6 +20,46 @@ const PLACEHOLDERS: [&str; 11] = [
     "infile",
     "path",
 ];
+/// What a name is often told from other words by: a container is called what stands after `container`.
+const NOUNS: [&str; 32] = [
+    "branch",
+    "bucket",
+    "cluster",
+    "container",
+    "database",
+    "deployment",
+    "directory",
+    "environment",
+    "folder",
+    "group",
+    "host",
+    "image",
+    "job",
+    "module",
+    "namespace",
+    "network",
+    "node",
+    "package",
+    "pod",
+    "process",
+    "program",
+    "project",
+    "release",
+    "remote",
+    "repository",
+    "server",
+    "service",
+    "session",
+    "table",
+    "tag",
+    "user",
+    "volume",
+];
+/// What stands there where it is not.
+const NO_NAMES: [&str; 28] = [
+    "a", "all", "an", "and", "are", "as", "at", "by", "called", "for", "from", "has", "here", "if", "in",
+    "into", "is", "named", "of", "on", "or", "that", "the", "to", "which", "with", "without", "whose",
+];
 /// What stands for a path in the pages of tldr.
 const PATH_TO: &str = "path/to/";
 /// Descriptions that differ in more words ask for something else.
@@ -39,8 +79,10 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
         .into_iter()
         .filter(|name| is_word_of(name.text, example.command))
         .collect();
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    let called = called(example, description);
+    let mut pairs: Vec<(&str, &str)> = called.clone();
     let mut left = wanted.clone();
+    left.retain(|name| called.iter().all(|(_, new)| *new != name.text));
     let same: fn(Kind, Kind) -> bool = |a, b| a == b;
     for fits in [same, Kind::is_like] {
         for name in &own {
@@ -52,6 +94,8 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
             }
         }
     }
+    let files = files_called(example.command, &called, &pairs);
+    pairs.extend(files.iter().map(|(old, new)| (*old, new.as_str())));
     let mut about = (example.description.to_owned(), example.command.to_owned());
     for (number, (old, _)) in pairs.iter().enumerate() {
         let mark = mark(number).to_string();
@@ -137,6 +181,49 @@ fn aligned(example: Example<'_>, description: &str) -> Option<String> {
     }
     let name = |command: String, (number, name): (usize, &&str)| command.replace(mark(number), name);
     Some(names.iter().enumerate().fold(command, name))
+}
+
+/// The arguments of an example that its description names after a noun, and what the description names after the same one.
+fn called<'a>(example: Example<'a>, description: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for (noun, old) in after_nouns(example.description).filter(|(_, old)| is_argument(old, example.command)) {
+        let is_taken = |new: &str| pairs.iter().any(|(_, other)| *other == new);
+        let mut names = after_nouns(description).filter(|(other, new)| *other == noun && !is_taken(new));
+        if let Some((_, new)) = names.next()
+            && pairs.iter().all(|(other, _)| *other != old)
+        {
+            pairs.push((old, new));
+        }
+    }
+    pairs
+}
+
+/// The words after nouns, with these.
+fn after_nouns(description: &str) -> impl Iterator<Item = (&str, &str)> {
+    bare_words(description)
+        .zip(bare_words(description).skip(1))
+        .filter(|(noun, name)| NOUNS.contains(noun) && is_plain(name) && !NO_NAMES.contains(name))
+}
+
+/// Files of a command that are called like something that gets another name, as `photos.zip` of the folder `photos`, and what they are
+/// called then.
+fn files_called<'a>(
+    command: &'a str,
+    called: &[(&str, &str)],
+    pairs: &[(&str, &str)],
+) -> Vec<(&'a str, String)> {
+    let words = command.split([' ', '/', '=']).map(unquoted);
+    let others = words.filter(|word| pairs.iter().all(|(old, _)| old != word));
+    let file = |word: &'a str| {
+        let (new, ending) = called
+            .iter()
+            .find_map(|(old, new)| Some((new, word.strip_prefix(old)?)))
+            .filter(|(_, ending)| ending.starts_with('.') && ending.len() > 1)?;
+        Some((word, format!("{new}{ending}")))
+    };
+    let mut files: Vec<(&str, String)> = others.filter_map(file).collect();
+    files.dedup();
+    files
 }
 
 /// The words of a description without what stands around them.
@@ -290,6 +377,20 @@ mod tests {
         assert_eq!(command(image, "stop the container named 'web'"), "docker stop web");
         let find = ("Find files named core", "find . -name core");
         assert_eq!(command(find, "find files named make"), "find . -name make");
+    }
+
+    #[test]
+    fn nouns_tell_names() {
+        let pack = ("compress the folder photos into photos.tar.gz", "tar -czf photos.tar.gz photos");
+        assert_eq!(command(pack, "compress the folder logs into a tarball"), "tar -czf logs.tar.gz logs");
+        assert_eq!(command(pack, "compress the folder logs into old.tar.gz"), "tar -czf old.tar.gz logs");
+        assert_eq!(command(pack, "compress the folder and mail it"), pack.1);
+        let scale = ("scale the deployment web to 3 replicas", "kubectl scale deployment web --replicas=3");
+        let wanted = "please scale the deployment api in production to 5 replicas";
+        assert_eq!(command(scale, wanted), "kubectl scale deployment api --replicas=5");
+        let copy = ("copy the table users to the database shop", "pg_dump -t users | psql shop");
+        assert_eq!(command(copy, "copy the table items to the database a"), "pg_dump -t items | psql a");
+        assert_eq!(command(copy, "copy the database old to the table b"), "pg_dump -t b | psql old");
     }
 
     #[test]
