@@ -410,6 +410,11 @@ impl Twins {
 
     fn resize(&mut self, columns: u16) {
         self.log.push(format!("to {columns} columns"));
+        if self.shell == Shell::Fish {
+            // One that follows another at once, or comes while fish draws, finds it with a width that is not the terminal's any more: what it
+            // draws then is a matter of time, with us and without.
+            pass(Duration::from_millis(100));
+        }
         let same = self.plain.terminal.look(|screen| screen.size().1) == columns;
         let before = self.sides().map(|side| side.terminal.written().len());
         for side in self.sides() {

@@ -2,6 +2,10 @@
 //! for whoever wants to rename `a.txt` to `b.txt`. A small model copies what stands in a command before it far better than it
 //! finds the places of names by itself.
 
+mod nouns;
+
+use nouns::{after_nouns, called, files_called, stands_for};
+
 use crate::examples::Example;
 use crate::names::{Kind, Name, is_plain, names, with_short_sizes};
 use crate::words::is_wrapper;
@@ -20,45 +24,12 @@ const PLACEHOLDERS: [&str; 11] = [
     "infile",
     "path",
 ];
-/// What a name is often told from other words by: a container is called what stands after `container`.
-const NOUNS: [&str; 32] = [
-    "branch",
-    "bucket",
-    "cluster",
-    "container",
-    "database",
-    "deployment",
-    "directory",
-    "environment",
-    "folder",
-    "group",
-    "host",
-    "image",
-    "job",
-    "module",
-    "namespace",
-    "network",
-    "node",
-    "package",
-    "pod",
-    "process",
-    "program",
-    "project",
-    "release",
-    "remote",
-    "repository",
-    "server",
-    "service",
-    "session",
-    "table",
-    "tag",
-    "user",
-    "volume",
-];
-/// What stands there where it is not.
-const NO_NAMES: [&str; 28] = [
-    "a", "all", "an", "and", "are", "as", "at", "by", "called", "for", "from", "has", "here", "if", "in",
-    "into", "is", "named", "of", "on", "or", "that", "the", "to", "which", "with", "without", "whose",
+/// Programs whose first word is what they work on.
+const WITHOUT_SUBCOMMANDS: [&str; 48] = [
+    "bash", "cat", "chown", "cmp", "comm", "cp", "cut", "diff", "du", "file", "find", "grep", "gunzip",
+    "gzip", "head", "join", "kill", "less", "ln", "ls", "mkdir", "mv", "node", "paste", "pgrep", "ping",
+    "pkill", "python", "python3", "rg", "rm", "rmdir", "rsync", "scp", "sort", "source", "split", "ssh",
+    "stat", "tail", "tar", "touch", "tree", "unzip", "vim", "wc", "wget", "zip",
 ];
 /// What stands for a path in the pages of tldr.
 const PATH_TO: &str = "path/to/";
@@ -149,6 +120,14 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
             pairs.push(("", other.text));
         }
     }
+    for (noun, name) in after_nouns(description) {
+        let is_told = pairs.iter().any(|(_, new)| *new == name);
+        let place = words.iter_mut().skip(1).find(|word| stands_for(unquoted(word), noun));
+        if let Some(word) = place.filter(|_| !is_told) {
+            *word = mark(pairs.len()).to_string();
+            pairs.push(("", name));
+        }
+    }
     about.1 = words.join(" ");
     for (number, (_, new)) in pairs.iter().enumerate() {
         about = (about.0.replace(mark(number), new), about.1.replace(mark(number), new));
@@ -183,49 +162,6 @@ fn aligned(example: Example<'_>, description: &str) -> Option<String> {
     Some(names.iter().enumerate().fold(command, name))
 }
 
-/// The arguments of an example that its description names after a noun, and what the description names after the same one.
-fn called<'a>(example: Example<'a>, description: &'a str) -> Vec<(&'a str, &'a str)> {
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
-    for (noun, old) in after_nouns(example.description).filter(|(_, old)| is_argument(old, example.command)) {
-        let is_taken = |new: &str| pairs.iter().any(|(_, other)| *other == new);
-        let mut names = after_nouns(description).filter(|(other, new)| *other == noun && !is_taken(new));
-        if let Some((_, new)) = names.next()
-            && pairs.iter().all(|(other, _)| *other != old)
-        {
-            pairs.push((old, new));
-        }
-    }
-    pairs
-}
-
-/// The words after nouns, with these.
-fn after_nouns(description: &str) -> impl Iterator<Item = (&str, &str)> {
-    bare_words(description)
-        .zip(bare_words(description).skip(1))
-        .filter(|(noun, name)| NOUNS.contains(noun) && is_plain(name) && !NO_NAMES.contains(name))
-}
-
-/// Files of a command that are called like something that gets another name, as `photos.zip` of the folder `photos`, and what they are
-/// called then.
-fn files_called<'a>(
-    command: &'a str,
-    called: &[(&str, &str)],
-    pairs: &[(&str, &str)],
-) -> Vec<(&'a str, String)> {
-    let words = command.split([' ', '/', '=']).map(unquoted);
-    let others = words.filter(|word| pairs.iter().all(|(old, _)| old != word));
-    let file = |word: &'a str| {
-        let (new, ending) = called
-            .iter()
-            .find_map(|(old, new)| Some((new, word.strip_prefix(old)?)))
-            .filter(|(_, ending)| ending.starts_with('.') && ending.len() > 1)?;
-        Some((word, format!("{new}{ending}")))
-    };
-    let mut files: Vec<(&str, String)> = others.filter_map(file).collect();
-    files.dedup();
-    files
-}
-
 /// The words of a description without what stands around them.
 fn bare_words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().map(|word| word.trim_matches(['.', ',', '?', '\'', '"']))
@@ -235,7 +171,8 @@ fn bare_words(text: &str) -> impl Iterator<Item = &str> {
 fn is_argument(word: &str, command: &str) -> bool {
     let words: Vec<&str> = command.split(' ').skip_while(|word| is_wrapper(word)).collect();
     // With two words, the second is what the program works on.
-    let first = if words.len() > 2 { 2 } else { 1 };
+    let has_subcommand = words.len() > 2 && !WITHOUT_SUBCOMMANDS.contains(&words[0]);
+    let first = if has_subcommand { 2 } else { 1 };
     !word.is_empty()
         && words.iter().skip(first).any(|other| is_word_of(word, other))
         && !words.iter().take(first).any(|other| is_word_of(word, other))
@@ -391,6 +328,20 @@ mod tests {
         let copy = ("copy the table users to the database shop", "pg_dump -t users | psql shop");
         assert_eq!(command(copy, "copy the table items to the database a"), "pg_dump -t items | psql a");
         assert_eq!(command(copy, "copy the database old to the table b"), "pg_dump -t b | psql old");
+        let merge = ("merge the branch old into this one", "git merge old");
+        assert_eq!(command(merge, "merge the branch feature/login into main"), "git merge feature/login");
+        for (placeholder, expected) in [
+            ("[SERVICE]", "systemctl status sshd"),
+            ("<service>", "systemctl status sshd"),
+            ("service_name", "systemctl status sshd"),
+            ("my-service", "systemctl status sshd"),
+            ("service", "systemctl status service"),
+            ("<unit>", "systemctl status <unit>"),
+        ] {
+            let example = format!("systemctl status {placeholder}");
+            let example = Example { description: "Show the status of a service", command: &example };
+            assert_eq!(about(example, "show the status of the service sshd").1, expected);
+        }
     }
 
     #[test]
@@ -419,6 +370,8 @@ mod tests {
         assert_eq!(command(restart, "reload nginx"), restart.1);
         assert_eq!(command(("stop firefox", "pkill firefox"), "stop vlc"), "pkill vlc");
         assert_eq!(command(restart, "restart $(reboot)"), restart.1);
+        let rename = ("rename the folder photos to pictures", "mv photos pictures");
+        assert_eq!(command(rename, "rename the folder docs to documents"), "mv docs documents");
     }
 
     #[test]

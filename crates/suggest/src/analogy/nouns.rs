@@ -1,0 +1,101 @@
+//! Names that a noun tells: a container is called what stands after `container`, in a description and in another one.
+
+use super::{bare_words, is_argument, unquoted};
+use crate::examples::Example;
+use crate::names::is_plain;
+
+/// What a name is often told from other words by: a container is called what stands after `container`.
+const NOUNS: [&str; 32] = [
+    "branch",
+    "bucket",
+    "cluster",
+    "container",
+    "database",
+    "deployment",
+    "directory",
+    "environment",
+    "folder",
+    "group",
+    "host",
+    "image",
+    "job",
+    "module",
+    "namespace",
+    "network",
+    "node",
+    "package",
+    "pod",
+    "process",
+    "program",
+    "project",
+    "release",
+    "remote",
+    "repository",
+    "server",
+    "service",
+    "session",
+    "table",
+    "tag",
+    "user",
+    "volume",
+];
+/// What stands there where it is not.
+const NO_NAMES: [&str; 28] = [
+    "a", "all", "an", "and", "are", "as", "at", "by", "called", "for", "from", "has", "here", "if", "in",
+    "into", "is", "named", "of", "on", "or", "that", "the", "to", "which", "with", "without", "whose",
+];
+
+/// The arguments of an example that its description names after a noun, and what the description names after the same one.
+pub(super) fn called<'a>(example: Example<'a>, description: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for (noun, old) in after_nouns(example.description).filter(|(_, old)| is_argument(old, example.command)) {
+        let is_taken = |new: &str| pairs.iter().any(|(_, other)| *other == new);
+        let mut names = after_nouns(description).filter(|(other, new)| *other == noun && !is_taken(new));
+        if let Some((_, new)) = names.next()
+            && pairs.iter().all(|(other, _)| *other != old)
+        {
+            pairs.push((old, new));
+        }
+    }
+    pairs
+}
+
+/// The words after nouns, with these.
+pub(super) fn after_nouns(description: &str) -> impl Iterator<Item = (&str, &str)> {
+    bare_words(description)
+        .zip(bare_words(description).skip(1))
+        .filter(|(noun, name)| NOUNS.contains(noun) && !NO_NAMES.contains(name))
+        .filter(|(_, name)| is_plain(name.trim_matches('/').replace('/', "").as_str()))
+}
+
+/// Files of a command that are called like something that gets another name, as `photos.zip` of the folder `photos`, and what they are
+/// called then.
+pub(super) fn files_called<'a>(
+    command: &'a str,
+    called: &[(&str, &str)],
+    pairs: &[(&str, &str)],
+) -> Vec<(&'a str, String)> {
+    let words = command.split([' ', '/', '=']).map(unquoted);
+    let others = words.filter(|word| pairs.iter().all(|(old, _)| old != word));
+    let file = |word: &'a str| {
+        let (new, ending) = called
+            .iter()
+            .find_map(|(old, new)| Some((new, word.strip_prefix(old)?)))
+            .filter(|(_, ending)| ending.starts_with('.') && ending.len() > 1)?;
+        Some((word, format!("{new}{ending}")))
+    };
+    let mut files: Vec<(&str, String)> = others.filter_map(file).collect();
+    files.dedup();
+    files
+}
+
+/// Whether a word of a command stands for the name of such a thing: `<service>`, `[SERVICE]`, `service_name`, `my-service`.
+pub(super) fn stands_for(word: &str, noun: &str) -> bool {
+    let bare = word.trim_matches(['<', '>', '{', '}', '[', ']']);
+    let is_marked = bare.len() < word.len() || bare.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    let bare = bare.to_lowercase();
+    let of_noun = bare.strip_suffix("_name").or_else(|| bare.strip_suffix("-name"));
+    of_noun == Some(noun)
+        || bare.strip_prefix("my-").or_else(|| bare.strip_prefix("my_")) == Some(noun)
+        || (is_marked && bare == noun)
+}
