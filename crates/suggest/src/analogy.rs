@@ -65,7 +65,7 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
             }
         }
     }
-    let files = files_called(example.command, &called, &pairs);
+    let files = files_called(example.command, &pairs);
     pairs.extend(files.iter().map(|(old, new)| (*old, new.as_str())));
     let mut about = (example.description.to_owned(), example.command.to_owned());
     for (number, (old, _)) in pairs.iter().enumerate() {
@@ -138,8 +138,7 @@ pub fn about(example: Example<'_>, description: &str) -> (String, String) {
 /// The command of an example whose description is the same, word after word, but for one or two that stand in the command, too, as
 /// arguments: those are names, whatever they look like.
 fn aligned(example: Example<'_>, description: &str) -> Option<String> {
-    let mut command = example.command.to_owned();
-    let mut names = Vec::new();
+    let mut pairs = Vec::new();
     let (mut own, mut wanted) = (bare_words(example.description), bare_words(description));
     loop {
         match (own.next(), wanted.next()) {
@@ -148,18 +147,25 @@ fn aligned(example: Example<'_>, description: &str) -> Option<String> {
                 if !is_argument(old, example.command) || new.is_empty() || !is_plain(new) {
                     return None;
                 }
-                command = replace_word(&command, old, &mark(names.len()).to_string());
-                names.push(new);
+                pairs.push((old, new));
             }
             (None, None) => break,
             _ => return None,
         }
     }
-    if !(1..=MOST_DIFFERENT).contains(&names.len()) {
+    if !(1..=MOST_DIFFERENT).contains(&pairs.len()) {
         return None;
     }
-    let name = |command: String, (number, name): (usize, &&str)| command.replace(mark(number), name);
-    Some(names.iter().enumerate().fold(command, name))
+    let mut files = files_called(example.command, &pairs);
+    files.retain(|(old, _)| !is_word_of(old, description));
+    pairs.extend(files.iter().map(|(old, new)| (*old, new.as_str())));
+    let marked = |command: String, (number, (old, _)): (usize, &(&str, &str))| {
+        replace_word(&command, old, &mark(number).to_string())
+    };
+    let named =
+        |command: String, (number, (_, new)): (usize, &(&str, &str))| command.replace(mark(number), new);
+    let command = pairs.iter().enumerate().fold(example.command.to_owned(), marked);
+    Some(pairs.iter().enumerate().fold(command, named))
 }
 
 /// The words of a description without what stands around them.
@@ -240,9 +246,12 @@ pub fn replace_word(text: &str, word: &str, by: &str) -> String {
         let previous = before.chars().next_back();
         let next = rest[at + word.len()..].chars().next();
         let after_next = rest[at + word.len()..].chars().nth(1);
-        let goes_on =
-            next.is_some_and(is_name) || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
-        let sign = before.strip_suffix('-').filter(|_| word.starts_with(|c: char| c.is_ascii_digit()));
+        let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+        // As a width, `800x`.
+        let is_width = is_number && next == Some('x') && !after_next.is_some_and(is_name);
+        let goes_on = (next.is_some_and(is_name) && !is_width)
+            || (next == Some('.') && after_next.is_some_and(char::is_alphanumeric));
+        let sign = before.strip_suffix('-').filter(|_| is_number);
         let is_signed = sign.is_some_and(|before| before.is_empty() || before.ends_with(' '));
         let is_alone = !goes_on && (is_signed || !previous.is_some_and(|c| is_name(c) || c == '.'));
         out.push_str(&rest[..at]);
@@ -322,6 +331,10 @@ mod tests {
         assert_eq!(command(pack, "compress the folder logs into a tarball"), "tar -czf logs.tar.gz logs");
         assert_eq!(command(pack, "compress the folder logs into old.tar.gz"), "tar -czf old.tar.gz logs");
         assert_eq!(command(pack, "compress the folder and mail it"), pack.1);
+        let gif = ("convert clip.mov to gif", "ffmpeg -i clip.mov clip.gif");
+        assert_eq!(command(gif, "convert a/talk.mp4 to gif"), "ffmpeg -i a/talk.mp4 talk.gif");
+        let resize = ("resize photo.jpg to 50 pixels", "convert photo.jpg -resize 50x photo-small.jpg");
+        assert_eq!(command(resize, "resize me.png to 8 pixels"), "convert me.png -resize 8x me-small.jpg");
         let scale = ("scale the deployment web to 3 replicas", "kubectl scale deployment web --replicas=3");
         let wanted = "please scale the deployment api in production to 5 replicas";
         assert_eq!(command(scale, wanted), "kubectl scale deployment api --replicas=5");

@@ -68,25 +68,30 @@ pub(super) fn after_nouns(description: &str) -> impl Iterator<Item = (&str, &str
         .filter(|(_, name)| is_plain(name.trim_matches('/').replace('/', "").as_str()))
 }
 
-/// Files of a command that are called like something that gets another name, as `photos.zip` of the folder `photos`, and what they are
-/// called then.
-pub(super) fn files_called<'a>(
-    command: &'a str,
-    called: &[(&str, &str)],
-    pairs: &[(&str, &str)],
-) -> Vec<(&'a str, String)> {
-    let words = command.split([' ', '/', '=']).map(unquoted);
-    let others = words.filter(|word| pairs.iter().all(|(old, _)| old != word));
+/// Files of a command that are called like something that gets another name, as `photos.zip` of the folder `photos` or `clip.gif` of
+/// `clip.mov`, and what they are called then.
+pub(super) fn files_called<'a>(command: &'a str, pairs: &[(&str, &str)]) -> Vec<(&'a str, String)> {
     let file = |word: &'a str| {
-        let (new, ending) = called
-            .iter()
-            .find_map(|(old, new)| Some((new, word.strip_prefix(old)?)))
-            .filter(|(_, ending)| ending.starts_with('.') && ending.len() > 1)?;
-        Some((word, format!("{new}{ending}")))
+        if pairs.iter().any(|(old, _)| *old == word) {
+            return None;
+        }
+        pairs.iter().find_map(|(old, new)| {
+            let rest = word.strip_prefix(stem(old)).filter(|_| stem(old).len() > 1)?;
+            let is_of_it = rest.len() > 1 && rest.starts_with(['.', '-', '_']);
+            is_of_it.then(|| (word, format!("{}{rest}", stem(new))))
+        })
     };
-    let mut files: Vec<(&str, String)> = others.filter_map(file).collect();
+    let mut files: Vec<(&str, String)> =
+        command.split([' ', '/', '=']).map(unquoted).filter_map(file).collect();
+    files.sort_unstable();
     files.dedup();
     files
+}
+
+/// A file's name without its directory and endings.
+fn stem(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.split('.').next().unwrap_or(name)
 }
 
 /// Whether a word of a command stands for the name of such a thing: `<service>`, `[SERVICE]`, `service_name`, `my-service`.
