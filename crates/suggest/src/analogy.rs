@@ -225,6 +225,7 @@ fn stands_for_a_name(word: &str) -> bool {
     let bare = word.trim_matches(['<', '>', '{', '}', '[', ']']).to_lowercase();
     bare == "name"
         || bare.ends_with("_name")
+        || (bare.ends_with("-name") && !bare.starts_with('-'))
         || bare.starts_with("my-")
         || bare.starts_with("my_")
         || bare.starts_with("new_")
@@ -319,6 +320,8 @@ mod tests {
         let branch = ("Create a new branch", "git branch my-branch");
         assert_eq!(command(branch, "create a branch called fix-typo"), "git branch fix-typo");
         assert_eq!(command(branch, "create a branch"), branch.1);
+        let delete = ("Delete a local branch", "git branch -D branch-name");
+        assert_eq!(command(delete, "delete a local branch called test"), "git branch -D test");
         let image = ("Stop a container", "docker stop container_name");
         assert_eq!(command(image, "stop the container named 'web'"), "docker stop web");
         let find = ("Find files named core", "find . -name core");

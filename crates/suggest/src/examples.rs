@@ -39,6 +39,9 @@ const AGREEMENT: f32 = 0.1;
 const FIT: f32 = 0.1;
 /// The same for the words of the description in the same order: just so much that of `mov to mp4` and `mp4 to mov` the right one goes first.
 const ORDER: f32 = 0.01;
+/// What people begin a question with, as [`stem`] leaves it: `how do I`, `could you please`.
+const BEGINNINGS: [&str; 12] =
+    ["can", "could", "do", "how", "i", "like", "need", "pleas", "to", "want", "would", "you"];
 /// What is longer at the end of a name is no ending.
 const LONGEST_ENDING: usize = 5;
 /// What stands before a program that is run as somebody else. Who wants that says so, and programs are found by their own name.
@@ -302,7 +305,7 @@ impl Examples {
 
     /// What is found for a description and has more than that part of the score that the description itself would have, in no order.
     fn found(&self, description: &str, least: f32) -> Vec<Found> {
-        let mut query: Vec<String> = words(description).collect();
+        let mut query = asking_words(description);
         query.sort_unstable();
         query.dedup();
         let mut scores = vec![0f32; self.len()];
@@ -338,7 +341,7 @@ impl Examples {
 
 /// The part of the words of two descriptions that both have.
 fn sameness(description: &str, other: &str) -> f32 {
-    let [one, other] = [description, other].map(|text| words(text).collect::<HashSet<String>>());
+    let [one, other] = [description, other].map(|text| HashSet::<String>::from_iter(asking_words(text)));
     let both = one.intersection(&other).count();
     both as f32 / (one.len() + other.len() - both).max(1) as f32
 }
@@ -358,6 +361,13 @@ fn share_in_order(description: &str, other: &str) -> f32 {
 fn example(line: &str) -> Option<Example<'_>> {
     let (description, command) = line.split_once('\t')?;
     Some(Example { description, command: command.strip_prefix(PRIVILEGED).unwrap_or(command) })
+}
+
+/// The words of a question after what people begin one with; all of them where nothing else is there.
+fn asking_words(description: &str) -> Vec<String> {
+    let all: Vec<String> = words(description).collect();
+    let polite = all.iter().take_while(|word| BEGINNINGS.contains(&word.as_str())).count();
+    if polite < all.len() { all[polite..].to_vec() } else { all }
 }
 
 /// What a description is found by: its words in lower case, without the endings of a plural (`branches` is the same as `branch`, and
@@ -413,6 +423,16 @@ mod tests {
     fn the_nearest_stands_last() {
         assert_eq!(commands("count the lines of file x.txt", 1), ["wc -l file"]);
         assert_eq!(commands("list branch names", 2), ["ls -a", "git branch"]);
+    }
+
+    #[test]
+    fn how_one_begins_a_question_says_nothing() {
+        for beginning in ["how do I", "How to", "please", "could you please", "I want to"] {
+            let asked = format!("{beginning} list branches");
+            assert_eq!(commands(&asked, 1), ["git branch"]);
+            assert_eq!(sameness(&asked, "list branches"), 1.0, "{asked}");
+        }
+        assert!(sameness("how many files", "count files") < 0.5);
     }
 
     #[test]
