@@ -27,7 +27,7 @@ pub(super) fn softmax(scores: &mut [f32]) -> f32 {
     rest.iter().fold(math::total(store8f(lanes)), |sum, x| sum + x)
 }
 
-/// As [`math::log_sum_exp_body`], bit for bit.
+/// As `log_sum_exp_body`, bit for bit.
 #[target_feature(enable = "avx2,fma")]
 pub(in super::super) fn log_sum_exp(values: &[f32], largest: f32) -> f32 {
     let shift = _mm256_set1_ps(largest);
