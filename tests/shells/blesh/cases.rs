@@ -153,7 +153,7 @@ fn a_resize_while_an_answer_is_waited_for() {
         let written = terminal.written().len();
         terminal.resize(8, columns);
         let is_drawn = || String::from_utf8_lossy(&terminal.written()[written..]).contains("echo");
-        // On a busy machine a size in a few thousand is not seen before the next key; why is not known.
+        // Once in some thousands, on a busy machine, a line was not drawn again; why is not known.
         let since = Instant::now();
         eventually("some time to draw the line again", || {
             is_drawn() || since.elapsed() > Duration::from_secs(5)
