@@ -345,6 +345,7 @@ mod tests {
         assert_eq!(command(copy, "copy the table items to the database a"), "pg_dump -t items | psql a");
         assert_eq!(command(copy, "copy the database old to the table b"), "pg_dump -t b | psql old");
         let merge = ("merge the branch old into this one", "git merge old");
+        assert_eq!(command(merge, "merge the branch --abort into this one for me"), merge.1, "no option");
         assert_eq!(command(merge, "merge the branch feature/login into main"), "git merge feature/login");
         for (placeholder, expected) in [
             ("[SERVICE]", "systemctl status sshd"),

@@ -64,7 +64,7 @@ pub(super) fn called<'a>(example: Example<'a>, description: &'a str) -> Vec<(&'a
 pub(super) fn after_nouns(description: &str) -> impl Iterator<Item = (&str, &str)> {
     bare_words(description)
         .zip(bare_words(description).skip(1))
-        .filter(|(noun, name)| NOUNS.contains(noun) && !NO_NAMES.contains(name))
+        .filter(|(noun, name)| NOUNS.contains(noun) && !NO_NAMES.contains(name) && !name.starts_with('-'))
         .filter(|(_, name)| is_plain(name.trim_matches('/').replace('/', "").as_str()))
 }
 
