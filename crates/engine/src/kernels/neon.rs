@@ -104,8 +104,8 @@ fn tile_rows<F: Block<N>, const N: usize, const DOT: bool, const X: usize>(
 ) {
     for (weights, results) in weights.chunks(row_blocks * ROWS).zip(out.chunks_mut(count * ROWS)) {
         // Where fewer are left, the last one comes several times.
-        let last = weights.len() / row_blocks - 1;
-        let row = |r: usize| &weights[r.min(last) * row_blocks..][..row_blocks];
+        let last = weights.len() - row_blocks;
+        let row = |r: usize| &weights[last.min(r * row_blocks)..][..row_blocks];
         let four = [row(0), row(1), row(2), row(3)];
         let sums = if DOT {
             // SAFETY: `multiply` has found that the processor has scalar products.
@@ -113,8 +113,10 @@ fn tile_rows<F: Block<N>, const N: usize, const DOT: bool, const X: usize>(
         } else {
             tile_sums_by_pairs::<F, N, X>(four, tile)
         };
-        for (r, results) in results.chunks_exact_mut(count).enumerate() {
-            for (result, sums) in results[first..first + X].iter_mut().zip(&sums) {
+        for r in 0..ROWS {
+            let at = r * count + first;
+            let Some(results) = results.get_mut(at..at + X) else { break };
+            for (result, sums) in results.iter_mut().zip(&sums) {
                 *result = sums[r];
             }
         }

@@ -12,14 +12,14 @@ use super::{FOUR, load4f};
 pub(in super::super) fn group(numbers: &[f32; GROUP]) -> Group {
     const PARTS: usize = GROUP / FOUR;
     let mut parts = [vdupq_n_f32(0.0); PARTS];
-    // Two, so that one comparison does not wait for the other.
-    let mut largest = [vdupq_n_f32(0.0); 2];
-    for (i, (part, numbers)) in parts.iter_mut().zip(numbers.as_chunks::<FOUR>().0).enumerate() {
+    for (part, numbers) in parts.iter_mut().zip(numbers.as_chunks::<FOUR>().0) {
         *part = load4f(numbers);
-        // Of a number and none, the number stays.
-        largest[i % 2] = vmaxnmq_f32(largest[i % 2], vabsq_f32(*part));
     }
-    let largest = vmaxnmvq_f32(vmaxnmq_f32(largest[0], largest[1]));
+    let [a, b, c, d, e, f, g, h] = parts;
+    // Of a number and none, the number stays.
+    let two = |a, b| vmaxnmq_f32(vabsq_f32(a), vabsq_f32(b));
+    let four = |a, b, c, d| vmaxnmq_f32(two(a, b), two(c, d));
+    let largest = vmaxnmvq_f32(vmaxnmq_f32(four(a, b, c, d), four(e, f, g, h)));
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     let round = vdupq_n_f32(math::ROUND);
     let mut integers = [vdupq_n_s32(0); PARTS];
