@@ -23,8 +23,8 @@ pub(crate) trait Network: Send + Sync {
     fn can_verify(&self) -> bool;
     /// Whether the weights stay in the order in which they are multiplied, see [`Backend::keeps_order`].
     fn keeps_order(&self) -> bool;
-    /// Settles the matrices of part number `part`, see [`Backend::settle`]; `false` where there is no such part.
-    fn settle(&self, part: usize, alone: bool) -> bool;
+    /// Settles some matrices from number `first` on, see [`Backend::settle`]; the number of the next one, `None` after the last.
+    fn settle(&self, first: usize, alone: bool) -> Option<usize>;
 }
 
 /// Caches of a network. A cache holds the keys and values of the positions that were run in it, and where there are
@@ -289,17 +289,12 @@ impl<B: Backend> Network for Decoder<B> {
         self.backend.keeps_order(&self.output)
     }
 
-    fn settle(&self, part: usize, alone: bool) -> bool {
-        // The output matrix comes after all parts.
-        let linears = match self.parts.get(part) {
-            Some(part) => part.mixer.linears().to_vec(),
-            None if part == self.parts.len() => vec![&self.output],
-            None => return false,
-        };
-        for linear in linears {
-            self.backend.settle(linear, alone);
-        }
-        true
+    fn settle(&self, first: usize, alone: bool) -> Option<usize> {
+        let mut linears: Vec<&B::Linear> = self.parts.iter().flat_map(|part| part.mixer.linears()).collect();
+        linears.push(&self.output);
+        let rest = linears.get(first..)?;
+        let done = self.backend.settle(rest, alone);
+        (0 < done && done < rest.len()).then_some(first + done)
     }
 }
 

@@ -12,16 +12,20 @@ impl Model {
     /// Puts all of them in order, on as many threads as the model has.
     pub fn settle(&self) {
         let network = self.network();
-        (0..).take_while(|&part| network.settle(part, false)).for_each(drop);
+        let mut next = Some(0);
+        while let Some(first) = next {
+            next = network.settle(first, false);
+        }
     }
 
-    /// The same on a thread of its own, one after the other, while the model is used. It ends early when the model is dropped.
+    /// The same on a thread of its own, some after the other, while the model is used. It ends early when the model is dropped.
     pub fn settle_behind(&self) {
         let network = Arc::downgrade(self.network());
         let settle = move || {
-            (0..)
-                .take_while(|&part| network.upgrade().is_some_and(|it| it.settle(part, true)))
-                .for_each(drop);
+            let mut next = Some(0);
+            while let Some(first) = next {
+                next = network.upgrade().and_then(|network| network.settle(first, true));
+            }
         };
         // Without a thread they stay as they are.
         let _ = thread::Builder::new().name("engine-settle".to_owned()).spawn(settle);

@@ -119,15 +119,13 @@ impl Host {
         let mut prepared: Option<Activations<'_>> = None;
         let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
         for part in parts {
-            let activations = match prepared.take() {
-                Some(ready) if ready.suits(part.tensor().element) => ready,
-                _ => Activations::new(&x.values, linear.inputs, part.tensor().element),
-            };
+            let matrix = part.now();
+            let activations = matrix.prepare(prepared.take(), &x.values, linear.inputs);
             let outputs = part.tensor().shape[0];
             let (out, tail) = rest.split_at_mut(outputs * count);
             rest = tail;
             let rows = piece_rows(part.tensor(), threads);
-            part.multiply(rows, &activations, out, count, threads);
+            matrix.multiply(rows, &activations, out, count, threads);
             // So is a whole matrix whose products come in that order.
             let is_result =
                 count == 1 || (parts.len() == 1 && rows >= outputs && activations.by_activations());
@@ -193,11 +191,22 @@ impl Backend for Host {
         matches!(linear.weights, Weights::Kept(_))
     }
 
-    fn settle(&self, linear: &HostLinear, alone: bool) {
-        let Weights::Parts(parts) = &linear.weights else { return };
-        if self.interleaves {
-            parts.iter().for_each(|part| part.interleave(self.pool.as_ref().filter(|_| !alone)));
+    fn settle(&self, linears: &[&HostLinear], alone: bool) -> usize {
+        if !self.interleaves {
+            return linears.len();
         }
+        let (mut wanted, mut bytes, mut done) = (Vec::new(), 0, 0);
+        while done < linears.len() && bytes < interleaved::ARENA {
+            if let Weights::Parts(parts) = &linears[done].weights {
+                for part in parts.iter().filter(|part| part.gains()) {
+                    bytes += part.tensor().bytes.len();
+                    wanted.push(part);
+                }
+            }
+            done += 1;
+        }
+        interleaved::interleave(&wanted, self.pool.as_ref().filter(|_| !alone));
+        done
     }
 
     fn embedding(&self, table: RawTensor) -> Result<RawTensor> {

@@ -100,9 +100,12 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn keeps_order(&self, _linear: &Self::Linear) -> bool {
         false
     }
-    /// Puts matrices in an order in which they are multiplied faster, if there is one that takes no more memory, in place of the one
-    /// that they have in their file. `alone` leaves the other threads to who computes with them meanwhile.
-    fn settle(&self, _linear: &Self::Linear, _alone: bool) {}
+    /// Puts the first of these matrices in an order in which they are multiplied faster, if there is one that takes no more memory, in
+    /// place of the one that they have in their file; returns of how many nothing is left to do. `alone` leaves the other threads to
+    /// who computes with them meanwhile.
+    fn settle(&self, linears: &[&Self::Linear], _alone: bool) -> usize {
+        linears.len()
+    }
     /// Takes over a table of shape [vocabulary, width].
     fn embedding(&self, table: RawTensor) -> Result<Self::Embedding>;
     /// A norm with a weight, and a bias if the kind has one.

@@ -26,7 +26,9 @@ const AHEAD: usize = 2048;
 pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
     match &activations.packed {
         Packed::None => super::portable::multiply(element, weights, activations, out),
-        Packed::Blocks(_) | Packed::Panels(_) => debug_assert!(false, "these are multiplied elsewhere"),
+        Packed::Blocks(_) | Packed::Panels(_) | Packed::Stripes(_) => {
+            debug_assert!(false, "these are multiplied elsewhere");
+        }
         Packed::Plain(tiles) => {
             let count = activations.count();
             match element {

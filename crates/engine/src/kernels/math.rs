@@ -5,7 +5,7 @@
 
 mod softmax;
 
-use super::{GROUP, Group, Heads, LANES, Tiles};
+use super::{GROUP, Group, Heads, LANES, Tiles, interleaved};
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use softmax::log_sum_exp_body;
 pub(super) use softmax::softmax_body;
@@ -107,6 +107,34 @@ dispatched! {
 fn quantise_body<const FMA: bool>(rows: &[f32], width: usize) -> Tiles<Group> {
     let empty = Group { values: [0; GROUP], scale: 0.0, sum: 0.0 };
     Tiles::pack(rows, width, empty, quantise_group::<FMA>)
+}
+
+dispatched! {
+    /// Quantises groups of numbers, which are put behind those that are there.
+    pub(super) fn quantise_groups(numbers: &[[f32; GROUP]], groups: &mut Vec<interleaved::Group>) = quantise_groups_body;
+}
+
+#[inline(always)]
+fn quantise_groups_body<const FMA: bool>(numbers: &[[f32; GROUP]], groups: &mut Vec<interleaved::Group>) {
+    groups.extend(numbers.iter().map(interleaved_group::<FMA>));
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+fn interleaved_group<const FMA: bool>(numbers: &[f32; GROUP]) -> interleaved::Group {
+    #[cfg(target_arch = "x86_64")]
+    if FMA {
+        // SAFETY: `FMA` is true only in functions that are compiled for AVX2 and FMA.
+        return unsafe { super::avx2::quantise::words(numbers) };
+    }
+    let Group { values, scale, sum } = quantise_group::<FMA>(numbers);
+    let (mut quads, mut total) = ([0; GROUP / 4], 0);
+    for (quad, values) in quads.iter_mut().zip(values.as_chunks::<4>().0) {
+        let [a, b, c, d] = *values;
+        *quad = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+        total += i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
+    }
+    interleaved::Group { quads, scale, sum, bias: -128 * total }
 }
 
 #[inline(always)]

@@ -22,6 +22,7 @@ pub(crate) mod space;
 mod tests;
 
 pub(crate) use dequantise::dequantise;
+pub(crate) use interleaved::Kept;
 pub(crate) use quantise::quantise_q8_0;
 
 use crate::weights::ElementType;
@@ -55,6 +56,8 @@ enum Packed {
     /// The same for many rows.
     #[cfg(target_arch = "x86_64")]
     Panels(panels::Activations),
+    /// Eight-bit groups, for weights that were interleaved.
+    Stripes(interleaved::Activations),
 }
 
 /// 32 activations in 8 bits: element = `scale * value`.
@@ -116,9 +119,9 @@ fn interleave<T: Copy, const N: usize, const X: usize>(
 }
 
 impl<'a> Activations<'a> {
-    /// Prepares `rows` for weights of type `element`.
-    pub(crate) fn new(rows: &'a [f32], width: usize, element: ElementType) -> Self {
-        Self::of(kind(element, width, rows.len() / width), rows, width)
+    /// Prepares `rows` for weights of type `element`, which may have been interleaved.
+    pub(crate) fn new(rows: &'a [f32], width: usize, element: ElementType, is_interleaved: bool) -> Self {
+        Self::of(kind(element, width, rows.len() / width, is_interleaved), rows, width)
     }
 
     fn of(kind: Kind, rows: &'a [f32], width: usize) -> Self {
@@ -130,12 +133,13 @@ impl<'a> Activations<'a> {
             Kind::Blocks => Packed::Blocks(avx512::pack(rows, width)),
             #[cfg(target_arch = "x86_64")]
             Kind::Panels => Packed::Panels(panels::Activations::new(rows, width)),
+            Kind::Stripes => Packed::Stripes(interleaved::Activations::new(rows, width)),
         };
         Self { rows, width, packed }
     }
 
-    /// True when these activations can also be used with weights of type `element`.
-    pub(crate) fn suits(&self, element: ElementType) -> bool {
+    /// True when these activations can also be used with weights of type `element`, which may have been interleaved.
+    pub(crate) fn suits(&self, element: ElementType, is_interleaved: bool) -> bool {
         let have = match self.packed {
             Packed::None => Kind::Portable,
             Packed::Plain(_) => Kind::Plain,
@@ -144,8 +148,9 @@ impl<'a> Activations<'a> {
             Packed::Blocks(_) => Kind::Blocks,
             #[cfg(target_arch = "x86_64")]
             Packed::Panels(_) => Kind::Panels,
+            Packed::Stripes(_) => Kind::Stripes,
         };
-        have == kind(element, self.width, self.count())
+        have == kind(element, self.width, self.count(), is_interleaved)
     }
 
     /// True where [`multiply`] puts the products with one row of activations after those with another, rather than the products
@@ -154,8 +159,14 @@ impl<'a> Activations<'a> {
         match self.packed {
             #[cfg(target_arch = "x86_64")]
             Packed::Panels(_) => true,
+            Packed::Stripes(_) => true,
             _ => false,
         }
+    }
+
+    /// Numbers in a row.
+    pub(crate) fn width(&self) -> usize {
+        self.width
     }
 
     fn count(&self) -> usize {
@@ -173,6 +184,8 @@ enum Kind {
     Blocks,
     #[cfg(target_arch = "x86_64")]
     Panels,
+    /// For weights that were interleaved, and no others.
+    Stripes,
 }
 
 impl Kind {
@@ -200,12 +213,16 @@ impl Kind {
             Self::Blocks => avx512::suit(element, width),
             #[cfg(target_arch = "x86_64")]
             Self::Panels => panels::suit(element, count),
+            Self::Stripes => false,
         }
     }
 }
 
 /// How `count` rows of activations are multiplied with rows of `width` weights.
-fn kind(element: ElementType, width: usize, count: usize) -> Kind {
+fn kind(element: ElementType, width: usize, count: usize, is_interleaved: bool) -> Kind {
+    if is_interleaved && !interleaved::makes_panels(element, count) {
+        return Kind::Stripes;
+    }
     let fastest = Kind::ALL.iter().find(|kind| kind.suits(element, width, count));
     fastest.copied().unwrap_or(Kind::Portable)
 }
@@ -273,57 +290,34 @@ fn has_vnni() -> bool {
 /// Rows of activations of which the parts that are multiplied with a [`Kept`] one by one should be a multiple.
 pub(crate) const KEPT_ROWS: usize = 6;
 
-/// Matrices of equal width, whose rows follow each other, in an order in which any number of activations is multiplied with them fast.
-/// They hold a copy of the weights, a third larger.
-pub(crate) struct Kept {
-    #[cfg(target_arch = "x86_64")]
-    panels: panels::Kept,
-    /// Nothing else has such an order.
-    #[cfg(not(target_arch = "x86_64"))]
-    never: std::convert::Infallible,
-}
-
-impl Kept {
-    /// `None` where these matrices have no such order on this processor. `parts` are format, bytes and rows.
-    pub(crate) fn new<'a>(
-        parts: impl Iterator<Item = (ElementType, &'a [u8], usize)> + Clone,
-        width: usize,
-    ) -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        return Some(Self { panels: panels::Kept::new(parts, width)? });
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            let _ = (parts, width);
-            None
-        }
-    }
-
-    /// The products with rows of `width` numbers: `out[i * rows + row] = weights[row] . activations[i]`. The same bit for bit for a row
-    /// whichever others there are.
-    pub(crate) fn multiply(&self, activations: &[f32], width: usize, out: &mut [f32]) {
-        #[cfg(target_arch = "x86_64")]
-        self.panels.multiply(&panels::Activations::new(activations, width), out);
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            let _ = (activations, width, out);
-            match self.never {}
-        }
-    }
-}
-
 /// Rows of weights of which the parts of a matrix that are multiplied one by one should be a multiple.
-pub(crate) const PART: usize = 32;
+pub(crate) const PART: usize = 64;
 
 /// Multiplies whole rows of `weights` with every row of activations:
-/// `out[row * count + i] = weights[row] . activations[i]`; or `out[i * rows + row]`, see [`Activations::by_activations`].
+/// `out[row * count + i] = weights[row] . activations[i]`; or `out[i * rows + row]`, see [`Activations::by_activations`]. The weights
+/// are interleaved or not as the activations were prepared for.
 #[allow(unsafe_code)]
-pub(crate) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
+pub(crate) fn multiply(
+    element: ElementType,
+    weights: &[u8],
+    is_interleaved: bool,
+    activations: &Activations<'_>,
+    out: &mut [f32],
+) {
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = is_interleaved;
     let row_bytes = element.row_bytes(activations.width);
     debug_assert_eq!(weights.len() / row_bytes * activations.count(), out.len());
     match (level(), &activations.packed) {
+        (_, Packed::Stripes(packed)) => {
+            let rows = out.len() / activations.count();
+            interleaved::multiply(element, weights, packed, out, rows);
+        }
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `suit` has found the features that the function is compiled for when the activations were packed.
-        (Level::Avx2, Packed::Panels(packed)) => unsafe { panels::multiply(element, weights, packed, out) },
+        (Level::Avx2, Packed::Panels(packed)) => {
+            // SAFETY: `suit` has found the features that the function is compiled for when the activations were packed.
+            unsafe { panels::multiply(element, weights, is_interleaved, packed, out) }
+        }
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2, Packed::Blocks(tiles)) => {
             // SAFETY: as above.

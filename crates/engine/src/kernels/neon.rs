@@ -11,6 +11,7 @@ mod blocks;
 pub(super) mod exponentials;
 mod plain;
 pub(super) mod quantise;
+pub(super) mod stripes;
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -34,12 +35,18 @@ const ROW_BLOCK: usize = 16;
 pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations<'_>, out: &mut [f32]) {
     match &activations.packed {
         Packed::Plain(tiles) => plain::multiply(element, weights, tiles, activations.count(), out),
-        Packed::Quantised(tiles) if is_aarch64_feature_detected!("dotprod") => {
+        Packed::Quantised(tiles) if has_dot() => {
             blocks::<true>(element, weights, tiles, activations.count(), out);
         }
         Packed::Quantised(tiles) => blocks::<false>(element, weights, tiles, activations.count(), out),
         Packed::None => super::portable::multiply(element, weights, activations, out),
+        Packed::Stripes(_) => debug_assert!(false, "these are multiplied elsewhere"),
     }
+}
+
+/// Whether the processor has scalar products of bytes.
+fn has_dot() -> bool {
+    is_aarch64_feature_detected!("dotprod")
 }
 
 /// The products with weights in blocks. `DOT` only on processors that have scalar products.

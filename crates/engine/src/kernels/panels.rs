@@ -5,11 +5,9 @@
 //! sums of sixteen rows of weights: these *panels* are made of a few rows at a time, stay in the second-level cache while all
 //! activations are multiplied with them, and are then overwritten. So nothing more than the file is kept in memory.
 //!
-//! The sums are added in another order than by the kernels for few rows, so the last bits differ. Matrices of a small model stay in
-//! this order, see [`kept`], and are multiplied so with any number of rows.
+//! The sums are added in another order than by the kernels for few rows, so the last bits differ.
 
 mod fill;
-mod kept;
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -17,10 +15,9 @@ use std::cell::RefCell;
 use super::GROUP;
 use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
 use super::avx2::quantise::biased_quads;
-use super::avx512::interleaved;
+use super::avx512::interleaved::{Format, Q4_0 as Stripes4_0, Q4_1 as Stripes4_1, cut, q4_k};
 use crate::weights::ElementType;
-use fill::{fill, fill_of_interleaved};
-pub(super) use kept::Kept;
+use fill::{fill, fill_of_blocks, fill_of_stripe};
 
 /// Rows of weights in a panel: 32-bit numbers in a register.
 const ROWS: usize = 16;
@@ -33,7 +30,6 @@ const QUADS: usize = GROUP / 4;
 
 /// Fewer rows of activations than this are multiplied otherwise: putting the weights in order takes longer than it saves.
 pub(super) const LEAST: usize = 9;
-const _: () = assert!(super::KEPT_ROWS.is_multiple_of(TILE), "parts of rows are whole tiles");
 const _: () = assert!(super::PART.is_multiple_of(ROWS * PANELS), "parts of a matrix are whole panels");
 
 /// The same group of [`TILE`] rows of activations.
@@ -140,8 +136,15 @@ impl Drop for Activations {
 /// Multiplies whole rows of `weights` with every row of activations: `out[i * rows + row] = weights[row] . activations[i]`. This
 /// is another order than that of [`super::multiply`] for fewer activations.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activations, out: &mut [f32]) {
+pub(super) fn multiply(
+    element: ElementType,
+    weights: &[u8],
+    is_interleaved: bool,
+    activations: &Activations,
+    out: &mut [f32],
+) {
     match element {
+        _ if is_interleaved => multiply_interleaved(element, weights, activations, out),
         ElementType::Q4_0 => rows::<Q4_0, 18, false>(weights, activations, out),
         ElementType::Q4_1 => rows::<Q4_1, 20, true>(weights, activations, out),
         ElementType::Q5_0 => rows::<Q5_0, 22, false>(weights, activations, out),
@@ -153,13 +156,34 @@ pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activ
     }
 }
 
-/// The same of rows of Q4_K whose blocks are interleaved, sixteen by sixteen.
+/// The same of stripes.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn multiply_interleaved(weights: &[u8], activations: &Activations, out: &mut [f32]) {
-    let weights = interleaved::blocks(weights);
-    let blocks = activations.width * GROUP / super::avx512::BLOCK;
-    products::<true>(weights.len() / blocks * ROWS, activations, out, |row, panel| {
-        fill_of_interleaved(&weights[row / ROWS * blocks..][..blocks], panel);
+fn multiply_interleaved(element: ElementType, weights: &[u8], activations: &Activations, out: &mut [f32]) {
+    match element {
+        ElementType::Q4_0 => stripes::<Stripes4_0, 32, 256, false>(weights, activations, out),
+        ElementType::Q4_1 => stripes::<Stripes4_1, 64, 256, true>(weights, activations, out),
+        ElementType::Q4K => {
+            let weights = q4_k::blocks(weights);
+            let blocks = activations.width * GROUP / super::avx512::BLOCK;
+            products::<true>(weights.len() / blocks * ROWS, activations, out, |row, panel| {
+                fill_of_blocks(&weights[row / ROWS * blocks..][..blocks], panel);
+            });
+        }
+        _ => debug_assert!(false, "no panels are made of stripes of {element:?}"),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn stripes<F: Format<S, V>, const S: usize, const V: usize, const OFFSET: bool>(
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+) {
+    let length = activations.width * (S + V);
+    products::<OFFSET>(weights.len() / length * ROWS, activations, out, |row, panel| {
+        fill_of_stripe::<F, S, V>(&cut(&weights[row / ROWS * length..][..length], activations.width), panel);
     });
 }
 

@@ -4,18 +4,23 @@
 //! memory as before, but no longer such that the system may drop: that is why there has to be room.
 
 use std::fs;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::kernels::{self, Activations, interleaved};
-use crate::weights::{Bytes, RawTensor};
+use crate::weights::{Bytes, ElementType, RawTensor};
 
 /// The memory that has to be free for weights, in times their size. That of the file itself, which the system has read, counts as free.
 const ROOM: usize = 2;
 /// Bytes that are copied before the pages that they come from are given back, or one part of a matrix.
 const SPAN: usize = 1 << 24;
+/// Bytes of copies that are made at a time, or one matrix.
+pub(super) const ARENA: usize = 1 << 24;
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
 
 /// Whether there is memory for copies of so many bytes, in large pages. In small ones they would not be read faster than the file.
 pub(super) fn is_room_for(bytes: usize) -> bool {
@@ -32,6 +37,35 @@ pub(super) fn is_room_for(bytes: usize) -> bool {
 fn available(meminfo: &str) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// Makes the copies of these matrices side by side, on these threads or on the caller's: a small matrix would not fill a large page.
+pub(super) fn interleave(parts: &[&Part], pool: Option<&ThreadPool>) {
+    if parts.is_empty() {
+        return;
+    }
+    let mut length = 0;
+    let ranges: Vec<Range<usize>> = parts
+        .iter()
+        .map(|part| {
+            let start = length;
+            // Registers are loaded faster where they lie in one line of the cache.
+            length += part.tensor.bytes.len().next_multiple_of(LINE);
+            start..start + part.tensor.bytes.len()
+        })
+        .collect();
+    let copies = Bytes::in_large_pages(length, |out| {
+        for (part, range) in parts.iter().zip(&ranges) {
+            part.copy(&mut out[range.clone()], pool);
+        }
+    });
+    for (part, range) in parts.iter().zip(ranges) {
+        if let Some(copy) = copies.as_ref().ok().and_then(|copies| copies.slice(range)) {
+            let _ = part.interleaved.set(copy);
+        }
+        // Who multiplied with the file's rows meanwhile has read some of them again.
+        part.tensor.bytes.let_go();
+    }
 }
 
 /// One matrix.
@@ -54,40 +88,72 @@ impl Part {
         &self.tensor
     }
 
-    /// Makes the copy, on these threads or on the caller's; not where it is no faster, nor where what it is copied from is no file's
-    /// and so could not be given back.
-    pub(super) fn interleave(&self, pool: Option<&ThreadPool>) {
+    /// Whether the other order is worth a copy: not where it is no faster, nor where what it would be copied from is no file's and so
+    /// could not be given back, nor on ARM, where that was never measured.
+    pub(super) fn gains(&self) -> bool {
         let RawTensor { element, shape, bytes } = &self.tensor;
-        let width = shape[1];
-        if self.interleaved.get().is_some() || !interleaved::gains(*element, shape[0]) || !bytes.is_mapped() {
-            return;
-        }
-        let piece = kernels::PART * element.row_bytes(width);
-        let span = (SPAN / piece).max(1) * piece;
-        let copy = Bytes::in_large_pages(bytes.len(), |out| {
-            for (i, out) in out.chunks_mut(span).enumerate() {
-                let range = i * span..i * span + out.len();
-                let weights = &bytes[range.clone()];
-                match pool {
-                    Some(pool) => pool.install(|| {
-                        let pieces = out.par_chunks_mut(piece).zip(weights.par_chunks(piece));
-                        pieces.for_each(|(out, weights)| interleaved::interleave(weights, width, out));
-                    }),
-                    None => interleaved::interleave(weights, width, out),
-                }
-                if let Some(copied) = bytes.slice(range) {
-                    copied.let_go();
-                }
-            }
-        });
-        if let Ok(copy) = copy {
-            let _ = self.interleaved.set(copy);
-        }
-        // Who multiplied with the file's rows meanwhile has read some of them again.
-        bytes.let_go();
+        cfg!(target_arch = "x86_64")
+            && self.interleaved.get().is_none()
+            && interleaved::gains(*element, shape[0], shape[1])
+            && bytes.is_mapped()
     }
 
-    /// The products of all rows, `rows` of them at a time, on so many threads.
+    /// Writes the copy to `out`, on these threads or on the caller's.
+    fn copy(&self, out: &mut [u8], pool: Option<&ThreadPool>) {
+        let RawTensor { element, shape, bytes } = &self.tensor;
+        let (element, width) = (*element, shape[1]);
+        let piece = kernels::PART * element.row_bytes(width);
+        let span = (SPAN / piece).max(1) * piece;
+        for (i, out) in out.chunks_mut(span).enumerate() {
+            let range = i * span..i * span + out.len();
+            let weights = &bytes[range.clone()];
+            match pool {
+                Some(pool) => pool.install(|| {
+                    let pieces = out.par_chunks_mut(piece).zip(weights.par_chunks(piece));
+                    pieces.for_each(|(out, weights)| interleaved::interleave(element, weights, width, out));
+                }),
+                None => interleaved::interleave(element, weights, width, out),
+            }
+            if let Some(copied) = bytes.slice(range) {
+                copied.let_go();
+            }
+        }
+    }
+
+    /// As it lies just now: it may be put in the other order at any time.
+    pub(super) fn now(&self) -> Matrix<'_> {
+        let RawTensor { element, bytes, .. } = &self.tensor;
+        let interleaved = self.interleaved.get();
+        Matrix {
+            element: *element,
+            bytes: interleaved.unwrap_or(bytes),
+            is_interleaved: interleaved.is_some(),
+        }
+    }
+}
+
+/// The rows of a [`Part`], in one order or the other.
+pub(super) struct Matrix<'a> {
+    element: ElementType,
+    bytes: &'a [u8],
+    is_interleaved: bool,
+}
+
+impl Matrix<'_> {
+    /// The activations, if these can be multiplied with this matrix, or else others of the same rows of `width` numbers.
+    pub(super) fn prepare<'a>(
+        &self,
+        ready: Option<Activations<'a>>,
+        rows: &'a [f32],
+        width: usize,
+    ) -> Activations<'a> {
+        match ready {
+            Some(ready) if ready.suits(self.element, self.is_interleaved) => ready,
+            _ => Activations::new(rows, width, self.element, self.is_interleaved),
+        }
+    }
+
+    /// The products of all rows, `rows` of them at a time, on so many threads. `activations` are prepared for this matrix.
     pub(super) fn multiply(
         &self,
         rows: usize,
@@ -96,19 +162,15 @@ impl Part {
         count: usize,
         threads: usize,
     ) {
-        let RawTensor { element, shape, bytes } = &self.tensor;
-        let interleaved = self.interleaved.get();
-        let weights: &[u8] = interleaved.unwrap_or(bytes);
-        let multiply = |out: &mut [f32], weights: &[u8]| match interleaved {
-            Some(_) => interleaved::multiply(weights, activations, out),
-            None => kernels::multiply(*element, weights, activations, out),
+        let multiply = |out: &mut [f32], weights: &[u8]| {
+            kernels::multiply(self.element, weights, self.is_interleaved, activations, out);
         };
         if threads == 1 {
-            multiply(out, weights);
+            multiply(out, self.bytes);
             return;
         }
         out.par_chunks_mut(rows * count)
-            .zip(weights.par_chunks(rows * element.row_bytes(shape[1])))
+            .zip(self.bytes.par_chunks(rows * self.element.row_bytes(activations.width())))
             .for_each(|(out, weights)| multiply(out, weights));
     }
 }
@@ -162,9 +224,9 @@ mod tests {
             let counts = [1, 2, 7, 8, 9, 30];
             let before = counts.map(product);
             assert_eq!(are_interleaved(&linear), [false; 4]);
-            host.settle(&linear, threads == 2);
-            host.settle(&linear, false);
-            let gains = kernels::interleaved::gains(ElementType::Q4K, 640);
+            assert_eq!(host.settle(&[&linear], threads == 2), 1);
+            assert_eq!(host.settle(&[&linear], false), 1);
+            let gains = kernels::interleaved::gains(ElementType::Q4K, 640, WIDTH);
             assert_eq!(are_interleaved(&linear), [gains, false, gains, false]);
             for (count, before) in counts.into_iter().zip(before) {
                 for (i, (have, want)) in product(count).iter().zip(&before).enumerate() {
@@ -177,7 +239,7 @@ mod tests {
         }
         let host = Host { interleaves: false, ..Host::new(1).unwrap() };
         let linear = host.linear(parts, None).unwrap();
-        host.settle(&linear, false);
+        assert_eq!(host.settle(&[&linear], false), 1);
         assert_eq!(are_interleaved(&linear), [false; 4]);
     }
 

@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 
 use super::{ROWS, WeightGroup, load, store16f};
 use crate::kernels::avx2::blocks::Block;
-use crate::kernels::avx512::interleaved::{Blocks, Scales, values};
+use crate::kernels::avx512::interleaved::q4_k::{Blocks, Scales, values};
+use crate::kernels::avx512::interleaved::{Format, Stripe};
 
 /// Groups in a block of Q4_K.
 const GROUPS: usize = 8;
@@ -50,10 +51,37 @@ pub(super) fn fill<F: Block<N>, const N: usize>(
     }
 }
 
-/// The same of sixteen rows of Q4_K whose blocks are interleaved, to the last bit.
+/// The same of a stripe, to the last bit.
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn fill_of_stripe<F: Format<S, V>, const S: usize, const V: usize>(
+    stripe: &Stripe<'_, S, V>,
+    panel: &mut [WeightGroup],
+) {
+    let middle = _mm512_set1_epi8(F::HALVED.map_or(0, |halved| (128_u32 >> halved) as i8));
+    for ((scales, values), group) in stripe.scales.iter().zip(stripe.values).zip(panel) {
+        for (w, word) in values.as_chunks().0.iter().enumerate() {
+            // SAFETY: this function is compiled for more than these need.
+            let quads = unsafe { F::quads(word) };
+            for (quad, values) in group.quads[w..].iter_mut().step_by(F::WORDS_OF_GROUP).zip(quads) {
+                store64(quad, _mm512_sub_epi8(values, middle));
+            }
+        }
+        // SAFETY: as above.
+        group.scales = store16f(unsafe { F::scale(scales) });
+        if F::HALVED.is_none() {
+            // SAFETY: as above.
+            group.offsets = store16f(unsafe { F::offset(scales) });
+        }
+        correct(group);
+    }
+}
+
+/// The same of blocks of Q4_K that are interleaved, to the last bit.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn fill_of_interleaved(rows: &[Blocks], panel: &mut [WeightGroup]) {
+pub(super) fn fill_of_blocks(rows: &[Blocks], panel: &mut [WeightGroup]) {
     for (blocks, groups) in rows.iter().zip(panel.as_chunks_mut::<GROUPS>().0) {
         let scales = Scales::of(blocks);
         let offset = _mm512_sub_ps(_mm512_setzero_ps(), scales.offset);
