@@ -128,13 +128,17 @@ fn interleaved_group<const FMA: bool>(numbers: &[f32; GROUP]) -> interleaved::Gr
         return unsafe { super::avx2::quantise::words(numbers) };
     }
     let Group { values, scale, sum } = quantise_group::<FMA>(numbers);
-    let (mut quads, mut total) = ([0; GROUP / 4], 0);
+    let mut quads = [0; GROUP / 4];
     for (quad, values) in quads.iter_mut().zip(values.as_chunks::<4>().0) {
         let [a, b, c, d] = *values;
         *quad = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
-        total += i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
     }
-    interleaved::Group { quads, scale, sum, bias: -128 * total }
+    let (mut first, mut total) = (0, 0);
+    for (i, value) in values.into_iter().enumerate() {
+        total += i32::from(value);
+        first += if i < GROUP / 2 { i32::from(value) } else { 0 };
+    }
+    interleaved::Group { quads, scale, sum, bias: -128 * total, first_bias: -128 * first }
 }
 
 #[inline(always)]

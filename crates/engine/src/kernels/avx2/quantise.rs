@@ -26,7 +26,18 @@ pub(in super::super) fn biased_quads(numbers: &[f32; GROUP]) -> ([[u8; 4]; GROUP
 #[target_feature(enable = "avx2,fma")]
 pub(in super::super) fn words(numbers: &[f32; GROUP]) -> interleaved::Group {
     let (bytes, scale, total) = rounded(numbers);
-    interleaved::Group { quads: store_words(bytes), scale, sum: scale * total as f32, bias: -128 * total }
+    // Neighbours are added up in two steps: as one factor has to be unsigned, ones are what the values are multiplied with.
+    let first = _mm_maddubs_epi16(_mm_set1_epi8(1), _mm256_castsi256_si128(bytes));
+    let first = _mm_madd_epi16(first, _mm_set1_epi16(1));
+    let first = _mm_hadd_epi32(first, first);
+    let first = _mm_cvtsi128_si32(_mm_hadd_epi32(first, first));
+    interleaved::Group {
+        quads: store_words(bytes),
+        scale,
+        sum: scale * total as f32,
+        bias: -128 * total,
+        first_bias: -128 * first,
+    }
 }
 
 /// The values as bytes, their scale, and the sum of the values.

@@ -23,6 +23,8 @@ pub(in crate::kernels) struct Group {
     pub(in crate::kernels) sum: f32,
     /// What 128 added to each weight adds too much to the sum of products of values, less than nothing.
     pub(in crate::kernels) bias: i32,
+    /// The same of the first half of the group alone.
+    pub(in crate::kernels) first_bias: i32,
 }
 
 /// Rows of groups, one after the other.

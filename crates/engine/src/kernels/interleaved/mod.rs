@@ -3,7 +3,8 @@
 //!
 //! Sixteen rows are a *stripe*, and what is in one is cut into words of four bytes. Of formats whose groups of 32 weights stand alone,
 //! the scales of all groups of a stripe come first, then the values: of each group the first words of all rows, their second
-//! ones, and so on. Of Q4_K, whose blocks have no odd bytes, the same is done with whole blocks.
+//! ones, and so on. Of Q4_K the same is done with whole blocks. Of Q6_K a half-precision number of each block comes first, and what its words hold
+//! is ours, see [`layout`].
 
 mod activations;
 mod kept;
@@ -33,7 +34,7 @@ pub(crate) fn gains(element: ElementType, rows: usize, width: usize) -> bool {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let has_kernels = false;
     has_kernels
-        && layout::head(element).is_some()
+        && layout::layout(element).is_some()
         && width.is_multiple_of(element.block())
         && width > 0
         && rows > 0

@@ -4,7 +4,8 @@ use crate::kernels::{Activations, PART, multiply};
 use crate::weights::ElementType;
 
 const WIDTH: usize = 768;
-const ALL: [ElementType; 4] = [ElementType::Q4_0, ElementType::Q4_1, ElementType::Q8_0, ElementType::Q4K];
+const ALL: [ElementType; 5] =
+    [ElementType::Q4_0, ElementType::Q4_1, ElementType::Q8_0, ElementType::Q4K, ElementType::Q6K];
 
 /// The products `out[i * rows + row]` of a matrix in both orders; nothing where the processor has no other one.
 fn products(
@@ -90,7 +91,8 @@ fn a_row_is_the_same_alone_and_with_others_and_so_are_panels() {
                 assert!((have - want).abs() < 1e-4, "{element:?}: {have} is not {want}");
             }
         }
-        for count in [9, 20] {
+        // From so many rows on those in file order come in panels, but for the format that none are made of.
+        for count in [9, 20].into_iter().filter(|_| element != ElementType::Q6K) {
             let [in_file_order, interleaved] = product(0, count).unwrap();
             assert_eq!(in_file_order, interleaved, "{element:?} {count}");
         }

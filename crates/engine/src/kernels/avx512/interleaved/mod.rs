@@ -4,6 +4,7 @@
 //! that no bit is lost.
 
 pub(in super::super) mod q4_k;
+mod q6_k;
 
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -113,6 +114,7 @@ pub(in super::super) fn multiply(
         ElementType::Q4_1 => stripes::<Q4_1, 64, 256>(weights, activations, out, stride),
         ElementType::Q8_0 => stripes::<Q8_0, 32, 512>(weights, activations, out, stride),
         ElementType::Q4K => q4_k::multiply(weights, activations, out, stride),
+        ElementType::Q6K => q6_k::multiply(weights, activations, out, stride),
         _ => debug_assert!(false, "{element:?} is not interleaved"),
     }
 }
