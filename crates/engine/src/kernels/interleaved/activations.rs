@@ -24,6 +24,7 @@ pub(in crate::kernels) struct Group {
     /// What 128 added to each weight adds too much to the sum of products of values, less than nothing.
     pub(in crate::kernels) bias: i32,
     /// The same of the first half of the group alone.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "signed weights need none"))]
     pub(in crate::kernels) first_bias: i32,
 }
 
