@@ -1,17 +1,23 @@
 //! The arithmetic between the matrix products: norms, rotary embedding, attention, activations, softmax.
 //!
 //! Every function is plain Rust, written in lanes of eight so that the compiler can use vector registers, and is
-//! compiled twice on x86-64: once for AVX2 and FMA, once for any machine.
+//! compiled twice on x86-64: once for AVX2 and FMA, once for any machine. On 64-bit ARM any machine has what it takes.
 
 mod softmax;
 
-use super::{GROUP, Group, Heads, LANES, Level, Tiles, interleaved, level};
-#[cfg(test)]
+use super::{GROUP, Group, Heads, LANES, Tiles, interleaved};
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use softmax::log_sum_exp_body;
-pub(super) use softmax::{EXP_POLYNOMIAL, LN_2, softmax_body};
+pub(super) use softmax::softmax_body;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use softmax::{EXP_POLYNOMIAL, LN_2};
 pub(crate) use softmax::{exp, largest, log_sum_exp, sum, weigh};
 
-/// Declares `$name`, which runs `$body::<true>` compiled for AVX2 where the processor has it, else `$body::<false>`.
+/// Whether any processor that this is compiled for multiplies and adds in one instruction.
+pub(super) const ALWAYS_FMA: bool = cfg!(target_arch = "aarch64");
+
+/// Declares `$name`, which runs `$body::<true>` where the processor has what that takes, else `$body::<false>`. For AVX2 it is
+/// compiled once more.
 macro_rules! dispatched {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
         $(#[$doc])*
@@ -24,12 +30,12 @@ macro_rules! dispatched {
                 fn fast($($arg: $ty),*) $(-> $ret)? {
                     $body::<true>($($arg),*)
                 }
-                if level() == Level::Avx2 {
+                if $crate::kernels::level() == $crate::kernels::Level::Avx2 {
                     // SAFETY: `level` has just found the features that `fast` is compiled for.
                     return unsafe { fast($($arg),*) };
                 }
             }
-            $body::<false>($($arg),*)
+            $body::<{ $crate::kernels::math::ALWAYS_FMA }>($($arg),*)
         }
     };
 }
@@ -142,6 +148,11 @@ pub(super) fn quantise_group<const FMA: bool>(group: &[f32; GROUP]) -> Group {
     if FMA {
         // SAFETY: `FMA` is true only in functions that are compiled for AVX2 and FMA.
         return unsafe { super::avx2::quantise::group(group) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if FMA {
+        // SAFETY: NEON is there on every processor.
+        return unsafe { super::neon::quantise::group(group) };
     }
     let mut lanes = [0.0f32; LANES];
     for chunk in group.as_chunks::<LANES>().0 {

@@ -2,7 +2,7 @@
 //!
 //! On x86-64 with AVX2, FMA and F16C (looked up at run time, so one build serves every machine) block formats are
 //! multiplied in integers against activations quantised to 8 bits in groups of 32, and plain formats are widened in
-//! registers. Elsewhere a row is dequantised once and multiplied in f32.
+//! registers. So they are on 64-bit ARM, where NEON is always there. Elsewhere a row is dequantised once and multiplied in f32.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -11,6 +11,8 @@ mod avx512;
 mod dequantise;
 pub(crate) mod interleaved;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 mod portable;
@@ -200,6 +202,8 @@ impl Kind {
 
     /// Whether `count` rows of activations can be multiplied so with rows of `width` weights.
     fn suits(self, element: ElementType, width: usize, count: usize) -> bool {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = count;
         match self {
             Self::Portable => true,
             _ if level() == Level::Portable => false,
@@ -227,15 +231,21 @@ fn kind(element: ElementType, width: usize, count: usize, is_interleaved: bool) 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     Portable,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 fn level() -> Level {
+    #[cfg(target_arch = "aarch64")]
+    return Level::Neon;
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
     {
         return Level::Avx2;
     }
+    #[cfg(not(target_arch = "aarch64"))]
     Level::Portable
 }
 
@@ -259,6 +269,11 @@ pub(crate) fn attend(heads: &Heads<'_>, scores: &mut [f32], out: &mut [f32]) {
     if level() == Level::Avx2 && heads.width.is_multiple_of(LANES) {
         // SAFETY: `level` has just found the features that the function is compiled for.
         return unsafe { avx2::attention::attend(heads, scores, out) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if heads.width.is_multiple_of(neon::FOUR) {
+        // SAFETY: NEON is there on every processor.
+        return unsafe { neon::attention::attend(heads, scores, out) };
     }
     math::attend(heads, scores, out);
 }
@@ -289,6 +304,8 @@ pub(crate) fn multiply(
     activations: &Activations<'_>,
     out: &mut [f32],
 ) {
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = is_interleaved;
     let row_bytes = element.row_bytes(activations.width);
     debug_assert_eq!(weights.len() / row_bytes * activations.count(), out.len());
     match (level(), &activations.packed) {
@@ -309,6 +326,9 @@ pub(crate) fn multiply(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `level` has just found the features that the function is compiled for.
         (Level::Avx2, _) => unsafe { avx2::multiply(element, weights, activations, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: NEON is there on every processor.
+        (Level::Neon, _) => unsafe { neon::multiply(element, weights, activations, out) },
         _ => portable::multiply(element, weights, activations, out),
     }
 }

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::math::dispatched;
-use super::{GROUP, LANES, Level, level};
+use super::{GROUP, LANES};
 
 /// Bytes of a block of Q8_0: half-precision scale, then 32 signed bytes, as in `ggml-common.h` of the ggml repository.
 const BLOCK_BYTES: usize = 2 + GROUP;

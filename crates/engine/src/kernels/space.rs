@@ -3,8 +3,8 @@
 //! As in [`super::math`], every function is plain Rust in lanes of eight, compiled for AVX2 and for any machine. A position is
 //! computed alike, whatever else is computed with it.
 
+use super::LANES;
 use super::math::{dispatched, exp, fma, rms_norm_body};
-use super::{LANES, Level, level};
 
 dispatched! {
     /// One position of the convolution: `out` is SiLU of the bias plus the sum of the positions in `window` and of `x`, the newest,

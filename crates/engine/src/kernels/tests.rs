@@ -3,7 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
-use super::{Activations, Heads, Kept, Kind, attend, dequantise, math, multiply, panels, quantise_q8_0};
+use super::{Activations, Heads, Kept, Kind, attend, dequantise, math, multiply, quantise_q8_0};
 use crate::weights::ElementType;
 
 const ALL: [ElementType; 11] = [
@@ -70,7 +70,7 @@ fn groups_are_quantised_alike_in_vectors() {
         assert_eq!(have.sum.to_bits(), (scale * sum as f32).to_bits());
         #[cfg(target_arch = "x86_64")]
         if super::has_vnni() {
-            let same = panels::Activations::new(numbers, 32);
+            let same = super::panels::Activations::new(numbers, 32);
             assert_eq!(same.first_group(), (have.values.map(|v| v.cast_unsigned() ^ 0x80), scale, have.sum));
         }
     }
@@ -153,8 +153,8 @@ fn kept_matrices_are_multiplied_as_others_are() {
         let parts = elements.iter().zip(rows).zip(&matrices);
         let parts = parts.map(|((&element, &rows), (bytes, _))| (element, bytes.as_slice(), rows));
         let Some(kept) = Kept::new(parts.clone(), WIDTH) else {
-            println!("skipped: this processor keeps no matrices");
-            return;
+            println!("skipped: this processor keeps no matrices in {elements:?}");
+            continue;
         };
         // Rows that make no whole panel, and formats of which there are none.
         assert!(
@@ -284,12 +284,18 @@ fn argmax_finds_the_first_of_equals() {
     assert_eq!(math::argmax(&values), Some(130));
 }
 
+/// So many rows of activations may be multiplied in another way than fewer.
+#[cfg(target_arch = "x86_64")]
+const MANY: usize = super::panels::LEAST;
+#[cfg(not(target_arch = "x86_64"))]
+const MANY: usize = 9;
+
 /// Drafts rest on this: a row that is verified with others has to give what it gives alone.
 #[test]
 fn a_row_is_the_same_bit_for_bit_alone_and_with_others() {
     const WIDTH: usize = 512;
     const OUTPUTS: usize = 37;
-    let rows = numbers(panels::LEAST * WIDTH, 11);
+    let rows = numbers(MANY * WIDTH, 11);
     for element in ALL {
         let (bytes, _) = matrix(element, OUTPUTS, WIDTH);
         // Every way a row that stands alone may be multiplied.
@@ -302,7 +308,7 @@ fn a_row_is_the_same_bit_for_bit_alone_and_with_others() {
             };
             let alone: Vec<Vec<f32>> = rows.chunks_exact(WIDTH).map(product).collect();
             // From so many rows on, panels may add up in another order; what is drafted stays below.
-            for count in 2..panels::LEAST {
+            for count in 2..MANY {
                 // The way that is taken is the same for all of them.
                 assert_eq!(super::kind(element, WIDTH, count, false), super::kind(element, WIDTH, 1, false));
                 let together = product(&rows[..count * WIDTH]);

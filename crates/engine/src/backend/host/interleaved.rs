@@ -89,10 +89,11 @@ impl Part {
     }
 
     /// Whether the other order is worth a copy: not where it is no faster, nor where what it would be copied from is no file's and so
-    /// could not be given back.
+    /// could not be given back, nor on ARM, where that was never measured.
     pub(super) fn gains(&self) -> bool {
         let RawTensor { element, shape, bytes } = &self.tensor;
-        self.interleaved.get().is_none()
+        cfg!(target_arch = "x86_64")
+            && self.interleaved.get().is_none()
             && interleaved::gains(*element, shape[0], shape[1])
             && bytes.is_mapped()
     }

@@ -51,8 +51,8 @@ pub(crate) fn interleave(element: ElementType, weights: &[u8], width: usize, out
 
 /// The words at these bytes of each block.
 fn words_of(element: ElementType, blocks: [&[u8]; ROWS], words: Range<usize>, out: &mut [u8]) {
-    // Processors that multiply signed with unsigned bytes want the weights unsigned.
-    let flip = if element == ElementType::Q8_0 { 0x80 } else { 0 };
+    // Processors of x86-64 multiply signed with unsigned bytes, which are the weights.
+    let flip = if cfg!(target_arch = "x86_64") && element == ElementType::Q8_0 { 0x80 } else { 0 };
     for (at, word_of_each) in words.step_by(4).zip(out.as_chunks_mut::<WORDS>().0) {
         for (word, block) in word_of_each.as_chunks_mut::<4>().0.iter_mut().zip(blocks) {
             word.copy_from_slice(&block[at..at + 4]);

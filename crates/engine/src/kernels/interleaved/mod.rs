@@ -29,7 +29,9 @@ pub(super) const WORDS: usize = 4 * ROWS;
 pub(crate) fn gains(element: ElementType, rows: usize, width: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
     let has_kernels = super::has_vnni();
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    let has_kernels = super::neon::stripes::suit(element);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let has_kernels = false;
     has_kernels
         && layout::layout(element).is_some()
@@ -65,6 +67,11 @@ pub(crate) fn multiply(
     if super::has_vnni() {
         // SAFETY: `has_vnni` has just found the features that the function is compiled for.
         return unsafe { super::avx512::interleaved::multiply(element, weights, activations, out, stride) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if super::neon::stripes::suit(element) {
+        // SAFETY: `suit` has just found the features that the function is compiled for.
+        return unsafe { super::neon::stripes::multiply(element, weights, activations, out, stride) };
     }
     let _ = (weights, out, stride);
     debug_assert!(false, "{element:?} is not interleaved here, {} groups wide", activations.groups());

@@ -39,6 +39,10 @@ fn products(
 #[test]
 fn matrices_are_what_they_were() {
     for element in ALL {
+        if !gains(element, 16, WIDTH) {
+            println!("skipped: this processor has no other order of {element:?}");
+            continue;
+        }
         for rows in [16, 32, 48, 80, 112] {
             // No multiple of 256 where the format allows that.
             let width = if element.block() == 256 { WIDTH } else { 96 };
@@ -48,10 +52,7 @@ fn matrices_are_what_they_were() {
                 let mut activations: Vec<f32> =
                     numbers(count * width, 11).iter().map(|x| (x * 120.0).round()).collect();
                 activations.chunks_mut(32).for_each(|group| group[5] = 127.0);
-                let Some([_, have]) = products(element, &bytes, width, rows, &activations) else {
-                    println!("skipped: this processor has no other order");
-                    return;
-                };
+                let [_, have] = products(element, &bytes, width, rows, &activations).unwrap();
                 let pairs = have.chunks_exact(rows).zip(activations.chunks_exact(width));
                 for (have, activations) in pairs {
                     for (have, weights) in have.iter().zip(weights.chunks_exact(width)) {
@@ -77,8 +78,8 @@ fn a_row_is_the_same_alone_and_with_others_and_so_are_panels() {
             products(element, &bytes, WIDTH, rows, &activations[from * WIDTH..][..count * WIDTH])
         };
         let Some([_, first]) = product(0, 1) else {
-            println!("skipped: this processor has no other order");
-            return;
+            println!("skipped: this processor has no other order of {element:?}");
+            continue;
         };
         for count in 2..=8 {
             let [in_file_order, together] = product(0, count).unwrap();

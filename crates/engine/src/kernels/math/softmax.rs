@@ -3,7 +3,7 @@
 //! Exponentials are taken of blocks, in a loop that is too long to be unrolled: where there are eight of them the compiler writes them
 //! out one by one, each in scalar instructions. Sums are in lanes of eight all the same, so they don't depend on that.
 
-use super::{LANES, Level, ROUND, dispatched, fma, level, total};
+use super::{LANES, ROUND, dispatched, fma, total};
 
 /// Numbers that are looked at together.
 const BLOCK: usize = 8 * LANES;
@@ -128,14 +128,19 @@ pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
         return largest;
     }
     #[cfg(target_arch = "x86_64")]
-    if level() == Level::Avx2 {
+    if crate::kernels::level() == crate::kernels::Level::Avx2 {
         // SAFETY: `level` has just found the features that the function is compiled for.
         return unsafe { crate::kernels::avx2::exponentials::log_sum_exp(values, largest) };
     }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: NEON is there on every processor.
+    return unsafe { crate::kernels::neon::exponentials::log_sum_exp(values, largest) };
+    #[cfg(not(target_arch = "aarch64"))]
     log_sum_exp_body::<false>(values, largest)
 }
 
 /// As [`log_sum_exp`], of numbers of which `largest` is.
+#[cfg(any(test, not(target_arch = "aarch64")))]
 pub(in super::super) fn log_sum_exp_body<const FMA: bool>(values: &[f32], largest: f32) -> f32 {
     let mut sums = [0.0; LANES];
     let (blocks, rest) = values.as_chunks::<BLOCK>();
