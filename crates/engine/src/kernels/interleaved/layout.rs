@@ -14,13 +14,11 @@ pub(super) fn head(element: ElementType) -> Option<usize> {
     }
 }
 
-/// Copies whole stripes of rows of `width` weights, a multiple of [`super::super::PART`] rows or all that there are.
-pub(crate) fn interleave(element: ElementType, weights: &[u8], width: usize, out: &mut [u8]) {
+/// As [`super::interleave`]. `flip` turns bits of each byte of values.
+pub(super) fn interleave(element: ElementType, weights: &[u8], width: usize, flip: u8, out: &mut [u8]) {
     let Some(head) = head(element) else { return };
     let block = element.row_bytes(element.block());
     let row = element.row_bytes(width);
-    // Processors that multiply signed with unsigned bytes want the weights unsigned.
-    let flip = if element == ElementType::Q8_0 { 0x80 } else { 0 };
     for (rows, out) in weights.chunks_exact(row * ROWS).zip(out.chunks_exact_mut(row * ROWS)) {
         let (heads, words) = out.split_at_mut(row / block * head * ROWS);
         let (mut heads, mut words) =
