@@ -6,6 +6,7 @@
 pub(super) mod attention;
 pub(super) mod blocks;
 pub(super) mod exponentials;
+pub(super) mod interleaved;
 pub(super) mod quantise;
 
 use std::arch::x86_64::*;

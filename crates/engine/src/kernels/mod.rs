@@ -2,7 +2,8 @@
 //!
 //! On x86-64 with AVX2, FMA and F16C (looked up at run time, so one build serves every machine) block formats are
 //! multiplied in integers against activations quantised to 8 bits in groups of 32, and plain formats are widened in
-//! registers. So they are on 64-bit ARM, where NEON is always there. Elsewhere a row is dequantised once and multiplied in f32.
+//! registers. So they are on 64-bit ARM, where NEON is always there. Matrices that were put in order for it are multiplied sixteen rows at a
+//! time ([`interleaved`]). Elsewhere a row is dequantised once and multiplied in f32.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

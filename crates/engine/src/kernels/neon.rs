@@ -45,7 +45,7 @@ pub(super) fn multiply(element: ElementType, weights: &[u8], activations: &Activ
 }
 
 /// Whether the processor has scalar products of bytes.
-fn has_dot() -> bool {
+pub(super) fn has_dot() -> bool {
     is_aarch64_feature_detected!("dotprod")
 }
 

@@ -3,6 +3,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
+use super::interleaved::Way;
 use super::{Activations, Heads, Kept, Kind, attend, dequantise, math, multiply, quantise_q8_0};
 use crate::weights::ElementType;
 
@@ -142,51 +143,56 @@ fn products_are_those_of_plain_arithmetic() {
 /// Matrices that stay in another order are those they were, and each row is the same with any others.
 #[test]
 fn kept_matrices_are_multiplied_as_others_are() {
-    const WIDTH: usize = 256;
-    for (elements, rows) in [
-        (&[ElementType::Q8_0][..], &[16][..]),
-        (&[ElementType::Q8_0, ElementType::Q8_0, ElementType::Q4_0], &[64, 32, 48]),
-        (&[ElementType::Q4K, ElementType::Q4_1], &[80, 112]),
-    ] {
-        let matrices: Vec<(Vec<u8>, Vec<f32>)> =
-            elements.iter().zip(rows).map(|(&element, &rows)| matrix(element, rows, WIDTH)).collect();
-        let parts = elements.iter().zip(rows).zip(&matrices);
-        let parts = parts.map(|((&element, &rows), (bytes, _))| (element, bytes.as_slice(), rows));
-        let Some(kept) = Kept::new(parts.clone(), WIDTH) else {
-            println!("skipped: this processor keeps no matrices in {elements:?}");
-            continue;
-        };
-        // Rows that make no whole panel, and formats of which there are none.
-        assert!(
-            Kept::new(parts.clone().map(|(element, bytes, rows)| (element, bytes, rows - 1)), WIDTH)
-                .is_none()
-        );
-        assert!(Kept::new([(ElementType::F16, &[0; 16 * WIDTH * 2][..], 16)].into_iter(), WIDTH).is_none());
-        let weights: Vec<f32> = matrices.iter().flat_map(|(_, weights)| weights.clone()).collect();
-        let outputs = weights.len() / WIDTH;
-        let activations: Vec<f32> = numbers(19 * WIDTH, 11)
-            .iter()
-            .enumerate()
-            .map(|(i, x)| if i % 32 == 5 { 127.0 } else { (x * 120.0).round() })
-            .collect();
-        let product = |activations: &[f32]| {
-            let mut out = vec![f32::NAN; activations.len() / WIDTH * outputs];
-            kept.multiply(activations, WIDTH, &mut out);
-            out
-        };
-        let alone: Vec<Vec<f32>> = activations.chunks_exact(WIDTH).map(product).collect();
-        for (have, activations) in alone.iter().zip(activations.chunks_exact(WIDTH)) {
-            for (have, weights) in have.iter().zip(weights.chunks_exact(WIDTH)) {
-                let want: f64 =
-                    weights.iter().zip(activations).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-                assert!((f64::from(*have) - want).abs() < 1e-2, "{elements:?}: {have} is not {want}");
-            }
+    for way in Way::all() {
+        for (elements, rows) in [
+            (&[ElementType::Q8_0][..], &[16][..]),
+            (&[ElementType::Q8_0, ElementType::Q8_0, ElementType::Q4_0], &[64, 32, 48]),
+            (&[ElementType::Q4_1], &[80]),
+            (&[ElementType::Q4K, ElementType::Q4_1], &[80, 112]),
+        ] {
+            check_kept(way, elements, rows);
         }
-        for count in 2..=19 {
-            let together = product(&activations[..count * WIDTH]);
-            for (i, (have, alone)) in together.chunks_exact(outputs).zip(&alone).enumerate() {
-                assert_eq!(have, alone, "{elements:?}, row {i} of {count}");
-            }
+    }
+}
+
+fn check_kept(way: Way, elements: &[ElementType], rows: &[usize]) {
+    const WIDTH: usize = 256;
+    let matrices: Vec<(Vec<u8>, Vec<f32>)> =
+        elements.iter().zip(rows).map(|(&element, &rows)| matrix(element, rows, WIDTH)).collect();
+    let parts = elements.iter().zip(rows).zip(&matrices);
+    let parts = parts.map(|((&element, &rows), (bytes, _))| (element, bytes.as_slice(), rows));
+    let Some(kept) = Kept::by(way, parts.clone(), WIDTH) else {
+        println!("skipped: {way:?} keeps no {elements:?}");
+        return;
+    };
+    // Rows that make no whole stripe, and formats of which there are none.
+    let fewer = parts.clone().map(|(element, bytes, rows)| (element, bytes, rows - 1));
+    assert!(Kept::by(way, fewer, WIDTH).is_none());
+    let halves = [(ElementType::F16, &[0; 16 * WIDTH * 2][..], 16)];
+    assert!(Kept::by(way, halves.into_iter(), WIDTH).is_none());
+    let weights: Vec<f32> = matrices.iter().flat_map(|(_, weights)| weights.clone()).collect();
+    let outputs = weights.len() / WIDTH;
+    let activations: Vec<f32> = numbers(19 * WIDTH, 11)
+        .iter()
+        .enumerate()
+        .map(|(i, x)| if i % 32 == 5 { 127.0 } else { (x * 120.0).round() })
+        .collect();
+    let product = |activations: &[f32]| {
+        let mut out = vec![f32::NAN; activations.len() / WIDTH * outputs];
+        kept.multiply(activations, WIDTH, &mut out);
+        out
+    };
+    let alone: Vec<Vec<f32>> = activations.chunks_exact(WIDTH).map(product).collect();
+    for (have, activations) in alone.iter().zip(activations.chunks_exact(WIDTH)) {
+        for (have, weights) in have.iter().zip(weights.chunks_exact(WIDTH)) {
+            let want: f64 = weights.iter().zip(activations).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+            assert!((f64::from(*have) - want).abs() < 1e-2, "{way:?}, {elements:?}: {have} is not {want}");
+        }
+    }
+    for count in 2..=19 {
+        let together = product(&activations[..count * WIDTH]);
+        for (i, (have, alone)) in together.chunks_exact(outputs).zip(&alone).enumerate() {
+            assert_eq!(have, alone, "{way:?}, {elements:?}, row {i} of {count}");
         }
     }
 }

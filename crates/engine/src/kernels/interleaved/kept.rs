@@ -1,6 +1,6 @@
 //! Matrices of a small model, which are put into stripes when it is loaded, whatever they are multiplied with.
 
-use super::{Activations, gains, interleave, multiply};
+use super::{Activations, Way, layout, way};
 use crate::weights::ElementType;
 
 /// Bytes of a line of the processor's cache. Registers are loaded faster where they lie in one.
@@ -11,6 +11,8 @@ pub(crate) struct Kept {
     /// Stripes from `start` on.
     bytes: Vec<u8>,
     start: usize,
+    /// What they are in order for.
+    way: Way,
     /// Formats, and how many bytes and rows each matrix has.
     parts: Vec<(ElementType, usize, usize)>,
 }
@@ -21,7 +23,16 @@ impl Kept {
         parts: impl Iterator<Item = (ElementType, &'a [u8], usize)> + Clone,
         width: usize,
     ) -> Option<Self> {
-        if !parts.clone().all(|(element, _, rows)| gains(element, rows, width)) {
+        Self::by(way()?, parts, width)
+    }
+
+    /// The same for a certain way.
+    pub(in crate::kernels) fn by<'a>(
+        way: Way,
+        parts: impl Iterator<Item = (ElementType, &'a [u8], usize)> + Clone,
+        width: usize,
+    ) -> Option<Self> {
+        if !parts.clone().all(|(element, _, rows)| way.gains(element, rows, width)) {
             return None;
         }
         let length: usize = parts.clone().map(|(_, weights, _)| weights.len()).sum();
@@ -30,11 +41,11 @@ impl Kept {
         let mut rest = &mut bytes[start..start + length];
         for (element, weights, _) in parts.clone() {
             let (out, others) = rest.split_at_mut(weights.len());
-            interleave(element, weights, width, out);
+            layout::interleave(element, weights, width, way.flip(element), out);
             rest = others;
         }
         let parts = parts.map(|(element, weights, rows)| (element, weights.len(), rows)).collect();
-        Some(Self { bytes, start, parts })
+        Some(Self { bytes, start, way, parts })
     }
 
     /// The products with rows of `width` numbers: `out[i * rows + row] = weights[row] . activations[i]`. The same bit for bit for a row
@@ -44,7 +55,7 @@ impl Kept {
         let activations = Activations::new(activations, width);
         let (mut weights, mut first) = (&self.bytes[self.start..], 0);
         for &(element, length, rows) in &self.parts {
-            multiply(element, &weights[..length], &activations, &mut out[first..], stride);
+            self.way.multiply(element, &weights[..length], &activations, &mut out[first..], stride);
             weights = &weights[length..];
             first += rows;
         }

@@ -9,7 +9,7 @@ use crate::weights::ElementType;
 pub(super) struct Layout {
     /// Half-precision numbers, which are no whole words.
     halves: Range<usize>,
-    words: Range<usize>,
+    pub(super) words: Range<usize>,
 }
 
 /// `None` for formats that have no other order.
@@ -24,8 +24,8 @@ pub(super) fn layout(element: ElementType) -> Option<Layout> {
     }
 }
 
-/// Copies whole stripes of rows of `width` weights, a multiple of [`super::super::PART`] rows or all that there are.
-pub(crate) fn interleave(element: ElementType, weights: &[u8], width: usize, out: &mut [u8]) {
+/// As [`super::interleave`]. `flip` turns bits of each byte of values.
+pub(super) fn interleave(element: ElementType, weights: &[u8], width: usize, flip: u8, out: &mut [u8]) {
     let Some(layout) = layout(element) else { return };
     let block = element.row_bytes(element.block());
     let row = element.row_bytes(width);
@@ -43,16 +43,14 @@ pub(crate) fn interleave(element: ElementType, weights: &[u8], width: usize, out
             match (element, words.next()) {
                 (_, None) => {}
                 (ElementType::Q6K, Some(out)) => words_of_q6_k(blocks, out),
-                (_, Some(out)) => words_of(element, blocks, layout.words.clone(), out),
+                (_, Some(out)) => words_of(blocks, layout.words.clone(), flip, out),
             }
         }
     }
 }
 
 /// The words at these bytes of each block.
-fn words_of(element: ElementType, blocks: [&[u8]; ROWS], words: Range<usize>, out: &mut [u8]) {
-    // Processors of x86-64 multiply signed with unsigned bytes, which are the weights.
-    let flip = if cfg!(target_arch = "x86_64") && element == ElementType::Q8_0 { 0x80 } else { 0 };
+fn words_of(blocks: [&[u8]; ROWS], words: Range<usize>, flip: u8, out: &mut [u8]) {
     for (at, word_of_each) in words.step_by(4).zip(out.as_chunks_mut::<WORDS>().0) {
         for (word, block) in word_of_each.as_chunks_mut::<4>().0.iter_mut().zip(blocks) {
             word.copy_from_slice(&block[at..at + 4]);

@@ -1,4 +1,4 @@
-use super::{gains, interleave};
+use super::{Activations as Groups, Way, gains, layout, way};
 use crate::kernels::tests::{matrix, numbers};
 use crate::kernels::{Activations, PART, multiply};
 use crate::weights::ElementType;
@@ -7,59 +7,79 @@ const WIDTH: usize = 768;
 const ALL: [ElementType; 5] =
     [ElementType::Q4_0, ElementType::Q4_1, ElementType::Q8_0, ElementType::Q4K, ElementType::Q6K];
 
-/// The products `out[i * rows + row]` of a matrix in both orders; nothing where the processor has no other one.
-fn products(
-    element: ElementType,
-    bytes: &[u8],
-    width: usize,
-    rows: usize,
-    activations: &[f32],
-) -> Option<[Vec<f32>; 2]> {
-    if !gains(element, rows, width) {
-        return None;
+/// Every format in every way that this processor has for it.
+fn ways() -> Vec<(Way, ElementType)> {
+    let ways: Vec<_> = Way::all()
+        .flat_map(|way| ALL.map(|element| (way, element)))
+        .filter(|(way, element)| way.suits(*element))
+        .collect();
+    if ways.is_empty() {
+        println!("skipped: this processor has no other order");
     }
+    ways
+}
+
+/// The matrix in that order.
+fn interleaved(way: Way, element: ElementType, bytes: &[u8], width: usize) -> Vec<u8> {
     let mut interleaved = vec![0; bytes.len()];
     // In parts, as several threads do it.
     let part = PART * element.row_bytes(width);
     for (out, weights) in interleaved.chunks_mut(part).zip(bytes.chunks(part)) {
-        interleave(element, weights, width, out);
+        layout::interleave(element, weights, width, way.flip(element), out);
     }
-    let count = activations.len() / width;
-    Some([(bytes, false), (&interleaved, true)].map(|(bytes, is_interleaved)| {
-        let prepared = Activations::new(activations, width, element, is_interleaved);
-        let mut products = vec![f32::NAN; rows * count];
-        multiply(element, bytes, is_interleaved, &prepared, &mut products);
-        if prepared.by_activations() {
-            return products;
-        }
-        (0..products.len()).map(|i| products[i % rows * count + i / rows]).collect()
-    }))
+    interleaved
+}
+
+/// The products `out[i * rows + row]` of a matrix that is in that order.
+fn stripes(way: Way, element: ElementType, bytes: &[u8], rows: usize, activations: &[f32]) -> Vec<f32> {
+    let width = bytes.len() / rows / element.row_bytes(element.block()) * element.block();
+    let mut products = vec![f32::NAN; rows * (activations.len() / width)];
+    way.multiply(element, bytes, &Groups::new(activations, width), &mut products, rows);
+    products
+}
+
+/// The same in the way that is chosen.
+fn chosen(
+    element: ElementType,
+    bytes: &[u8],
+    is_interleaved: bool,
+    rows: usize,
+    activations: &[f32],
+) -> Vec<f32> {
+    let count = activations.len() / WIDTH;
+    let prepared = Activations::new(activations, WIDTH, element, is_interleaved);
+    let mut products = vec![f32::NAN; rows * count];
+    multiply(element, bytes, is_interleaved, &prepared, &mut products);
+    if prepared.by_activations() {
+        return products;
+    }
+    (0..products.len()).map(|i| products[i % rows * count + i / rows]).collect()
 }
 
 #[test]
 fn matrices_are_what_they_were() {
-    for element in ALL {
-        if !gains(element, 16, WIDTH) {
-            println!("skipped: this processor has no other order of {element:?}");
-            continue;
-        }
+    for (way, element) in ways() {
         for rows in [16, 32, 48, 80, 112] {
             // No multiple of 256 where the format allows that.
             let width = if element.block() == 256 { WIDTH } else { 96 };
             let (bytes, weights) = matrix(element, rows, width);
+            let bytes = interleaved(way, element, &bytes, width);
             for count in 1..=20 {
                 // Whole numbers with a 127 in every group survive the quantisation of activations unchanged.
                 let mut activations: Vec<f32> =
                     numbers(count * width, 11).iter().map(|x| (x * 120.0).round()).collect();
                 activations.chunks_mut(32).for_each(|group| group[5] = 127.0);
-                let [_, have] = products(element, &bytes, width, rows, &activations).unwrap();
+                let have = stripes(way, element, &bytes, rows, &activations);
                 let pairs = have.chunks_exact(rows).zip(activations.chunks_exact(width));
                 for (have, activations) in pairs {
                     for (have, weights) in have.iter().zip(weights.chunks_exact(width)) {
                         let products = weights.iter().zip(activations);
                         let want: f64 = products.map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
                         let difference = (f64::from(*have) - want).abs();
-                        assert!(difference < 2e-2, "{element:?} {rows} rows, {count}: {have} is not {want}");
+                        assert!(
+                            difference < 2e-2,
+                            "{way:?}, {element:?} {rows} rows, {count}: {have} is not {want}"
+                        );
                     }
                 }
             }
@@ -67,34 +87,85 @@ fn matrices_are_what_they_were() {
     }
 }
 
-/// Drafts rest on the former, and prompts are as they were.
+/// Drafts rest on it.
 #[test]
-fn a_row_is_the_same_alone_and_with_others_and_so_are_panels() {
+fn a_row_is_the_same_alone_and_with_others() {
     let rows = 80;
-    for element in ALL {
+    for (way, element) in ways() {
         let (bytes, _) = matrix(element, rows, WIDTH);
-        let activations = numbers(20 * WIDTH, 3);
+        let in_order = interleaved(way, element, &bytes, WIDTH);
+        let activations = numbers(8 * WIDTH, 3);
         let product = |from: usize, count: usize| {
-            products(element, &bytes, WIDTH, rows, &activations[from * WIDTH..][..count * WIDTH])
+            stripes(way, element, &in_order, rows, &activations[from * WIDTH..][..count * WIDTH])
         };
-        let Some([_, first]) = product(0, 1) else {
-            println!("skipped: this processor has no other order of {element:?}");
-            continue;
-        };
-        for count in 2..=8 {
-            let [in_file_order, together] = product(0, count).unwrap();
-            assert_eq!(first, together[..rows], "{element:?} {count}");
+        for count in 1..=8 {
+            let together = product(0, count);
             for (i, row) in together.chunks_exact(rows).enumerate() {
-                assert_eq!(product(i, 1).unwrap()[1], row, "{element:?}, row {i} of {count}");
+                assert_eq!(product(i, 1), row, "{way:?}, {element:?}, row {i} of {count}");
             }
+            let in_file_order = chosen(element, &bytes, false, rows, &activations[..count * WIDTH]);
             for (have, want) in together.iter().zip(&in_file_order) {
-                assert!((have - want).abs() < 1e-4, "{element:?}: {have} is not {want}");
+                assert!((have - want).abs() < 1e-4, "{way:?}, {element:?}: {have} is not {want}");
             }
         }
-        // From so many rows on those in file order come in panels, but for the format that none are made of.
-        for count in [9, 20].into_iter().filter(|_| element != ElementType::Q6K) {
-            let [in_file_order, interleaved] = product(0, count).unwrap();
-            assert_eq!(in_file_order, interleaved, "{element:?} {count}");
+    }
+}
+
+/// The largest products there are fit, and no way adds up in an order of its own.
+#[test]
+fn every_way_gives_the_same_bits() {
+    let rows = 32;
+    for element in ALL {
+        let (mut bytes, _) = matrix(element, rows, WIDTH);
+        let block = element.row_bytes(element.block());
+        let head = layout::layout(element).unwrap().words.start;
+        // Of these there is only one way so far, and their scales are not apart.
+        if !matches!(element, ElementType::Q4K | ElementType::Q6K) {
+            for (i, block) in bytes.chunks_exact_mut(block).enumerate() {
+                match i % 5 {
+                    0 => block[head..].fill(0xFF),
+                    1 => block[head..].fill(0x80),
+                    2 => block[head..].fill(0x7F),
+                    _ => {}
+                }
+            }
+        }
+        let mut activations = numbers(7 * WIDTH, 3);
+        activations[WIDTH..2 * WIDTH].fill(1.0);
+        activations[2 * WIDTH..3 * WIDTH].fill(-1.0);
+        let mut products = Way::all().filter(|way| way.suits(element)).map(|way| {
+            let in_order = interleaved(way, element, &bytes, WIDTH);
+            (way, stripes(way, element, &in_order, rows, &activations))
+        });
+        let Some((first, want)) = products.next() else { continue };
+        for (way, have) in products {
+            assert_eq!(have, want, "{way:?} and {first:?}, {element:?}");
+        }
+        let in_file_order = chosen(element, &bytes, false, rows, &activations);
+        for (have, want) in want.iter().zip(&in_file_order) {
+            assert!((have - want).abs() <= 1e-5 * want.abs().max(10.0), "{element:?}: {have} is not {want}");
+        }
+    }
+}
+
+/// Prompts are as they were where panels are made of stripes.
+#[test]
+fn the_chosen_way_is_taken_and_panels_are_the_same_in_both_orders() {
+    let rows = 80;
+    let activations = numbers(20 * WIDTH, 3);
+    for element in ALL {
+        let Some(way) = way().filter(|way| way.gains(element, rows, WIDTH)) else { continue };
+        let (bytes, _) = matrix(element, rows, WIDTH);
+        let in_order = interleaved(way, element, &bytes, WIDTH);
+        for count in [1, 8, 9, 20] {
+            let activations = &activations[..count * WIDTH];
+            let have = chosen(element, &in_order, true, rows, activations);
+            let want = if super::makes_panels(element, count) {
+                chosen(element, &bytes, false, rows, activations)
+            } else {
+                stripes(way, element, &in_order, rows, activations)
+            };
+            assert_eq!(have, want, "{element:?} {count}");
         }
     }
 }
@@ -112,5 +183,8 @@ fn what_is_no_sixteen_rows_of_certain_formats_stays_as_it_is() {
         (ElementType::F16, 16, 32),
     ] {
         assert!(!gains(element, rows, width), "{element:?} {rows} {width}");
+        for way in Way::all() {
+            assert!(!way.gains(element, rows, width), "{way:?}, {element:?} {rows} {width}");
+        }
     }
 }

@@ -1,0 +1,421 @@
+//! Products of stripes with registers of 256 bits, two of which hold a word of each of the sixteen rows.
+//!
+//! All of it gives the same numbers, bit for bit, as the kernels for registers of 512 bits do: the products of a group are added as
+//! integers, so that only their order in the sum of the groups counts.
+
+use std::arch::x86_64::*;
+use std::hint::black_box;
+
+use super::super::avx512::interleaved::{Stripe, cut};
+use super::{load16, load32, part, store8f};
+use crate::kernels::interleaved::{Activations, Group, ROWS, WORDS};
+use crate::kernels::{GROUP, LANES};
+use crate::weights::ElementType;
+
+/// Registers that hold something of each row of a stripe.
+const HALVES: usize = ROWS / LANES;
+/// Words of a group, each of four neighbouring weights, that are multiplied and added at once.
+const QUADS: usize = GROUP / 4;
+/// Rows of activations that are multiplied together.
+const TILE: usize = 4;
+/// Bytes of weights that are multiplied with every tile before the next ones are, so that they stay in the second-level cache.
+const NEAR: usize = 1 << 17;
+
+/// The products of `P` stripes with `X` rows of activations.
+type Sums<const P: usize, const X: usize> = [[[__m256; HALVES]; P]; X];
+
+/// A format whose groups stand alone, in `S` bytes of scales for a group of sixteen rows and `V` of values.
+trait Format<const S: usize, const V: usize> {
+    /// Where weights are unsigned, 128 added to each, so many halvings are what is added in fact; `None` where the format has offsets
+    /// of its own.
+    const HALVED: Option<u32>;
+
+    /// Words of a group. Where there are half as many as quads, each holds two of them, the first four quads in the low halves.
+    const WORDS_OF_GROUP: usize = V / WORDS;
+
+    /// The quads of a word of eight rows, as bytes. Called only from code that is compiled for AVX2.
+    #[allow(unsafe_code)]
+    unsafe fn quads(word: &[u8; WORDS / HALVES]) -> [__m256i; 2];
+}
+
+struct Q4_0;
+struct Q4_1;
+struct Q8_0;
+
+macro_rules! format {
+    ($name:ident, $scales:literal, $values:literal, halved: $halved:expr, $quads:ident) => {
+        impl Format<$scales, $values> for $name {
+            const HALVED: Option<u32> = $halved;
+
+            #[inline(always)]
+            #[allow(unsafe_code)]
+            unsafe fn quads(word: &[u8; WORDS / HALVES]) -> [__m256i; 2] {
+                // SAFETY: the caller is compiled for these features.
+                unsafe { $quads(word) }
+            }
+        }
+    };
+}
+
+format!(Q4_0, 32, 256, halved: Some(4), nibbles);
+format!(Q4_1, 64, 256, halved: None, nibbles);
+format!(Q8_0, 32, 512, halved: Some(0), bytes);
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn nibbles(word: &[u8; WORDS / HALVES]) -> [__m256i; 2] {
+    let (both, low_half) = (load32(word), _mm256_set1_epi8(15));
+    [_mm256_and_si256(both, low_half), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low_half)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes(word: &[u8; WORDS / HALVES]) -> [__m256i; 2] {
+    [load32(word); 2]
+}
+
+/// How the weights of a group are multiplied with activations, and added. Everything is called only from code that is compiled for
+/// what [`Products::tile_sums`] says.
+#[allow(unsafe_code)]
+trait Products {
+    /// What the sum of a group begins with; `bias` is to be in it at the end.
+    unsafe fn start(bias: i32) -> __m256i;
+
+    /// Of four weights of each row, what is the same for all rows of activations.
+    unsafe fn magnitudes(weights: __m256i) -> __m256i;
+
+    /// Adds the products of four weights of each row with four activations.
+    unsafe fn add(sum: __m256i, weights: __m256i, magnitudes: __m256i, four: __m256i) -> __m256i;
+
+    /// The sum of each row.
+    unsafe fn finish(sum: __m256i, bias: i32) -> __m256i;
+
+    /// As [`tile_sums`], compiled for what these need.
+    unsafe fn tile_sums<F: Format<S, V>, const S: usize, const V: usize, const P: usize, const X: usize>(
+        stripes: [Stripe<'_, S, V>; P],
+        tile: [&[Group]; X],
+    ) -> Sums<P, X>;
+}
+
+/// Of weights below 16 the products of a whole group are added in 16 bits: at most 8 * 2 * 15 * 127, which fits.
+struct Nibbles;
+/// Signed weights: their signs go to the activations. Two products are at most 2 * 128 * 127, which fits 16 bits.
+struct Signed;
+/// Unsigned weights, where the processor has one instruction for all of it (AVX-VNNI).
+struct Vnni;
+/// The same where it is part of AVX-512: these processors have faster kernels, but tests can be run there.
+#[cfg(test)]
+struct WideVnni;
+
+macro_rules! products {
+    ($(#[$attribute:meta])* $name:ident, $features:tt, start: |$start_bias:ident| $start:expr,
+     magnitudes: |$all:ident| $magnitudes:expr, add: |$sum:ident, $weights:ident, $magnitude:ident, $four:ident| $add:expr,
+     finish: |$last:ident, $bias:ident| $finish:expr) => {
+        $(#[$attribute])*
+        #[allow(unsafe_code)]
+        #[allow(unused_variables)]
+        impl Products for $name {
+            #[inline(always)]
+            unsafe fn start($start_bias: i32) -> __m256i {
+                // SAFETY: the caller is compiled for these features, here and below.
+                unsafe { $start }
+            }
+
+            #[inline(always)]
+            #[allow(unused_unsafe)]
+            unsafe fn magnitudes($all: __m256i) -> __m256i {
+                // SAFETY: as above.
+                unsafe { $magnitudes }
+            }
+
+            #[inline(always)]
+            unsafe fn add(
+                $sum: __m256i,
+                $weights: __m256i,
+                $magnitude: __m256i,
+                $four: __m256i,
+            ) -> __m256i {
+                // SAFETY: as above.
+                unsafe { $add }
+            }
+
+            #[inline(always)]
+            #[allow(unused_unsafe)]
+            unsafe fn finish($last: __m256i, $bias: i32) -> __m256i {
+                // SAFETY: as above.
+                unsafe { $finish }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn tile_sums<F: Format<S, V>, const S: usize, const V: usize, const P: usize, const X: usize>(
+                stripes: [Stripe<'_, S, V>; P],
+                tile: [&[Group]; X],
+            ) -> Sums<P, X> {
+                // SAFETY: this function is compiled for all that is called.
+                unsafe { tile_sums::<F, Self, S, V, P, X>(stripes, tile) }
+            }
+        }
+    };
+}
+
+products!(
+    Nibbles, "avx2,fma,f16c",
+    start: |_bias| _mm256_setzero_si256(),
+    magnitudes: |weights| weights,
+    add: |sum, weights, magnitudes, four| _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, four)),
+    finish: |sum, bias| _mm256_add_epi32(
+        _mm256_madd_epi16(sum, _mm256_set1_epi16(1)),
+        _mm256_set1_epi32(bias)
+    )
+);
+products!(
+    Signed, "avx2,fma,f16c",
+    start: |_bias| _mm256_setzero_si256(),
+    magnitudes: |weights| _mm256_abs_epi8(weights),
+    add: |sum, weights, magnitudes, four| _mm256_add_epi32(
+        sum,
+        _mm256_madd_epi16(
+            _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(four, weights)),
+            _mm256_set1_epi16(1)
+        )
+    ),
+    finish: |sum, _bias| sum
+);
+products!(
+    Vnni, "avx2,fma,f16c,avxvnni",
+    start: |bias| _mm256_set1_epi32(bias),
+    magnitudes: |weights| weights,
+    add: |sum, weights, magnitudes, four| _mm256_dpbusd_avx_epi32(sum, weights, four),
+    finish: |sum, _bias| sum
+);
+products!(
+    #[cfg(test)]
+    WideVnni, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
+    start: |bias| _mm256_set1_epi32(bias),
+    magnitudes: |weights| weights,
+    add: |sum, weights, magnitudes, four| _mm256_dpbusd_epi32(sum, weights, four),
+    finish: |sum, _bias| sum
+);
+
+/// Multiplies stripes with every row of activations: `out[i * stride + row]`. Bytes of weights are signed.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in super::super) fn multiply(
+    element: ElementType,
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+    stride: usize,
+) {
+    multiply_by::<Nibbles, Signed>(element, weights, activations, out, stride);
+}
+
+/// The same where bytes of weights are unsigned.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub(in super::super) fn multiply_vnni(
+    element: ElementType,
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+    stride: usize,
+) {
+    multiply_by::<Vnni, Vnni>(element, weights, activations, out, stride);
+}
+
+/// The same with another instruction.
+#[cfg(test)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
+pub(in super::super) fn multiply_wide_vnni(
+    element: ElementType,
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+    stride: usize,
+) {
+    multiply_by::<WideVnni, WideVnni>(element, weights, activations, out, stride);
+}
+
+/// Whether there are kernels for a format.
+pub(in super::super) fn suit(element: ElementType) -> bool {
+    matches!(element, ElementType::Q4_0 | ElementType::Q4_1 | ElementType::Q8_0)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_by<N: Products, B: Products>(
+    element: ElementType,
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+    stride: usize,
+) {
+    match element {
+        ElementType::Q4_0 => stripes::<Q4_0, N, 32, 256>(weights, activations, out, stride),
+        ElementType::Q4_1 => stripes::<Q4_1, N, 64, 256>(weights, activations, out, stride),
+        ElementType::Q8_0 => stripes::<Q8_0, B, 32, 512>(weights, activations, out, stride),
+        _ => debug_assert!(false, "{element:?} is not interleaved"),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn stripes<F: Format<S, V>, M: Products, const S: usize, const V: usize>(
+    weights: &[u8],
+    activations: &Activations,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let groups = activations.groups();
+    let length = groups * (S + V);
+    let together = (NEAR / length).max(4) / 4 * 4;
+    for (n, near) in weights.chunks(length * together).enumerate() {
+        let mut first = 0;
+        while first < activations.count() {
+            let tile = (activations.count() - first).min(TILE);
+            let out = &mut out[first * stride + n * together * ROWS..];
+            match tile {
+                1 => tile_products::<F, M, S, V, 4, 1>(near, activations.rows(first), out, stride),
+                2 => tile_products::<F, M, S, V, 2, 2>(near, activations.rows(first), out, stride),
+                3 => tile_products::<F, M, S, V, 1, 3>(near, activations.rows(first), out, stride),
+                _ => tile_products::<F, M, S, V, 1, TILE>(near, activations.rows(first), out, stride),
+            }
+            first += tile;
+        }
+    }
+}
+
+/// The products with a tile of `X` rows of activations, `P` stripes at a time.
+#[inline]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn tile_products<
+    F: Format<S, V>,
+    M: Products,
+    const S: usize,
+    const V: usize,
+    const P: usize,
+    const X: usize,
+>(
+    weights: &[u8],
+    tile: [&[Group]; X],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let groups = tile[0].len();
+    let length = groups * (S + V);
+    let mut several = weights.chunks_exact(length * P);
+    let mut row = 0;
+    for weights in &mut several {
+        let mut stripes = [Stripe { scales: &[], values: &[] }; P];
+        for (stripe, weights) in stripes.iter_mut().zip(weights.chunks_exact(length)) {
+            *stripe = cut(weights, groups);
+        }
+        // SAFETY: who takes `M` is compiled for what it needs.
+        put(unsafe { M::tile_sums::<F, S, V, P, X>(stripes, tile) }, row, out, stride);
+        row += P * ROWS;
+    }
+    for weights in several.remainder().chunks_exact(length) {
+        // SAFETY: as above.
+        put(unsafe { M::tile_sums::<F, S, V, 1, X>([cut(weights, groups)], tile) }, row, out, stride);
+        row += ROWS;
+    }
+}
+
+/// Writes the products of `P` stripes that begin with row number `row`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn put<const P: usize, const X: usize>(sums: Sums<P, X>, row: usize, out: &mut [f32], stride: usize) {
+    for (x, sums) in sums.into_iter().enumerate() {
+        let out = out[x * stride + row..][..P * ROWS].as_chunks_mut::<LANES>().0;
+        for (out, sum) in out.iter_mut().zip(sums.as_flattened()) {
+            *out = store8f(*sum);
+        }
+    }
+}
+
+/// The products of `P` stripes with `X` rows of activations. It is compiled with its caller, whose features `M` needs.
+#[inline(always)]
+#[allow(unsafe_code)]
+#[allow(clippy::needless_range_loop, reason = "what iterators give here does not stay in registers")]
+unsafe fn tile_sums<
+    F: Format<S, V>,
+    M: Products,
+    const S: usize,
+    const V: usize,
+    const P: usize,
+    const X: usize,
+>(
+    stripes: [Stripe<'_, S, V>; P],
+    tile: [&[Group]; X],
+) -> Sums<P, X> {
+    // SAFETY: the caller is compiled for all that is called here.
+    unsafe {
+        let mut sums = [[[_mm256_setzero_ps(); HALVES]; P]; X];
+        let groups = tile[0].len();
+        // Said before the loop, so that it needs no bounds checks.
+        if tile.iter().any(|row| row.len() < groups)
+            || stripes.iter().any(|stripe| stripe.scales.len() < groups || stripe.values.len() < groups)
+        {
+            return sums;
+        }
+        // As in the kernels for 512 bits: loads stay in the order of memory where the compiler can't write all of a group out.
+        let words = black_box(F::WORDS_OF_GROUP).min(F::WORDS_OF_GROUP);
+        let quads_of_word = QUADS / F::WORDS_OF_GROUP;
+        for g in 0..groups {
+            let mut biases = [0; X];
+            let mut integers = [[[_mm256_setzero_si256(); HALVES]; P]; X];
+            for x in 0..X {
+                if let Some(halved) = F::HALVED {
+                    biases[x] = tile[x][g].bias >> halved;
+                }
+                integers[x] = [[M::start(biases[x]); HALVES]; P];
+            }
+            for w in 0..words {
+                let mut weights = [[[_mm256_setzero_si256(); 2]; HALVES]; P];
+                let mut magnitudes = weights;
+                for p in 0..P {
+                    for h in 0..HALVES {
+                        weights[p][h] = F::quads(&stripes[p].values[g].as_chunks().0[HALVES * w + h]);
+                        for i in 0..quads_of_word {
+                            magnitudes[p][h][i] = M::magnitudes(weights[p][h][i]);
+                        }
+                    }
+                }
+                for x in 0..X {
+                    for i in 0..quads_of_word {
+                        let four = _mm256_set1_epi32(tile[x][g].quads[i * F::WORDS_OF_GROUP + w]);
+                        for p in 0..P {
+                            for h in 0..HALVES {
+                                integers[x][p][h] =
+                                    M::add(integers[x][p][h], weights[p][h][i], magnitudes[p][h][i], four);
+                            }
+                        }
+                    }
+                }
+            }
+            for p in 0..P {
+                let of_rows = &stripes[p].scales[g];
+                for h in 0..HALVES {
+                    let scales = halves(of_rows, h);
+                    for x in 0..X {
+                        let Group { scale, sum, .. } = tile[x][g];
+                        let integers = M::finish(integers[x][p][h], biases[x]);
+                        let products = _mm256_mul_ps(_mm256_cvtepi32_ps(integers), scales);
+                        sums[x][p][h] = _mm256_fmadd_ps(products, _mm256_set1_ps(scale), sums[x][p][h]);
+                        if F::HALVED.is_none() {
+                            let offsets = halves(of_rows, HALVES + h);
+                            sums[x][p][h] = _mm256_fmadd_ps(offsets, _mm256_set1_ps(sum), sums[x][p][h]);
+                        }
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Eight half-precision numbers.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn halves(numbers: &[u8], eighth: usize) -> __m256 {
+    _mm256_cvtph_ps(load16(part(numbers, eighth * 2 * LANES)))
+}
