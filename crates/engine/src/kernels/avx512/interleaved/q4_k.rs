@@ -1,6 +1,6 @@
 //! Q4_K with the blocks of sixteen rows interleaved: a register holds the same part of all of them.
 //!
-//! A block of a file is 36 words of four bytes (spelled out in [`mod@super::super::dequantise`]); here the first words of sixteen
+//! A block of a file is 36 words of four bytes (spelled out in [`mod@crate::kernels::dequantise`]); here the first words of sixteen
 //! rows come first, then their second ones, and so on. So nothing is summed across a register, sixteen scales are read at a time,
 //! and 256 weights take a third of the instructions that they take row by row. No bit is added: the order alone is another one.
 
