@@ -92,11 +92,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for (figure, value) in figures.iter().zip(bench(&model, &figures, repeats).map_err(failed)?) {
         measured.insert(figure.name().to_owned(), json!(value));
     }
+    // Before the model goes away with what measures its alternatives.
+    let rss = rss_mib();
     if is_wanted(ALTERNATIVES) {
         measured.insert(ALTERNATIVES.to_owned(), json!(alternatives(model, repeats).map_err(failed)?));
     }
     let load_ms = load.as_secs_f64() * 1e3;
-    let rss = rss_mib();
     let mut out = io::stdout().lock();
     if args.json {
         let mut all = Map::new();
