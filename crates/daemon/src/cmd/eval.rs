@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let name = args.model.as_ref().or(config.model.as_ref()).map_or(models::EMBEDDED, String::as_str);
     let mut own = remote.map_or_else(|| Own::model(name, &config), Ok)?;
     if let Own::Model { generator, .. } = &own {
-        // As a daemon has it after its first answers: a large one is twice as fast then with prompts.
+        // As a daemon has it after its first answers.
         generator.model().settle();
     }
     let (cases, predictions) = scenes.predict(&mut own, args.unasked)?;
