@@ -126,11 +126,20 @@ impl Course<'_> {
         }
         let tokens: Vec<u32> = (cached..cached + run).map(token).collect();
         let started = Instant::now();
-        let mut logits = self.session.forward(0, &tokens, 1)?;
+        let mut token = self.next(&tokens)?;
         for _ in 1..written {
-            let token = math::argmax(&logits).map_or(0, |token| token as u32);
-            logits = self.session.forward(0, &[token], 1)?;
+            token = self.next(&[token])?;
         }
         Ok(started.elapsed())
+    }
+
+    /// The token after these, found as a text is written.
+    fn next(&mut self, tokens: &[u32]) -> Result<u32, EngineError> {
+        if self.model.chooses() {
+            let best = self.session.forward_best(&[Run { slot: 0, tokens, rows: 1, cut: None }])?;
+            return Ok(best.first().copied().flatten().map_or(0, |best| best.token));
+        }
+        let logits = self.session.forward(0, tokens, 1)?;
+        Ok(math::argmax(&logits).map_or(0, |token| token as u32))
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::Result;
 
-use crate::backend::{Attention, Backend};
+use crate::backend::{Attention, Backend, Best, Recordings, Section, Stretch};
 use crate::config::Config;
 use caches::DecoderSession;
 pub(crate) use caches::SNAPSHOTS;
@@ -21,8 +21,12 @@ pub(crate) trait Network: Send + Sync {
     /// Whether tokens may be run before it is known that they come next: [`Session::truncate`] takes back any of them and no
     /// more, and a row of logits is the same, bit for bit, whether it was computed alone or with others.
     fn can_verify(&self) -> bool;
+    /// Whether [`Session::forward_best`] is cheaper than to look through the logits, see [`Backend::CHOOSES`].
+    fn chooses(&self) -> bool;
     /// Whether the weights stay in the order in which they are multiplied, see [`Backend::keeps_order`].
     fn keeps_order(&self) -> bool;
+    /// See [`Backend::recordings`].
+    fn recordings(&self) -> Option<Recordings>;
     /// Settles some matrices from number `first` on, see [`Backend::settle`]; the number of the next one, `None` after the last.
     fn settle(&self, first: usize, alone: bool) -> Option<usize>;
 }
@@ -41,6 +45,9 @@ pub(crate) trait Session: Send {
     /// Appends tokens to caches, all in one pass over the weights, and returns the logits that are wanted, row after
     /// row, run after run. No two runs share a slot.
     fn forward_all(&mut self, runs: &[Run<'_>]) -> Result<Vec<f32>>;
+
+    /// The same, of which only the most likely token of each row is wanted; `None` for a row without numbers.
+    fn forward_best(&mut self, runs: &[Run<'_>]) -> Result<Vec<Option<Best>>>;
 
     /// Appends `tokens` to one cache and returns the logits of the last `rows` of them.
     fn forward(&mut self, slot: usize, tokens: &[u32], rows: usize) -> Result<Vec<f32>> {
@@ -144,35 +151,63 @@ pub(crate) struct Decoder<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// The rows of `tokens` belong to the spans, one after the other.
-    fn forward(&self, tokens: &[u32], spans: &mut [Span<'_, B>]) -> Result<Vec<f32>> {
-        let x = self.hidden(tokens, spans)?;
+    /// The rows of `tokens` belong to the spans, one after the other; `read` makes of their logits what is wanted.
+    fn forward<T: Default>(
+        &self,
+        tokens: &[u32],
+        spans: &mut [Span<'_, B>],
+        read: fn(&Self, B::Hidden) -> Result<T>,
+    ) -> Result<T> {
         let mut end = 0;
         let mut ranges = Vec::with_capacity(spans.len());
-        for span in spans {
+        for span in &mut *spans {
             end += span.count;
             if span.wanted > 0 {
                 ranges.push(end - span.wanted..end);
             }
+            for kv in &mut *span.caches {
+                self.backend.reserve(kv, span.start + span.count)?;
+            }
         }
-        if ranges.is_empty() {
-            return Ok(Vec::new());
+        let sections: Vec<Section> = spans.iter().map(|span| self.section(span)).collect();
+        let wanted = ranges.iter().map(ExactSizeIterator::len).sum::<usize>();
+        let x = self.embed(tokens)?;
+        let logits = self.backend.pass(&sections, x, &mut |x| {
+            let x = self.layers(x, spans)?;
+            match wanted {
+                0 => Ok(x),
+                _ if wanted == tokens.len() => self.logits(x),
+                _ => self.logits(self.backend.rows(&x, &ranges)?),
+            }
+        })?;
+        if wanted == 0 { Ok(T::default()) } else { read(self, logits) }
+    }
+
+    fn section(&self, span: &Span<'_, B>) -> Section {
+        let cache = span.caches.first().filter(|_| span.states.is_empty());
+        let cache = cache.map(|kv| self.backend.identity(kv));
+        Section { cache, start: span.start, count: span.count, wanted: span.wanted }
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Result<B::Hidden> {
+        let mut x = self.backend.embed(&self.embedding, tokens)?;
+        if let Some(factor) = self.config.embedding_scale {
+            self.backend.scale(&mut x, factor)?;
         }
-        let all = ranges.iter().map(ExactSizeIterator::len).sum::<usize>() == tokens.len();
-        let x = if all { x } else { self.backend.rows(&x, &ranges)? };
-        self.backend.read(self.logits(x)?)
+        Ok(x)
     }
 
     /// What the last layer gives, one row a token.
+    #[cfg(feature = "train")]
     pub(crate) fn hidden(&self, tokens: &[u32], spans: &mut [Span<'_, B>]) -> Result<B::Hidden> {
+        self.layers(self.embed(tokens)?, spans)
+    }
+
+    fn layers(&self, mut x: B::Hidden, spans: &mut [Span<'_, B>]) -> Result<B::Hidden> {
         let backend = &self.backend;
-        let mut x = backend.embed(&self.embedding, tokens)?;
-        if let Some(factor) = self.config.embedding_scale {
-            backend.scale(&mut x, factor)?;
-        }
         for part in &self.parts {
             let normed = backend.apply_norm(&part.norm, &x)?;
-            let mixed = match &part.mixer {
+            let (last, input) = match &part.mixer {
                 Mixer::Attention { qkv, query_norm, key_norm, output, window, cache } => {
                     let local_rope = self.local_rope.as_ref().filter(|_| window.is_some());
                     let attention = Attention {
@@ -183,48 +218,34 @@ impl<B: Backend> Decoder<B> {
                         window: *window,
                     };
                     let qkv = backend.apply(qkv, &normed)?;
-                    let attended = self.attend(qkv, spans, &attention, *cache)?;
-                    backend.apply(output, &attended)?
+                    let mut stretches: Vec<Stretch<'_, B>> = spans
+                        .iter_mut()
+                        .map(|span| Stretch {
+                            kv: &mut span.caches[*cache],
+                            start: span.start,
+                            count: span.count,
+                        })
+                        .collect();
+                    (output, backend.attend_all(qkv, &mut stretches, &attention)?)
                 }
                 Mixer::FeedForward { up, down } => {
                     let up = backend.apply(up, &normed)?;
-                    let activated = backend.activate(self.config.family.activation, up)?;
-                    backend.apply(down, &activated)?
+                    (down, backend.activate(self.config.family.activation, up)?)
                 }
                 Mixer::StateSpace { input, space, output, state } => {
                     let projected = backend.apply(input, &normed)?;
-                    let scanned = self.scan(projected, spans, space, *state)?;
-                    backend.apply(output, &scanned)?
+                    (output, self.scan(projected, spans, space, *state)?)
                 }
             };
-            let mixed = match &part.post_norm {
-                Some(norm) => backend.apply_norm(norm, &mixed)?,
-                None => mixed,
-            };
-            backend.add(&mut x, mixed)?;
+            match &part.post_norm {
+                Some(norm) => {
+                    let mixed = backend.apply(last, &input)?;
+                    backend.add(&mut x, backend.apply_norm(norm, &mixed)?)?;
+                }
+                None => backend.apply_onto(last, &input, &mut x)?,
+            }
         }
         Ok(x)
-    }
-
-    /// Each text sees itself only.
-    fn attend(
-        &self,
-        qkv: B::Hidden,
-        spans: &mut [Span<'_, B>],
-        attention: &Attention<'_, B>,
-        cache: usize,
-    ) -> Result<B::Hidden> {
-        if let [only] = spans {
-            return self.backend.attend(qkv, &mut only.caches[cache], attention, only.start);
-        }
-        let mut first = 0;
-        let mut parts = Vec::with_capacity(spans.len());
-        for span in spans {
-            let rows = self.backend.rows(&qkv, std::slice::from_ref(&(first..first + span.count)))?;
-            parts.push(self.backend.attend(rows, &mut span.caches[cache], attention, span.start)?);
-            first += span.count;
-        }
-        self.backend.join(parts)
     }
 
     /// Each text has states of its own. What they are at a mark is copied on the way.
@@ -285,8 +306,16 @@ impl<B: Backend> Network for Decoder<B> {
         B::ROWS_STAND_ALONE && self.config.hybrid.is_none()
     }
 
+    fn chooses(&self) -> bool {
+        B::CHOOSES
+    }
+
     fn keeps_order(&self) -> bool {
         self.backend.keeps_order(&self.output)
+    }
+
+    fn recordings(&self) -> Option<Recordings> {
+        self.backend.recordings()
     }
 
     fn settle(&self, first: usize, alone: bool) -> Option<usize> {

@@ -44,14 +44,14 @@ impl DeviceChoice {
         let failed = |reason: String| LoadError::Device { device: self.to_string(), reason };
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(ordinal) => Device::new_cuda(ordinal).map_err(|e| failed(e.to_string())),
+            Self::Cuda(ordinal) => open_cuda(ordinal).map_err(|e| failed(e.to_string())),
             Self::Metal => Device::new_metal(0).map_err(|e| failed(e.to_string())),
             Self::Accelerator if candle_core::utils::cuda_is_available() => Self::Cuda(0).open(),
             Self::Accelerator if candle_core::utils::metal_is_available() => Self::Metal.open(),
             Self::Accelerator => Ok(Device::Cpu),
             Self::Auto => {
                 if candle_core::utils::cuda_is_available()
-                    && let Ok(device) = Device::new_cuda(0)
+                    && let Ok(device) = open_cuda(0)
                 {
                     return Ok(device);
                 }
@@ -66,28 +66,18 @@ impl DeviceChoice {
     }
 }
 
-/// The type unquantised weights and activations have on an accelerator.
+/// A card with one stream, whatever thread uses it: by default each thread has one of its own, and weights are loaded by another
+/// thread than that which runs the model. Nor can the default stream be recorded.
+fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    Device::new_cuda_with_stream(ordinal)
+}
+
+/// The type of unquantised weights and activations where the tensor library computes.
 pub(crate) fn working_type(device: &Device) -> DType {
     match device {
         Device::Cpu => DType::F32,
-        Device::Cuda(_) if has_bf16(device) => DType::BF16,
         Device::Cuda(_) | Device::Metal(_) => DType::F16,
     }
-}
-
-/// Whether there are kernels in bf16 for this card. The library says so of all, but leaves them out of what it compiles for
-/// cards before compute capability 8.0.
-#[cfg(feature = "cuda")]
-fn has_bf16(device: &Device) -> bool {
-    let capability =
-        |device: &candle_core::CudaDevice| device.cuda_stream().context().compute_capability().ok();
-    device.as_cuda_device().ok().and_then(capability).is_some_and(|(major, _)| major >= 8)
-}
-
-/// There is no card without CUDA.
-#[cfg(not(feature = "cuda"))]
-fn has_bf16(_device: &Device) -> bool {
-    false
 }
 
 /// A short name for status output.

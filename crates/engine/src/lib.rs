@@ -29,6 +29,7 @@ mod tokenizer;
 pub mod train;
 mod weights;
 
+pub use backend::Recordings;
 pub use bench::{Figure, bench};
 pub use device::DeviceChoice;
 pub use error::{EngineError, LoadError};

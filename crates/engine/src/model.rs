@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
+use crate::backend::Recordings;
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::Cuda;
 use crate::backend::host::Host;
 use crate::backend::tensors::Tensors;
 use crate::blend::{self, Blend, Evidence, Guess};
@@ -213,13 +216,12 @@ impl Model {
         let network: Arc<dyn Network> = if device.is_cpu() && !always_tensors {
             Arc::new(Decoder::load(Host::for_weights(threads, weight_bytes)?, config, context, &checkpoint)?)
         } else {
-            let dtype = device::working_type(&device);
-            let needed = device_bytes(&checkpoint, &config, context, options.caches.max(1), dtype);
+            let needed = device_bytes(&checkpoint, &config, context, options.caches.max(1), &device);
             if let Some(allowed) = options.device_memory.filter(|&allowed| needed > allowed) {
                 let device = device::device_name(&device).to_owned();
                 return Err(LoadError::DeviceMemory { device, needed, allowed });
             }
-            Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, &checkpoint)?)
+            on_accelerator(device, config, context, &checkpoint)?
         };
         options.progress.finish();
         Ok(Self { info, tokens, network, blend, no_drafts: options.no_drafts })
@@ -253,14 +255,26 @@ impl Model {
     }
 
     /// The logits after each of `tokens`, which are taken as they are: one row of vocabulary size a position.
+    ///
+    /// # Errors
+    /// Where a token is none of the vocabulary, or the context too short.
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.logits_by(tokens, tokens.len())
+    }
+
+    /// The same with `at_once` tokens in a pass at most, as different kernels take few rows and many.
+    ///
+    /// # Errors
+    /// Those of [`Model::logits`].
+    pub fn logits_by(&self, tokens: &[u32], at_once: usize) -> Result<Vec<Vec<f32>>, EngineError> {
         self.check(tokens)?;
-        if tokens.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut session = self.session(1)?;
-        let logits = session.forward(0, tokens, tokens.len())?;
-        Ok(logits.chunks_exact(self.info.vocabulary).map(<[f32]>::to_vec).collect())
+        let mut rows = Vec::with_capacity(tokens.len());
+        for some in tokens.chunks(at_once.max(1)) {
+            let logits = session.forward(0, some, some.len())?;
+            rows.extend(logits.chunks_exact(self.info.vocabulary).map(<[f32]>::to_vec));
+        }
+        Ok(rows)
     }
 
     /// Refuses tokens that the network cannot take.
@@ -286,6 +300,16 @@ impl Model {
     /// Whether tokens may be run before it is known that they come next.
     pub(crate) fn drafts(&self) -> bool {
         !self.no_drafts && self.network.can_verify()
+    }
+
+    /// Whether the most likely token of a row may be asked for rather than all logits: it is cheaper, and nothing changes them.
+    pub(crate) fn chooses(&self) -> bool {
+        self.blend.is_none() && self.network.chooses()
+    }
+
+    /// What a card has recorded of passes; `None` elsewhere.
+    pub fn recordings(&self) -> Option<Recordings> {
+        self.network.recordings()
     }
 
     /// Whether the weights stay in the order in which they are multiplied.
@@ -334,11 +358,12 @@ fn device_bytes(
     config: &Config,
     context: usize,
     caches: usize,
-    dtype: DType,
+    device: &Device,
 ) -> u64 {
-    let number = dtype.size_in_bytes();
+    let number = device::working_type(device).size_in_bytes();
     let weights = checkpoint.tensors.values().map(|tensor| {
-        if tensor.element.is_quantised() { tensor.bytes.len() } else { tensor.elements() * number }
+        let stays = tensor.element.is_quantised() || device.is_cuda();
+        if stays { tensor.bytes.len() } else { tensor.elements() * number }
     });
     // The sizes are claims of a file, so their product may be any number.
     let product = |sizes: &[usize]| sizes.iter().fold(1_u64, |all, &size| all.saturating_mul(size as u64));
@@ -348,6 +373,21 @@ fn device_bytes(
         product(&[1 + SNAPSHOTS, caches, layers, hybrid.space.memory(), DType::F32.size_in_bytes()])
     });
     product(&keys).saturating_add(states).saturating_add(weights.sum::<usize>() as u64)
+}
+
+/// The network on an accelerator; also on the library's processor, as tests have it.
+fn on_accelerator(
+    device: Device,
+    config: Config,
+    context: usize,
+    checkpoint: &Checkpoint,
+) -> Result<Arc<dyn Network>, LoadError> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(card) = device {
+        return Ok(Arc::new(Decoder::load(Cuda::new(card)?, config, context, checkpoint)?));
+    }
+    let dtype = device::working_type(&device);
+    Ok(Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, checkpoint)?))
 }
 
 /// Threads to use for so many bytes of weights.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemoterm_engine::{EngineError, Figure, Generator, Model, bench};
+use nemoterm_engine::{EngineError, Figure, Generator, Model, Recordings, bench};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -94,6 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     // Before the model goes away with what measures its alternatives.
     let rss = rss_mib();
+    let recordings = model.recordings();
     if is_wanted(ALTERNATIVES) {
         measured.insert(ALTERNATIVES.to_owned(), json!(alternatives(model, repeats).map_err(failed)?));
     }
@@ -108,6 +109,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         all.insert("load_ms".to_owned(), json!(load_ms));
         all.insert("settle_ms".to_owned(), json!(settle_ms));
         all.insert("rss_mib".to_owned(), json!(rss));
+        if let Some(recordings) = recordings {
+            all.insert("recorded_passes".to_owned(), json!(recordings.kept));
+            all.insert("not_recorded".to_owned(), json!(recordings.refusal));
+        }
         writeln!(out, "{}", Value::Object(all))?;
         return Ok(());
     }
@@ -123,6 +128,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if let Some(rss) = rss {
         writeln!(out, "resident memory         {rss:>9.1} MiB")?;
+    }
+    match recordings {
+        Some(Recordings { refusal: Some(reason), .. }) => {
+            writeln!(out, "recorded passes           none for some: {reason}")?;
+        }
+        Some(Recordings { kept, .. }) => writeln!(out, "recorded passes         {kept:>9}")?,
+        None => {}
     }
     Ok(())
 }

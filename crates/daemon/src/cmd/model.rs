@@ -69,6 +69,9 @@ pub enum Command {
         /// What it runs on; an accelerator that can't be used is an error
         #[arg(long, default_value = "cpu")]
         device: Device,
+        /// Run so many tokens in a pass at most; all by default
+        #[arg(long, value_name = "N")]
+        at_once: Option<usize>,
         /// As JSON: {"logits":[[...], ...]}, one row a position
         #[arg(long)]
         json: bool,
@@ -93,7 +96,9 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Use { model, quantize } => take(model, *quantize),
         Command::Unload => unload(),
         Command::Info { model, json } => info(model.as_deref(), *json),
-        Command::Logits { model, tokens, device, json } => logits(model, tokens, *device, *json),
+        Command::Logits { model, tokens, device, at_once, json } => {
+            logits(model, tokens, *device, at_once.unwrap_or(tokens.len()), *json)
+        }
     }
 }
 
@@ -313,7 +318,7 @@ fn info(name: Option<&str>, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn logits(name: &str, tokens: &[u32], device: Device, json: bool) -> anyhow::Result<()> {
+fn logits(name: &str, tokens: &[u32], device: Device, at_once: usize, json: bool) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct Printed {
         logits: Vec<Vec<f32>>,
@@ -328,7 +333,7 @@ fn logits(name: &str, tokens: &[u32], device: Device, json: bool) -> anyhow::Res
         Failure::new(error.to_string(), "nemoterm model info describes a model")
     };
     let model = Model::load(&choice.source, &options).map_err(|error| unusable(&error))?;
-    let logits = model.logits(tokens).map_err(|error| unusable(&error))?;
+    let logits = model.logits_by(tokens, at_once).map_err(|error| unusable(&error))?;
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&Printed { logits })?)?;

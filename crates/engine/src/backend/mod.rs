@@ -1,6 +1,9 @@
 //! What a device has to offer for the decoder to run on it. The decoder is written once, against this trait;
-//! [`host`] implements it on slices of f32, [`tensors`] on the tensor library for accelerators.
+//! [`host`] implements it on slices of f32, `cuda` with kernels of our own for NVIDIA's cards, [`tensors`] on the tensor library for
+//! other accelerators.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 #[cfg(feature = "train")]
 pub(crate) mod differentiable;
 pub(crate) mod host;
@@ -11,6 +14,7 @@ use std::ops::Range;
 use candle_core::Result;
 
 use crate::config::{Activation, AttentionShape, NormKind, StateSpaceShape};
+use crate::kernels::math;
 use crate::weights::RawTensor;
 
 /// Angles of the rotary embedding for every position of the context.
@@ -66,10 +70,54 @@ impl<B: Backend> Attention<'_, B> {
     }
 }
 
+/// Rows of a pass that continue one text, and the layer's cache of that text.
+pub(crate) struct Stretch<'a, B: Backend> {
+    pub(crate) kv: &'a mut B::Kv,
+    /// Positions in the cache.
+    pub(crate) start: usize,
+    /// Rows.
+    pub(crate) count: usize,
+}
+
+/// What a backend may want to know of a text before a pass runs.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only cards with kernels of our own ask"))]
+pub(crate) struct Section {
+    /// Which cache it is in, see [`Backend::identity`]; `None` where the pass also changes states.
+    pub(crate) cache: Option<u64>,
+    /// Positions in the cache.
+    pub(crate) start: usize,
+    /// Rows.
+    pub(crate) count: usize,
+    /// The logits of so many of them are wanted.
+    pub(crate) wanted: usize,
+}
+
+/// Passes that a card has recorded, so that each is queued as one piece of work instead of some hundred.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recordings {
+    /// How many are kept.
+    pub kept: usize,
+    /// Why the last one that could not be recorded could not, if there is one.
+    pub refusal: Option<String>,
+}
+
+/// The most likely token of a row of logits, the first of equals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Best {
+    pub(crate) token: u32,
+    pub(crate) logit: f32,
+    /// Of the row: the logit less this is the token's log-probability.
+    pub(crate) log_sum_exp: f32,
+}
+
 /// A device. Hidden states are rows of f32 (or of the device's working type), one row for each token.
 pub(crate) trait Backend: Send + Sync + Sized + 'static {
     /// Whether a row of a product or of the attention is the same, bit for bit, however many rows are computed with it.
     const ROWS_STAND_ALONE: bool;
+
+    /// Whether the most likely token of a row is found where the logits are, so that these need not be copied.
+    const CHOOSES: bool = false;
 
     /// Rows of activations.
     type Hidden;
@@ -91,6 +139,22 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     /// Runs a whole forward pass where the device wants it to run.
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         work()
+    }
+
+    /// Runs the layers of a pass on its embedded tokens and returns what they give; a backend that knows such a pass already may do the
+    /// same in another way.
+    fn pass(
+        &self,
+        _sections: &[Section],
+        x: Self::Hidden,
+        work: &mut dyn FnMut(Self::Hidden) -> Result<Self::Hidden>,
+    ) -> Result<Self::Hidden> {
+        work(x)
+    }
+
+    /// What is known of passes that are recorded; `None` where none are.
+    fn recordings(&self) -> Option<Recordings> {
+        None
     }
 
     /// Takes over matrices of shape [outputs, inputs], and what is added to their outputs.
@@ -116,6 +180,14 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn state_space(&self, shape: &StateSpaceShape, weights: StateSpace) -> Result<Self::Space>;
     /// An empty cache.
     fn kv(&self, shape: &AttentionShape, limit: usize) -> Result<Self::Kv>;
+    /// Makes room for so many positions, if a cache is not grown as it is written.
+    fn reserve(&self, _kv: &mut Self::Kv, _positions: usize) -> Result<()> {
+        Ok(())
+    }
+    /// A number that tells one cache from another, where [`Backend::pass`] asks for it.
+    fn identity(&self, _kv: &Self::Kv) -> u64 {
+        0
+    }
     /// Copies these positions of `from`; those before them are in `to` already.
     fn copy_kv(&self, from: &Self::Kv, to: &mut Self::Kv, positions: Range<usize>) -> Result<()>;
 
@@ -125,6 +197,10 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn apply_norm(&self, norm: &Self::Norm, x: &Self::Hidden) -> Result<Self::Hidden>;
     /// The products plus the bias, outputs of all parts side by side.
     fn apply(&self, linear: &Self::Linear, x: &Self::Hidden) -> Result<Self::Hidden>;
+    /// Adds the products plus the bias to `into`.
+    fn apply_onto(&self, linear: &Self::Linear, x: &Self::Hidden, into: &mut Self::Hidden) -> Result<()> {
+        self.add(into, self.apply(linear, x)?)
+    }
     /// Causal attention. `qkv` has queries, keys and values of all heads side by side; its rows are the positions
     /// from `start` on. Keys and values are written to the cache, which holds all positions before `start`.
     fn attend(
@@ -134,6 +210,25 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
         attention: &Attention<'_, Self>,
         start: usize,
     ) -> Result<Self::Hidden>;
+    /// The attention of several texts, whose rows stand one behind the other; each sees itself only.
+    fn attend_all(
+        &self,
+        qkv: Self::Hidden,
+        stretches: &mut [Stretch<'_, Self>],
+        attention: &Attention<'_, Self>,
+    ) -> Result<Self::Hidden> {
+        if let [only] = stretches {
+            return self.attend(qkv, only.kv, attention, only.start);
+        }
+        let mut first = 0;
+        let mut parts = Vec::with_capacity(stretches.len());
+        for stretch in stretches {
+            let rows = self.rows(&qkv, std::slice::from_ref(&(first..first + stretch.count)))?;
+            parts.push(self.attend(rows, stretch.kv, attention, stretch.start)?);
+            first += stretch.count;
+        }
+        self.join(parts)
+    }
     /// What a state-space mixer makes of consecutive positions that follow those in `state`. Rows of `projected` have
     /// [`StateSpaceShape::projected`] numbers: the gate and the channels (all heads, then B, then C of each group), then a step
     /// for each head. Rows of the result have [`StateSpaceShape::inner`].
@@ -155,4 +250,14 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
     fn join(&self, parts: Vec<Self::Hidden>) -> Result<Self::Hidden>;
     /// The numbers, row after row.
     fn read(&self, x: Self::Hidden) -> Result<Vec<f32>>;
+    /// The most likely token of each row of logits; `None` for a row of which no number is a number.
+    fn best(&self, x: Self::Hidden, width: usize) -> Result<Vec<Option<Best>>> {
+        Ok(self.read(x)?.chunks_exact(width).map(best_of).collect())
+    }
+}
+
+/// See [`Backend::best`].
+fn best_of(row: &[f32]) -> Option<Best> {
+    let best = math::argmax(row)?;
+    Some(Best { token: best as u32, logit: row[best], log_sum_exp: math::log_sum_exp(row) })
 }

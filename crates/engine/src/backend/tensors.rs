@@ -1,7 +1,7 @@
 //! Accelerators, through the tensor library. It also runs on the library's CPU device, which is how the tests hold
 //! it against [`super::host`].
 
-mod space;
+pub(super) mod space;
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -88,22 +88,22 @@ impl Tensors {
         let width = values.len();
         Tensor::from_vec(values, width, &self.device)?.to_dtype(self.dtype)
     }
+}
 
-    fn quantised(&self, raw: &[RawTensor]) -> Result<QTensor> {
-        // Rows of one type stand behind one another in one matrix. The copy is also what the library's alignment
-        // checks ask for; a vector of u64 has more than any block needs.
-        let length: usize = raw.iter().map(|part| part.bytes.len()).sum();
-        let mut aligned = vec![0u64; length.div_ceil(8)];
-        let bytes: &mut [u8] = first_bytes(&mut aligned, length);
-        let mut at = 0;
-        for part in raw {
-            bytes[at..at + part.bytes.len()].copy_from_slice(&part.bytes);
-            at += part.bytes.len();
-        }
-        let rows: usize = raw.iter().map(|part| part.shape[0]).sum();
-        let storage = QStorage::from_data((&*bytes).into(), &self.device, raw[0].element.to_candle())?;
-        QTensor::new(storage, (rows, raw[0].shape[1]))
+/// Rows of one type as one matrix on the device, one part behind the other.
+pub(super) fn quantised(parts: &[RawTensor], device: &Device) -> Result<QTensor> {
+    // The copy is what the library's alignment checks ask for; a vector of u64 has more than any block needs.
+    let length: usize = parts.iter().map(|part| part.bytes.len()).sum();
+    let mut aligned = vec![0u64; length.div_ceil(8)];
+    let bytes: &mut [u8] = first_bytes(&mut aligned, length);
+    let mut at = 0;
+    for part in parts {
+        bytes[at..at + part.bytes.len()].copy_from_slice(&part.bytes);
+        at += part.bytes.len();
     }
+    let rows: usize = parts.iter().map(|part| part.shape[0]).sum();
+    let storage = QStorage::from_data((&*bytes).into(), device, parts[0].element.to_candle())?;
+    QTensor::new(storage, (rows, parts[0].shape[1]))
 }
 
 /// The first `length` bytes of `words`.
@@ -191,7 +191,7 @@ impl Backend for Tensors {
             .chunk_by(|a, b| a.element == b.element)
             .map(|same| {
                 if same[0].element.is_quantised() {
-                    Ok(Matrix::Quantised(QMatMul::from_qtensor(self.quantised(same)?)?))
+                    Ok(Matrix::Quantised(QMatMul::from_qtensor(quantised(same, &self.device)?)?))
                 } else {
                     let tensors = same.iter().map(|raw| self.dense(raw)).collect::<Result<Vec<_>>>()?;
                     Ok(Matrix::Dense(Tensor::cat(&tensors, 0)?.t()?))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Result;
 
 use super::{Decoder, Mark, Run, Session, Span};
-use crate::backend::Backend;
+use crate::backend::{Backend, Best};
 use crate::config::Mixer;
 
 /// Earlier states that a cache keeps at most. In a published model of 4 B parameters each takes 85 MB.
@@ -116,6 +116,60 @@ impl<B: Backend> DecoderSession<B> {
     }
 }
 
+impl<B: Backend> DecoderSession<B> {
+    /// Appends tokens, see [`Session::forward_all`], and makes of their logits what is wanted.
+    fn append<T: Default + Send>(
+        &mut self,
+        runs: &[Run<'_>],
+        read: fn(&Decoder<B>, B::Hidden) -> Result<T>,
+    ) -> Result<T> {
+        let decoder = &self.decoder;
+        let mut tokens = Vec::with_capacity(runs.iter().map(|run| run.tokens.len()).sum());
+        // Where states are kept, and what is kept there, for each run.
+        let mut kept: Vec<Option<(usize, Vec<B::State>)>> = Vec::with_capacity(runs.len());
+        for run in runs {
+            let cache = &mut self.caches[run.slot];
+            debug_assert!(run.rows <= run.tokens.len());
+            debug_assert!(cache.len + run.tokens.len() <= decoder.context);
+            tokens.extend_from_slice(run.tokens);
+            let cut = run.cut.map(|cut| cut.min(run.tokens.len()));
+            kept.push(cut.and_then(|cut| Some((cut, cache.make_room(cache.len + cut)?))));
+        }
+        let mut caches: Vec<Option<&mut Cache<B>>> = self.caches.iter_mut().map(Some).collect();
+        let mut spans = Vec::with_capacity(runs.len());
+        for (run, kept) in runs.iter().zip(&mut kept) {
+            let Some(cache) = caches.get_mut(run.slot).and_then(Option::take) else {
+                candle_core::bail!("two runs in the cache {}", run.slot)
+            };
+            spans.push(Span {
+                caches: &mut cache.keys,
+                states: &mut cache.states,
+                mark: kept.as_mut().map(|(after, states)| Mark { after: *after, states }),
+                start: cache.len,
+                count: run.tokens.len(),
+                wanted: run.rows,
+            });
+        }
+        let logits = decoder.backend.run(|| decoder.forward(&tokens, &mut spans, read));
+        drop(spans);
+        for (run, kept) in runs.iter().zip(kept) {
+            let cache = &mut self.caches[run.slot];
+            match (&logits, kept) {
+                (Ok(_), kept) => {
+                    if let Some((after, states)) = kept {
+                        cache.keep(cache.len + after, states);
+                    }
+                    cache.len += run.tokens.len();
+                }
+                // What a failed pass left behind is not in the length; states are in between.
+                (Err(_), _) if cache.has_states() => cache.restore(cache.len),
+                (Err(_), _) => {}
+            }
+        }
+        logits
+    }
+}
+
 impl<B: Backend> Session for DecoderSession<B> {
     fn reachable(&self, slot: usize, len: usize) -> usize {
         self.caches[slot].reachable(len)
@@ -153,50 +207,11 @@ impl<B: Backend> Session for DecoderSession<B> {
     }
 
     fn forward_all(&mut self, runs: &[Run<'_>]) -> Result<Vec<f32>> {
-        let decoder = &self.decoder;
-        let mut tokens = Vec::with_capacity(runs.iter().map(|run| run.tokens.len()).sum());
-        // Where states are kept, and what is kept there, for each run.
-        let mut kept: Vec<Option<(usize, Vec<B::State>)>> = Vec::with_capacity(runs.len());
-        for run in runs {
-            let cache = &mut self.caches[run.slot];
-            debug_assert!(run.rows <= run.tokens.len());
-            debug_assert!(cache.len + run.tokens.len() <= decoder.context);
-            tokens.extend_from_slice(run.tokens);
-            let cut = run.cut.map(|cut| cut.min(run.tokens.len()));
-            kept.push(cut.and_then(|cut| Some((cut, cache.make_room(cache.len + cut)?))));
-        }
-        let mut caches: Vec<Option<&mut Cache<B>>> = self.caches.iter_mut().map(Some).collect();
-        let mut spans = Vec::with_capacity(runs.len());
-        for (run, kept) in runs.iter().zip(&mut kept) {
-            let Some(cache) = caches.get_mut(run.slot).and_then(Option::take) else {
-                candle_core::bail!("two runs in the cache {}", run.slot)
-            };
-            spans.push(Span {
-                caches: &mut cache.keys,
-                states: &mut cache.states,
-                mark: kept.as_mut().map(|(after, states)| Mark { after: *after, states }),
-                start: cache.len,
-                count: run.tokens.len(),
-                wanted: run.rows,
-            });
-        }
-        let logits = decoder.backend.run(|| decoder.forward(&tokens, &mut spans));
-        drop(spans);
-        for (run, kept) in runs.iter().zip(kept) {
-            let cache = &mut self.caches[run.slot];
-            match (&logits, kept) {
-                (Ok(_), kept) => {
-                    if let Some((after, states)) = kept {
-                        cache.keep(cache.len + after, states);
-                    }
-                    cache.len += run.tokens.len();
-                }
-                // What a failed pass left behind is not in the length; states are in between.
-                (Err(_), _) if cache.has_states() => cache.restore(cache.len),
-                (Err(_), _) => {}
-            }
-        }
-        logits
+        self.append(runs, |decoder, logits| decoder.backend.read(logits))
+    }
+
+    fn forward_best(&mut self, runs: &[Run<'_>]) -> Result<Vec<Option<Best>>> {
+        self.append(runs, |decoder, logits| decoder.backend.best(logits, decoder.config.vocabulary))
     }
 }
 

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::backend::Best;
 use crate::decoder::{Run, Session};
 use crate::error::EngineError;
 
@@ -244,18 +245,31 @@ impl Slots {
 
     /// Runs tokens in several lanes at once; the logits that are wanted, one lane after the other.
     pub(super) fn forward_lanes(&mut self, runs: &[LaneRun]) -> Result<Vec<f32>, EngineError> {
+        self.run_lanes(runs, |session, runs| session.forward_all(runs))
+    }
+
+    /// The same, of which only the most likely token of each row is wanted.
+    pub(super) fn forward_lanes_best(&mut self, runs: &[LaneRun]) -> Result<Vec<Option<Best>>, EngineError> {
+        self.run_lanes(runs, |session, runs| session.forward_best(runs))
+    }
+
+    fn run_lanes<T>(
+        &mut self,
+        runs: &[LaneRun],
+        forward: fn(&mut dyn Session, &[Run<'_>]) -> candle_core::Result<T>,
+    ) -> Result<T, EngineError> {
         let slots: Vec<usize> = runs.iter().map(|run| self.lane(run.lane)).collect();
         let all: Vec<Run<'_>> = slots
             .iter()
             .zip(runs)
             .map(|(&slot, run)| Run { slot, tokens: &run.tokens, rows: run.rows, cut: None })
             .collect();
-        let logits = self.session.forward_all(&all)?;
+        let done = forward(self.session.as_mut(), &all)?;
         self.passes += 1;
         for (slot, run) in slots.into_iter().zip(runs) {
             self.note(slot, &run.tokens);
         }
-        Ok(logits)
+        Ok(done)
     }
 
     fn text(&self, text: usize) -> usize {

@@ -1,13 +1,20 @@
 //! Writing texts to their ends: alternatives in one pass, with drafts where these are worth their rows.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::drafts;
 use super::lane::Lane;
 use super::slots::{BESIDE, LaneRun};
 use super::{Branch, Finish, GenerateRequest, Generation, Generator, Sampler, Sampling, Step};
+use crate::backend::Best;
 use crate::error::EngineError;
 use crate::kernels::math;
+
+/// What a pass gave for the rows that were wanted.
+enum Rows {
+    Logits(Vec<f32>),
+    Best(Vec<Option<Best>>),
+}
 
 impl Generator {
     /// Continues branches, and keeps those with different texts, best first. As many as are wanted are written at once;
@@ -95,12 +102,15 @@ impl Generator {
             if runs.is_empty() {
                 break;
             }
-            let mut logits = self.slots.forward_lanes(&runs)?;
-            let mut rest = logits.as_mut_slice();
+            let mut rows = if request.sampling == Sampling::Greedy && self.model.chooses() {
+                Rows::Best(self.slots.forward_lanes_best(&runs)?)
+            } else {
+                Rows::Logits(self.slots.forward_lanes(&runs)?)
+            };
+            let mut first = 0;
             for (lane, run) in open.into_iter().zip(&runs) {
-                let (rows, others) = rest.split_at_mut(run.rows * self.model.info().vocabulary);
-                rest = others;
-                self.choose(lane, rows, request, sampler, on_token);
+                self.choose(lane, (&mut rows, first..first + run.rows), request, sampler, on_token);
+                first += run.rows;
             }
         }
         Ok(lanes.into_iter().map(|lane| lane.finish(on_token)).collect())
@@ -138,7 +148,7 @@ impl Generator {
     fn choose(
         &mut self,
         lane: &mut Lane<'_>,
-        rows: &mut [f32],
+        (rows, range): (&mut Rows, Range<usize>),
         request: &GenerateRequest<'_>,
         sampler: &mut Sampler,
         on_token: &mut dyn FnMut(&Step<'_>) -> ControlFlow<()>,
@@ -146,16 +156,24 @@ impl Generator {
         let draft = std::mem::take(&mut lane.draft);
         let mut known = self.slots.lane_tokens(lane.lane).len() - draft.tokens().len();
         let mut drafted = draft.tokens();
-        for (place, row) in rows.chunks_exact_mut(self.model.info().vocabulary).enumerate() {
-            let context = &self.slots.lane_tokens(lane.lane)[..known];
-            self.model.blend(context, row, &mut self.evidence);
-            let Some(next) = sampler.choose(row) else {
+        for (place, row) in range.enumerate() {
+            let chosen = match rows {
+                Rows::Best(best) => best[row].map(|best| (best.token, best.logit - best.log_sum_exp)),
+                Rows::Logits(logits) => {
+                    let width = self.model.info().vocabulary;
+                    let row = &mut logits[row * width..][..width];
+                    let context = &self.slots.lane_tokens(lane.lane)[..known];
+                    self.model.blend(context, row, &mut self.evidence);
+                    sampler.choose(row).map(|next| (next as u32, row[next] - math::log_sum_exp(row)))
+                }
+            };
+            let Some((next, logprob)) = chosen else {
                 lane.is_done = true;
                 break;
             };
-            lane.chosen.push((next as u32, row[next] - math::log_sum_exp(row)));
-            self.drafter.judge(&draft, place, next as u32);
-            if drafted.next() != Some(next as u32) {
+            lane.chosen.push((next, logprob));
+            self.drafter.judge(&draft, place, next);
+            if drafted.next() != Some(next) {
                 break;
             }
             self.accepted += 1;

@@ -10,24 +10,23 @@ use super::fabricate::{Fabricated, Shape};
 use crate::{DeviceChoice, Finish, GenerateRequest, Generator, LoadOptions, Model, Output, Sampling, Source};
 
 /// The same model with drafts and without.
-struct Twins {
+pub(super) struct Twins {
     with: Generator,
     without: Generator,
     /// Sums over all requests.
-    drafted: usize,
-    accepted: usize,
+    pub(super) drafted: usize,
+    pub(super) accepted: usize,
     passes: (usize, usize),
 }
 
 impl Twins {
     fn new(source: &Source, threads: usize) -> Self {
+        Self::on(source, DeviceChoice::Cpu, threads)
+    }
+
+    pub(super) fn on(source: &Source, device: DeviceChoice, threads: usize) -> Self {
         let generator = |no_drafts| {
-            let options = LoadOptions {
-                device: DeviceChoice::Cpu,
-                threads: Some(threads),
-                no_drafts,
-                ..LoadOptions::default()
-            };
+            let options = LoadOptions { device, threads: Some(threads), no_drafts, ..LoadOptions::default() };
             Generator::new(Model::load(source, &options).unwrap(), 2).unwrap()
         };
         let (with, without) = (generator(false), generator(true));
@@ -62,7 +61,7 @@ impl Twins {
         have
     }
 
-    fn check_all(&mut self, prompts: &[&str]) {
+    pub(super) fn check_all(&mut self, prompts: &[&str]) {
         let sampled = |temperature: f32| Sampling::TopP { temperature, top_p: 0.9, seed: 7 };
         for prompt in prompts {
             for (max_tokens, beams, alternatives, sampling) in [

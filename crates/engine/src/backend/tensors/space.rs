@@ -53,7 +53,7 @@ struct Positions {
 }
 
 impl TensorSpace {
-    pub(super) fn new(shape: &StateSpaceShape, weights: StateSpace, device: &Device) -> Result<Self> {
+    pub(crate) fn new(shape: &StateSpaceShape, weights: StateSpace, device: &Device) -> Result<Self> {
         let vector = |values: &[f32]| Tensor::from_slice(values, values.len(), device);
         Ok(Self {
             shape: shape.clone(),
@@ -73,7 +73,7 @@ impl TensorSpace {
     }
 
     /// See [`crate::backend::Backend::scan`].
-    pub(super) fn scan(&self, projected: &Tensor, state: &mut TensorState) -> Result<Tensor> {
+    pub(crate) fn scan(&self, projected: &Tensor, state: &mut TensorState) -> Result<Tensor> {
         let count = projected.dim(0)?;
         let mut parts = Vec::with_capacity(count.div_ceil(CHUNK));
         for first in (0..count).step_by(CHUNK) {
