@@ -2,15 +2,18 @@
 // ggml-common.h of ggml for their fields) and are read once for all rows; each number of a result belongs to one warp, or to two or four
 // where a matrix has few rows.
 //
-// Quantised weights meet activations of eight bits (`quantise`), 32 of which have a scale. Every format is cut into units of 32
-// weights: two runs of 16, of which each has a factor and an addend, weight = factor * number + addend. So a run's part of a product is
-// scale * (factor * sum(number * x) + addend * sum(x)) with both sums in whole numbers.
+// Quantised weights meet activations of eight bits (`quantise`), 32 of which have a scale. Every format is cut into units, one for a
+// lane at a time: two runs of weights, of which each has a factor and an addend, weight = factor * number + addend. So a run's part of a
+// product is scale * (factor * sum(number * x) + addend * sum(x)) with both sums in whole numbers. A unit is as large as the format's
+// blocks can be read in one go: where only two bytes are aligned, lanes that are neighbours share a block, so that what a warp reads at
+// once lies close together.
 
 #include "common.cuh"
 
+// WORDS in a run, of four numbers each, in the order of the activations.
+template <int WORDS>
 struct Unit {
-    // Four numbers in each word, in the order of the activations.
-    int first[4], second[4];
+    int first[WORDS], second[WORDS];
     float first_factor, second_factor, first_addend, second_addend;
     // Where the runs' activations begin in the row.
     int first_at, second_at;
@@ -29,22 +32,24 @@ __device__ __forceinline__ int fifth(uint32_t bits) {
     return (int)((bits & 1) << 4 | (bits & 2) << 11 | (bits & 4) << 18 | (bits & 8) << 25);
 }
 
-__device__ __forceinline__ void in_block(Unit &unit, int index, float factor, float addend) {
+// Two lanes to a block of 32: each has eight bytes, with eight weights in the lower halves and those 16 further in the upper ones.
+__device__ __forceinline__ void in_block(Unit<2> &unit, int index, float factor, float addend) {
     unit.first_factor = unit.second_factor = factor;
     unit.first_addend = unit.second_addend = addend;
-    unit.first_at = index * 32;
-    unit.second_at = index * 32 + 16;
+    unit.first_at = index / 2 * 32 + index % 2 * 8;
+    unit.second_at = unit.first_at + 16;
 }
 
 struct Q4_0 {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
-        const uint8_t *block = row + (size_t)index * 18;
+    static constexpr int WORDS = 2;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
+        const uint8_t *block = row + (size_t)(index / 2) * 18;
         const float factor = half_at(block);
         in_block(unit, index, factor, -8.0f * factor);
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const int both = word(block + 2 + 4 * k);
+        for (int k = 0; k < WORDS; k++) {
+            const int both = word(block + 2 + index % 2 * 8 + 4 * k);
             unit.first[k] = both & 0x0f0f0f0f;
             unit.second[k] = both >> 4 & 0x0f0f0f0f;
         }
@@ -53,62 +58,68 @@ struct Q4_0 {
 
 struct Q4_1 {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
-        const uint8_t *block = row + (size_t)index * 20;
+    static constexpr int WORDS = 2;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
+        const uint8_t *block = row + (size_t)(index / 2) * 20;
         in_block(unit, index, half_at(block), half_at(block + 2));
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const int both = ((const int *)(block + 4))[k];
+        for (int k = 0; k < WORDS; k++) {
+            const int both = ((const int *)(block + 4))[index % 2 * 2 + k];
             unit.first[k] = both & 0x0f0f0f0f;
             unit.second[k] = both >> 4 & 0x0f0f0f0f;
         }
     }
 };
 
-__device__ __forceinline__ void five_bits(Unit &unit, uint32_t high, const uint8_t *low) {
+__device__ __forceinline__ void five_bits(Unit<2> &unit, int index, uint32_t high, const uint8_t *low) {
 #pragma unroll
-    for (int k = 0; k < 4; k++) {
-        const int both = word(low + 4 * k);
-        unit.first[k] = (both & 0x0f0f0f0f) | fifth(high >> (4 * k));
-        unit.second[k] = (both >> 4 & 0x0f0f0f0f) | fifth(high >> (16 + 4 * k));
+    for (int k = 0; k < 2; k++) {
+        const int at = index % 2 * 8 + 4 * k;
+        const int both = word(low + at);
+        unit.first[k] = (both & 0x0f0f0f0f) | fifth(high >> at);
+        unit.second[k] = (both >> 4 & 0x0f0f0f0f) | fifth(high >> (16 + at));
     }
 }
 
 struct Q5_0 {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
-        const uint8_t *block = row + (size_t)index * 22;
+    static constexpr int WORDS = 2;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
+        const uint8_t *block = row + (size_t)(index / 2) * 22;
         const float factor = half_at(block);
         in_block(unit, index, factor, -16.0f * factor);
-        five_bits(unit, (uint32_t)word(block + 2), block + 6);
+        five_bits(unit, index, (uint32_t)word(block + 2), block + 6);
     }
 };
 
 struct Q5_1 {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
-        const uint8_t *block = row + (size_t)index * 24;
+    static constexpr int WORDS = 2;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
+        const uint8_t *block = row + (size_t)(index / 2) * 24;
         in_block(unit, index, half_at(block), half_at(block + 2));
-        five_bits(unit, (uint32_t)word(block + 4), block + 8);
+        five_bits(unit, index, (uint32_t)word(block + 4), block + 8);
     }
 };
 
+// Four lanes to a block of 32: each has eight bytes.
 struct Q8_0 {
     static constexpr bool ADDEND = false;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
-        const uint8_t *block = row + (size_t)index * 34;
-        in_block(unit, index, half_at(block), 0.0f);
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            unit.first[k] = word(block + 2 + 4 * k);
-            unit.second[k] = word(block + 18 + 4 * k);
-        }
+    static constexpr int WORDS = 1;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
+        const uint8_t *block = row + (size_t)(index / 4) * 34;
+        unit.first_factor = unit.second_factor = half_at(block);
+        unit.first_addend = unit.second_addend = 0.0f;
+        unit.first_at = index * 8;
+        unit.second_at = unit.first_at + 4;
+        unit.first[0] = word(block + 2 + index % 4 * 8);
+        unit.second[0] = word(block + 6 + index % 4 * 8);
     }
 };
 
 // Factors and addends of the sub-blocks `2 * pair` and `2 * pair + 1` of Q4_K and Q5_K: six bits for each of eight scales and eight
 // minima, in twelve bytes behind the two common factors.
-__device__ __forceinline__ void six_bits(Unit &unit, uint4 header, int pair) {
+__device__ __forceinline__ void six_bits(Unit<4> &unit, uint4 header, int pair) {
     const float2 common = __half22float2(*(const __half2 *)&header.x);
     const int shift = 16 * (pair & 1);
     const uint32_t low = header.y >> shift, middle = header.z >> shift, high = header.w >> shift;
@@ -120,14 +131,16 @@ __device__ __forceinline__ void six_bits(Unit &unit, uint4 header, int pair) {
     unit.second_addend = -__fmul_rn(common.y, (float)(minima >> 8 & 0xff));
 }
 
-__device__ __forceinline__ void in_super_block(Unit &unit, int index, int pair, int part) {
+// Eight lanes to a block of 256: each has 16 bytes, with weights of one sub-block in the lower halves and of the next in the upper ones.
+__device__ __forceinline__ void in_super_block(Unit<4> &unit, int index, int pair, int part) {
     unit.first_at = index / 8 * 256 + pair * 64 + part * 16;
     unit.second_at = unit.first_at + 32;
 }
 
 struct Q4_K {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
+    static constexpr int WORDS = 4;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
         const uint4 *block = (const uint4 *)(row + (size_t)(index / 8) * 144);
         const int pair = index % 8 / 2, part = index % 2;
         const uint4 header = block[0], both = block[1 + 2 * pair + part];
@@ -135,7 +148,7 @@ struct Q4_K {
         in_super_block(unit, index, pair, part);
         const uint32_t words[4] = {both.x, both.y, both.z, both.w};
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < WORDS; k++) {
             unit.first[k] = (int)(words[k] & 0x0f0f0f0f);
             unit.second[k] = (int)(words[k] >> 4 & 0x0f0f0f0f);
         }
@@ -144,7 +157,8 @@ struct Q4_K {
 
 struct Q5_K {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
+    static constexpr int WORDS = 4;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
         const uint4 *block = (const uint4 *)(row + (size_t)(index / 8) * 176);
         const int pair = index % 8 / 2, part = index % 2;
         const uint4 header = block[0], fifths = block[1 + part], both = block[3 + 2 * pair + part];
@@ -153,47 +167,60 @@ struct Q5_K {
         const uint32_t words[4] = {both.x, both.y, both.z, both.w};
         const uint32_t high[4] = {fifths.x, fifths.y, fifths.z, fifths.w};
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < WORDS; k++) {
             unit.first[k] = (int)((words[k] & 0x0f0f0f0f) | (high[k] >> (2 * pair) & 0x01010101) << 4);
             unit.second[k] = (int)((words[k] >> 4 & 0x0f0f0f0f) | (high[k] >> (2 * pair + 1) & 0x01010101) << 4);
         }
     }
 };
 
+// 32 lanes to a block of 256: each has four bytes with the lower halves of four weights and of those 64 further.
 struct Q6_K {
     static constexpr bool ADDEND = true;
-    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit &unit) {
-        const uint8_t *block = row + (size_t)(index / 8) * 210;
-        // Which 128 of the 256 weights, which 32 of these (and those 64 further), which 16 of them.
-        const int side = index % 8 / 4, pair = index % 4 / 2, part = index % 2;
-        const uint8_t *low = block + 64 * side + 32 * pair + 16 * part;
-        const uint8_t *high = block + 128 + 32 * side + 16 * part;
-        const int8_t *scales = (const int8_t *)(block + 192) + 8 * side + 2 * pair + part;
+    static constexpr int WORDS = 1;
+    __device__ static __forceinline__ void load(const uint8_t *row, int index, Unit<WORDS> &unit) {
+        const uint8_t *block = row + (size_t)(index / 32) * 210;
+        // Which 128 of the 256 weights, which 32 of these (and those 64 further), which four of them.
+        const int side = index % 32 / 16, pair = index % 16 / 8, four = index % 8;
+        const int8_t *scales = (const int8_t *)(block + 192) + 8 * side + 2 * pair + four / 4;
         const float common = half_at(block + 208);
         unit.first_factor = __fmul_rn(common, (float)scales[0]);
         unit.second_factor = __fmul_rn(common, (float)scales[4]);
         unit.first_addend = -32.0f * unit.first_factor;
         unit.second_addend = -32.0f * unit.second_factor;
-        unit.first_at = index / 8 * 256 + 128 * side + 32 * pair + 16 * part;
+        unit.first_at = index / 32 * 256 + 128 * side + 32 * pair + 4 * four;
         unit.second_at = unit.first_at + 64;
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const uint32_t both = (uint32_t)word(low + 4 * k), two = (uint32_t)word(high + 4 * k) >> (2 * pair);
-            unit.first[k] = (int)((both & 0x0f0f0f0f) | (two & 0x03030303) << 4);
-            unit.second[k] = (int)((both >> 4 & 0x0f0f0f0f) | (two >> 4 & 0x03030303) << 4);
-        }
+        const uint32_t both = (uint32_t)word(block + 64 * side + 32 * pair + 4 * four);
+        const uint32_t two = (uint32_t)word(block + 128 + 32 * side + 4 * four) >> (2 * pair);
+        unit.first[0] = (int)((both & 0x0f0f0f0f) | (two & 0x03030303) << 4);
+        unit.second[0] = (int)((both >> 4 & 0x0f0f0f0f) | (two >> 4 & 0x03030303) << 4);
     }
 };
 
+// The activations of a run.
+__device__ __forceinline__ void read(const int8_t *x, int (&to)[1]) { to[0] = *(const int *)x; }
+__device__ __forceinline__ void read(const int8_t *x, int (&to)[2]) {
+    const int2 words = *(const int2 *)x;
+    to[0] = words.x, to[1] = words.y;
+}
+__device__ __forceinline__ void read(const int8_t *x, int (&to)[4]) {
+    const int4 words = *(const int4 *)x;
+    to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
+}
+
 // A run's part of one number of the result.
-template <bool ADDEND>
-__device__ __forceinline__ float run(const int (&numbers)[4], int4 x, float factor, float addend) {
-    int sum = __dp4a(numbers[0], x.x, __dp4a(numbers[1], x.y, __dp4a(numbers[2], x.z, __dp4a(numbers[3], x.w, 0))));
+template <bool ADDEND, int WORDS>
+__device__ __forceinline__ float run(const int (&numbers)[WORDS], const int8_t *at, float factor, float addend) {
+    int x[WORDS];
+    read(at, x);
+    int sum = 0, all = 0;
+#pragma unroll
+    for (int k = 0; k < WORDS; k++) {
+        sum = __dp4a(numbers[k], x[k], sum);
+        if (ADDEND) all = __dp4a(0x01010101, x[k], all);
+    }
     const float part = __fmul_rn(factor, (float)sum);
-    if (!ADDEND) return part;
-    const int ones = 0x01010101;
-    const int all = __dp4a(ones, x.x, __dp4a(ones, x.y, __dp4a(ones, x.z, __dp4a(ones, x.w, 0))));
-    return __fmaf_rn(addend, (float)all, part);
+    return ADDEND ? __fmaf_rn(addend, (float)all, part) : part;
 }
 
 // Where the sums of a block's warps become numbers of the result. `split` warps have a part of each.
@@ -229,25 +256,24 @@ __device__ __forceinline__ void quantised(const uint8_t *weights, int64_t row_by
                                           int onto) {
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const int output = blockIdx.x * (4 / split) + warp / split;
-    const int units = width / 32;
+    const int units = width / (8 * Format::WORDS);
     float sums[ROWS];
 #pragma unroll
     for (int r = 0; r < ROWS; r++) sums[r] = 0.0f;
     if (output < outputs) {
         const uint8_t *row = weights + output * row_bytes;
-#pragma unroll 2
+#pragma unroll 4 / Format::WORDS + 1
         for (int index = lane + LANES * (warp % split); index < units; index += LANES * split) {
-            Unit unit;
+            Unit<Format::WORDS> unit;
             Format::load(row, index, unit);
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 // Rows beyond the last one repeat it, and are thrown away.
                 const int from = r < rows ? r : rows - 1;
                 const int8_t *x = numbers + (size_t)from * width;
-                const float *scale = scales + (size_t)from * units;
-                const int4 first = *(const int4 *)(x + unit.first_at), second = *(const int4 *)(x + unit.second_at);
-                const float a = run<Format::ADDEND>(unit.first, first, unit.first_factor, unit.first_addend);
-                const float b = run<Format::ADDEND>(unit.second, second, unit.second_factor, unit.second_addend);
+                const float *scale = scales + (size_t)from * (width / 32);
+                const float a = run<Format::ADDEND>(unit.first, x + unit.first_at, unit.first_factor, unit.first_addend);
+                const float b = run<Format::ADDEND>(unit.second, x + unit.second_at, unit.second_factor, unit.second_addend);
                 sums[r] = __fmaf_rn(scale[unit.first_at / 32], a, sums[r]);
                 sums[r] = __fmaf_rn(scale[unit.second_at / 32], b, sums[r]);
             }

@@ -8,7 +8,7 @@ use candle_core::quantized::QMatMul;
 use candle_core::{DType, Device, Error, Module as _, Result, Storage, Tensor};
 
 use super::stream::{Arg, Spread};
-use super::{Cuda, FEW, Rows};
+use super::{Cuda, FEW, LINEAR, Rows};
 use crate::backend::tensors::quantised;
 use crate::weights::{ElementType, RawTensor};
 
@@ -81,7 +81,7 @@ impl Cuda {
             ElementType::Q6K => "Q6_K",
             other => other.name(),
         };
-        let kernels = COMPILED.map(|rows| self.stream.function(&format!("product_{name}_{rows}")));
+        let kernels = COMPILED.map(|rows| self.stream.function(LINEAR, &format!("product_{name}_{rows}")));
         Ok(Matrix {
             weights,
             pointer,
@@ -89,7 +89,7 @@ impl Cuda {
             outputs,
             inputs,
             kernels: kernels.into_iter().collect::<Result<_>>()?,
-            split: split(outputs, inputs),
+            split: split(outputs, inputs / unit(element)),
         })
     }
 
@@ -239,14 +239,22 @@ fn dtype(element: ElementType) -> DType {
     }
 }
 
-/// Warps that share a row, so that there are many warps, and each has something to do. It follows from the matrix alone, as the sums
-/// of a row must not depend on how many there are.
-fn split(outputs: usize, inputs: usize) -> usize {
-    // A lane takes 32 weights at a time.
-    let steps = inputs / (32 * 32);
-    [1, 2, WARPS].into_iter().find(|split| outputs * split >= MANY_WARPS).unwrap_or(WARPS).min(match steps {
+/// Weights that a lane of a kernel takes at a time.
+fn unit(element: ElementType) -> usize {
+    match element {
+        ElementType::Q4K | ElementType::Q5K => 32,
+        ElementType::Q4_0 | ElementType::Q4_1 | ElementType::Q5_0 | ElementType::Q5_1 => 16,
+        _ => 8,
+    }
+}
+
+/// Warps that share a row of so many units, so that there are many warps, and each has something to do. It follows from the matrix
+/// alone, as the sums of a row must not depend on how many there are.
+fn split(outputs: usize, units: usize) -> usize {
+    let useful = match units / 32 {
         0..2 => 1,
         2..4 => 2,
         _ => WARPS,
-    })
+    };
+    [1, 2, WARPS].into_iter().find(|split| outputs * split >= MANY_WARPS).unwrap_or(WARPS).min(useful)
 }

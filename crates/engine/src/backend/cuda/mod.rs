@@ -40,6 +40,12 @@ mod sources {
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 }
 
+/// The kernels by source.
+const SOURCES: [&str; 3] = [sources::ROWS, sources::LINEAR, sources::ATTENTION];
+const ROWS: usize = 0;
+const LINEAR: usize = 1;
+const ATTENTION: usize = 2;
+
 pub(crate) struct Cuda {
     stream: Arc<Stream>,
     kernels: Kernels,
@@ -119,19 +125,21 @@ impl Cuda {
     pub(crate) fn new(device: CudaDevice) -> Result<Self> {
         // SAFETY: there is one stream. Memory is freed and handed out again in its order, so that no use has to be waited for.
         unsafe { device.disable_event_tracking() };
-        let stream = Stream::new(device, &[sources::ROWS, sources::LINEAR, sources::ATTENTION])?;
+        let stream = Stream::new(device, &SOURCES)?;
+        let rows = |name: &str| stream.function(ROWS, name);
+        let attention = |name: &str| stream.function(ATTENTION, name);
         let kernels = Kernels {
-            norm: stream.function("norm_rows")?,
-            round: stream.function("round_rows")?,
-            activate: stream.function("activate")?,
-            add: stream.function("add")?,
-            scale: stream.function("scale")?,
-            place: stream.function("place")?,
-            rotate: stream.function("rotate")?,
-            attend: stream.function("attend")?,
-            combine: stream.function("combine")?,
-            best_of_parts: stream.function("best_of_parts")?,
-            best: stream.function("best")?,
+            norm: rows("norm_rows")?,
+            round: rows("round_rows")?,
+            activate: rows("activate")?,
+            add: rows("add")?,
+            scale: rows("scale")?,
+            place: rows("place")?,
+            rotate: attention("rotate")?,
+            attend: attention("attend")?,
+            combine: attention("combine")?,
+            best_of_parts: rows("best_of_parts")?,
+            best: rows("best")?,
         };
         let places = Places::new(&stream)?;
         Ok(Self { stream, kernels, places, replays: Mutex::default(), running: Mutex::new(()) })

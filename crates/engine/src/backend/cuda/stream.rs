@@ -88,9 +88,9 @@ impl Stream {
         &self.stream
     }
 
-    pub(super) fn function(&self, name: &str) -> Result<CudaFunction> {
-        let found = self.modules.iter().find_map(|module| module.load_function(name).ok());
-        found.ok_or_else(|| Error::msg(format!("there is no kernel {name}")))
+    /// A kernel of the source with this number.
+    pub(super) fn function(&self, source: usize, name: &str) -> Result<CudaFunction> {
+        self.modules[source].load_function(name).map_err(Error::wrap)
     }
 
     /// From here on memory that is given up is kept, and with `records` none is asked of the driver.
@@ -177,15 +177,20 @@ impl Stream {
     }
 
     /// The first `count` numbers, once all that was queued before is done.
+    #[allow(unsafe_code)]
     pub(super) fn download(&self, from: &Buffer, count: usize) -> Result<Vec<f32>> {
+        debug_assert!(count <= from.0.class);
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if pinned.as_ref().is_none_or(|pinned| pinned.len() < count) {
-            *pinned = Some(self.pin(count.next_power_of_two())?);
-        }
-        let (Some(slice), Some(pinned)) = (&from.0.slice, &mut *pinned) else { return Ok(Vec::new()) };
-        self.stream.memcpy_dtoh(&slice.slice(..count), pinned).map_err(Error::wrap)?;
+        let pinned = match &mut *pinned {
+            Some(pinned) if pinned.len() >= count => pinned,
+            pinned => pinned.insert(self.pin(count.next_power_of_two())?),
+        };
+        let to = &mut pinned.as_mut_slice().map_err(Error::wrap)?[..count];
+        // SAFETY: both have so many numbers, and the memory is not looked at before the stream is done.
+        unsafe { result::memcpy_dtoh_async(to, from.pointer(), self.stream.cu_stream()) }
+            .map_err(Error::wrap)?;
         self.stream.synchronize().map_err(Error::wrap)?;
-        Ok(pinned.as_slice().map_err(Error::wrap)?[..count].to_vec())
+        Ok(to.to_vec())
     }
 
     #[allow(unsafe_code)]

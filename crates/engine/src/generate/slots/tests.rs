@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::Result;
 
-use super::{Best, BESIDE, LaneRun, Slots};
+use super::{BESIDE, Best, LaneRun, Slots};
 use crate::decoder::{Run, Session};
 
 /// A position of a cache: the token, and the number of the pass that computed it.
