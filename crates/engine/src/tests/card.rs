@@ -4,9 +4,10 @@
 use candle_core::quantized::GgmlDType;
 use tempfile::tempdir;
 
-use super::drafts::Twins;
+use super::drafts::{Twins, embedded};
 use super::fabricate::{Fabricated, Shape};
 use crate::decoder::Run;
+use crate::kernels::math;
 use crate::{DeviceChoice, LoadOptions, Model, Source};
 
 const TYPES: [GgmlDType; 11] = [
@@ -60,45 +61,71 @@ fn every_type_of_weights_gives_the_logits_of_the_processor() {
     }
 }
 
-#[test]
-fn a_row_is_the_same_alone_and_with_others_and_from_a_recorded_pass() {
-    let directory = tempdir().unwrap();
-    let path = directory.path().join("model.gguf");
-    std::fs::write(&path, fabricated().gguf(GgmlDType::Q4K)).unwrap();
-    let card = load(&Source::Gguf(path), DeviceChoice::Cuda(0));
+/// Rows from position `before` on: alone, with others of their text, and beside other texts; the first time and recorded.
+fn check_rows(card: &Model, before: usize) {
     let mut session = card.session(4).unwrap();
-    let tokens: Vec<u32> = (0..80).map(|i| 3 + i * 5 % 23).collect();
-    let prompt = Run { slot: 0, tokens: &tokens[..60], rows: 0, cut: None };
-    session.forward_all(&[prompt]).unwrap();
-    // Across the end of a chunk of positions, and often enough to be recorded.
-    let alone: Vec<f32> =
-        tokens[60..].iter().flat_map(|&token| session.forward(0, &[token], 1).unwrap()).collect();
+    let tokens: Vec<u32> = (0..before + 20).map(|i| (3 + i * 5 % 23) as u32).collect();
+    session.forward_all(&[Run { slot: 0, tokens: &tokens[..before], rows: 0, cut: None }]).unwrap();
+    let rest = &tokens[before..];
+    let alone: Vec<f32> = rest.iter().flat_map(|&token| session.forward(0, &[token], 1).unwrap()).collect();
     for slot in 1..4 {
-        session.fork(0, slot, 60, 0).unwrap();
+        session.fork(0, slot, before, 0).unwrap();
     }
-    session.truncate(0, 60);
-    let width = alone.len() / 20;
+    let width = card.info().vocabulary;
     for round in 0..4 {
         for slot in 0..4 {
-            session.truncate(slot, 60);
+            session.truncate(slot, before);
         }
         let mut row = 0;
-        for some in tokens[60..].chunks(4) {
+        for some in rest.chunks(4) {
             let have = session.forward(0, some, some.len()).unwrap();
             assert_eq!(have, alone[row * width..][..have.len()], "round {round}, row {row}");
             row += some.len();
         }
         // Beside other texts, each in a cache of its own and at another position.
-        session.truncate(0, 60);
-        session.forward(1, &tokens[60..63], 0).unwrap();
+        session.truncate(0, before);
+        session.forward(1, &rest[..3], 0).unwrap();
         let runs = [
-            Run { slot: 0, tokens: &tokens[60..62], rows: 1, cut: None },
-            Run { slot: 1, tokens: &tokens[63..66], rows: 3, cut: None },
-            Run { slot: 2, tokens: &tokens[60..61], rows: 1, cut: None },
+            Run { slot: 0, tokens: &rest[..2], rows: 1, cut: None },
+            Run { slot: 1, tokens: &rest[3..6], rows: 3, cut: None },
+            Run { slot: 2, tokens: &rest[..1], rows: 1, cut: None },
         ];
         let have = session.forward_all(&runs).unwrap();
         let rows: Vec<&[f32]> = [1, 3, 4, 5, 0].map(|row| &alone[row * width..][..width]).to_vec();
         assert_eq!(have, rows.concat(), "round {round}, three texts");
+    }
+    let recordings = card.recordings().unwrap();
+    assert_eq!(recordings.refusal, None);
+    assert!(recordings.kept >= 3, "{recordings:?}");
+}
+
+#[test]
+fn a_row_is_the_same_alone_and_with_others_and_from_a_recorded_pass() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    std::fs::write(&path, fabricated().gguf(GgmlDType::Q4K)).unwrap();
+    // Across the end of a chunk of positions.
+    check_rows(&load(&Source::Gguf(path), DeviceChoice::Cuda(0)), 60);
+    // Across the end of what caches hold at first, and of what a recorded pass serves.
+    check_rows(&load(&embedded(), DeviceChoice::Cuda(0)), 246);
+}
+
+#[test]
+fn the_likeliest_token_is_that_of_the_logits() {
+    let card = load(&embedded(), DeviceChoice::Cuda(0));
+    let mut session = card.session(1).unwrap();
+    for tokens in [&[7, 8, 9][..], &[10], &[11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]] {
+        let run = |rows| Run { slot: 0, tokens, rows, cut: None };
+        let best = session.forward_best(&[run(tokens.len())]).unwrap();
+        session.truncate(0, 0);
+        let logits = session.forward_all(&[run(tokens.len())]).unwrap();
+        session.truncate(0, 0);
+        for (best, row) in best.into_iter().zip(logits.chunks_exact(card.info().vocabulary)) {
+            let best = best.unwrap();
+            assert_eq!(best.token as usize, math::argmax(row).unwrap());
+            assert_eq!(best.logit, row[best.token as usize]);
+            assert!((best.log_sum_exp - math::log_sum_exp(row)).abs() < 1e-4, "{best:?}");
+        }
     }
 }
 

@@ -98,7 +98,7 @@ const SESSIONS: [&str; 6] = [
     "echo größe 漢字\necho grö",
 ];
 
-fn embedded() -> Source {
+pub(super) fn embedded() -> Source {
     Source::Directory(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/nemoterm-mini"))
 }
 

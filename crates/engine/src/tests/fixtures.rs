@@ -134,7 +134,9 @@ fn logits_on_a_card_are_those_of_transformers() {
             serde_json::from_slice(&std::fs::read(path.join("logits.json")).unwrap()).unwrap();
         let options = LoadOptions { device: DeviceChoice::Cuda(0), ..LoadOptions::default() };
         let model = Model::load(&load(&path, false), &options).unwrap();
-        largest = largest.max(check(&model, &reference, CARD_TOLERANCE, &format!("{}", path.display())));
+        let apart = check(&model, &reference, CARD_TOLERANCE, &format!("{}", path.display()));
+        println!("{apart:.1e} {}", path.display());
+        largest = largest.max(apart);
     }
     println!("largest difference {largest:e}");
 }
