@@ -6,9 +6,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::super::avx512::interleaved::{Stripe, cut};
 use super::{AHEAD, load16, load32, part, prefetch, store8f};
-use crate::kernels::interleaved::{Activations, Group, ROWS, WORDS};
+use crate::kernels::interleaved::{Activations, Group, ROWS, Stripe, WORDS, cut};
 use crate::kernels::{GROUP, LANES};
 use crate::weights::ElementType;
 
