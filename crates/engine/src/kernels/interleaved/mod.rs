@@ -87,9 +87,7 @@ impl Way {
     fn suits(self, element: ElementType) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => layout::layout(element).is_some(),
-            #[cfg(target_arch = "x86_64")]
-            _ => super::avx2::interleaved::suit(element),
+            _ => layout::layout(element).is_some(),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => super::neon::stripes::suit(element),
         }
