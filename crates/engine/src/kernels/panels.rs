@@ -15,7 +15,8 @@ use std::cell::RefCell;
 use super::GROUP;
 use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
 use super::avx2::quantise::biased_quads;
-use super::avx512::interleaved::{Format, Q4_0 as Stripes4_0, Q4_1 as Stripes4_1, cut, q4_k};
+use super::avx512::interleaved::{Format, Q4_0 as Stripes4_0, Q4_1 as Stripes4_1};
+use super::interleaved::{cut, q4_k};
 use crate::weights::ElementType;
 use fill::{fill, fill_of_blocks, fill_of_stripe};
 

@@ -9,12 +9,16 @@
 mod activations;
 mod kept;
 mod layout;
+mod stripe;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use activations::Activations;
 pub(super) use activations::Group;
 pub(crate) use kept::Kept;
+#[cfg(target_arch = "x86_64")]
+pub(super) use stripe::{GROUPS, q4_k, q6_k};
+pub(super) use stripe::{Stripe, cut};
 
 use super::GROUP;
 use crate::weights::ElementType;
@@ -83,9 +87,7 @@ impl Way {
     fn suits(self, element: ElementType) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => layout::layout(element).is_some(),
-            #[cfg(target_arch = "x86_64")]
-            _ => super::avx2::interleaved::suit(element),
+            _ => layout::layout(element).is_some(),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => super::neon::stripes::suit(element),
         }

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::{Activations as Groups, Way, gains, layout, way};
 use crate::kernels::tests::{matrix, numbers};
 use crate::kernels::{Activations, PART, multiply};
@@ -111,6 +113,15 @@ fn a_row_is_the_same_alone_and_with_others() {
     }
 }
 
+/// Where a block has its values, and its scales where they are whole numbers.
+fn parts(element: ElementType) -> (Range<usize>, Range<usize>) {
+    match element {
+        ElementType::Q4K => (16..144, 4..16),
+        ElementType::Q6K => (0..192, 192..208),
+        _ => (layout::layout(element).unwrap().words, 0..0),
+    }
+}
+
 /// The largest products there are fit, and no way adds up in an order of its own.
 #[test]
 fn every_way_gives_the_same_bits() {
@@ -118,16 +129,19 @@ fn every_way_gives_the_same_bits() {
     for element in ALL {
         let (mut bytes, _) = matrix(element, rows, WIDTH);
         let block = element.row_bytes(element.block());
-        let head = layout::layout(element).unwrap().words.start;
-        // Of these there is only one way so far, and their scales are not apart.
-        if !matches!(element, ElementType::Q4K | ElementType::Q6K) {
-            for (i, block) in bytes.chunks_exact_mut(block).enumerate() {
-                match i % 5 {
-                    0 => block[head..].fill(0xFF),
-                    1 => block[head..].fill(0x80),
-                    2 => block[head..].fill(0x7F),
-                    _ => {}
-                }
+        let (values, scales) = parts(element);
+        for (i, block) in bytes.chunks_exact_mut(block).enumerate() {
+            match i % 5 {
+                0 => block[values.clone()].fill(0xFF),
+                1 => block[values.clone()].fill(0x80),
+                2 => block[values.clone()].fill(0x7F),
+                _ => {}
+            }
+            match i % 7 {
+                0 => block[scales.clone()].fill(0x80),
+                1 => block[scales.clone()].fill(0x7F),
+                2 => block[scales.clone()].fill(0xFF),
+                _ => {}
             }
         }
         let mut activations = numbers(7 * WIDTH, 3);

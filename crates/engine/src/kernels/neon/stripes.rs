@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::{FOUR, load16, store4f, widen};
-use crate::kernels::interleaved::{Activations, Group, ROWS, WORDS};
+use crate::kernels::interleaved::{Activations, Group, ROWS, Stripe, WORDS, cut};
 use crate::weights::ElementType;
 
 /// Registers that a word of each row fills.
@@ -103,10 +103,9 @@ fn tile_products<F: Format<S, V>, const S: usize, const V: usize, const R: usize
 ) {
     let groups = tile[0].len();
     for (n, stripe) in weights.chunks_exact(groups * (S + V)).enumerate() {
-        let (scales, values) = stripe.split_at(groups * S);
-        let (scales, values) = (scales.as_chunks::<S>().0, values.as_chunks::<V>().0);
+        let stripe = cut(stripe, groups);
         for first in (0..REGISTERS).step_by(R) {
-            let sums = tile_sums::<F, S, V, R, X>(scales, values, first, tile);
+            let sums = tile_sums::<F, S, V, R, X>(stripe, first, tile);
             for (x, sums) in sums.iter().enumerate() {
                 let out = &mut out[x * stride + n * ROWS + first * FOUR..][..R * FOUR];
                 for (out, sum) in out.as_chunks_mut::<FOUR>().0.iter_mut().zip(sums) {
@@ -121,8 +120,7 @@ fn tile_products<F: Format<S, V>, const S: usize, const V: usize, const R: usize
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn tile_sums<F: Format<S, V>, const S: usize, const V: usize, const R: usize, const X: usize>(
-    scales: &[[u8; S]],
-    values: &[[u8; V]],
+    Stripe { scales, values }: Stripe<'_, S, V>,
     first: usize,
     tile: [&[Group]; X],
 ) -> [[float32x4_t; R]; X] {

@@ -4,11 +4,10 @@ use std::arch::x86_64::*;
 
 use super::{ROWS, WeightGroup, load, store16f};
 use crate::kernels::avx2::blocks::Block;
-use crate::kernels::avx512::interleaved::q4_k::{Blocks, Scales, values};
-use crate::kernels::avx512::interleaved::{Format, Stripe};
-
-/// Groups in a block of Q4_K.
-const GROUPS: usize = 8;
+use crate::kernels::avx512::interleaved::Format;
+use crate::kernels::avx512::interleaved::q4_k::{Scales, values};
+use crate::kernels::interleaved::q4_k::Blocks;
+use crate::kernels::interleaved::{GROUPS, Stripe};
 
 /// Makes a panel of the first rows. Where there are fewer, the last one comes several times.
 #[inline]

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 use crate::kernels::GROUP;
-use crate::kernels::interleaved::{Activations, Group, ROWS, WORDS};
+use crate::kernels::interleaved::{Activations, Group, ROWS, Stripe, WORDS, cut};
 use crate::weights::ElementType;
 
 /// Words of a group, each of four neighbouring weights, that are multiplied and added at once.
@@ -119,13 +119,6 @@ pub(in super::super) fn multiply(
     }
 }
 
-/// A stripe: scales and values of its groups.
-#[derive(Clone, Copy)]
-pub(in super::super) struct Stripe<'a, const S: usize, const V: usize> {
-    pub(in super::super) scales: &'a [[u8; S]],
-    pub(in super::super) values: &'a [[u8; V]],
-}
-
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn stripes<F: Format<S, V>, const S: usize, const V: usize>(
@@ -181,16 +174,6 @@ fn tile_products<F: Format<S, V>, const S: usize, const V: usize, const P: usize
         put(tile_sums::<F, S, V, 1, X>([cut(weights, groups)], tile), row, out, stride);
         row += ROWS;
     }
-}
-
-/// A stripe of so many groups.
-#[inline(always)]
-pub(in super::super) fn cut<const S: usize, const V: usize>(
-    weights: &[u8],
-    groups: usize,
-) -> Stripe<'_, S, V> {
-    let (scales, values) = weights.split_at(groups * S);
-    Stripe { scales: scales.as_chunks().0, values: values.as_chunks().0 }
 }
 
 /// Writes the products of `P` stripes that begin with row number `row`.

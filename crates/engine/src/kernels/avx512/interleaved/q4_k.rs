@@ -7,29 +7,13 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::super::super::GROUP;
-use super::super::{GROUPS, PAIRS};
+use super::super::PAIRS;
 use super::{load64 as words, put};
-use crate::kernels::interleaved::{Activations, Group, ROWS};
+use crate::kernels::interleaved::q4_k::{Blocks, HEADER, QUADS, blocks};
+use crate::kernels::interleaved::{Activations, GROUPS, Group, ROWS};
 
-/// Words that a block is made of.
-const WORDS: usize = 36;
 /// Rows of activations that are multiplied together.
 const TILE: usize = 4;
-/// Words before the values: `d` and `dmin`, and scales and offsets of six bits.
-const HEADER: usize = 4;
-/// Words that hold the values of two groups, the first in the low halves.
-const QUADS: usize = GROUP / 4;
-
-/// A word of each row.
-type Words = [u8; 4 * ROWS];
-/// A block of each row.
-pub(in super::super::super) type Blocks = [Words; WORDS];
-
-/// Whole blocks of such weights.
-pub(in super::super::super) fn blocks(weights: &[u8]) -> &[Blocks] {
-    weights.as_chunks().0.as_chunks().0
-}
 
 /// Scales and offsets of the groups of each row: weight = `scale * (a number of six bits) * value - offset * (another one)`.
 pub(in super::super::super) struct Scales {

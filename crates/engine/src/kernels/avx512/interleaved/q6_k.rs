@@ -5,22 +5,10 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::super::GROUPS;
 use super::{halves, load64, put};
-use crate::kernels::interleaved::{Activations, Group, ROWS, WORDS};
+use crate::kernels::interleaved::q6_k::{BLOCK_BYTES, D_BYTES, HALVED, PARTS, QUADS, SCALES, TOGETHER};
+use crate::kernels::interleaved::{Activations, GROUPS, Group, ROWS, Stripe, WORDS, cut};
 
-/// Words of a block after its sixteen scales, and those that are taken apart together.
-const WORDS_OF_BLOCK: usize = 48;
-const TOGETHER: usize = 3;
-const SCALES: usize = 16;
-/// Groups of whose values they hold some.
-const PARTS: usize = 4;
-/// Quads of half a group, which have the same scale.
-const QUADS: usize = 4;
-/// Of 128 added to each weight, so many halvings are the 32 that is added in fact.
-const HALVED: u32 = 2;
-/// Bytes of the words and scales of a block of each row.
-const BYTES: usize = SCALES * ROWS + WORDS_OF_BLOCK * WORDS;
 /// Rows of activations that are multiplied together.
 const TILE: usize = 4;
 
@@ -28,9 +16,8 @@ const TILE: usize = 4;
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn multiply(weights: &[u8], activations: &Activations, out: &mut [f32], stride: usize) {
     let blocks = activations.groups() / GROUPS;
-    for (n, weights) in weights.chunks_exact(blocks * (2 * ROWS + BYTES)).enumerate() {
-        let (scales, words) = weights.split_at(blocks * 2 * ROWS);
-        let stripe = Stripe { scales: scales.as_chunks().0, blocks: words.as_chunks().0 };
+    for (n, weights) in weights.chunks_exact(blocks * (D_BYTES + BLOCK_BYTES)).enumerate() {
+        let stripe = cut(weights, blocks);
         let mut first = 0;
         while first < activations.count() {
             let tile = (activations.count() - first).min(TILE);
@@ -46,31 +33,27 @@ pub(super) fn multiply(weights: &[u8], activations: &Activations, out: &mut [f32
     }
 }
 
-#[derive(Clone, Copy)]
-struct Stripe<'a> {
-    /// A half-precision number of each row for each block.
-    scales: &'a [[u8; 2 * ROWS]],
-    blocks: &'a [[u8; BYTES]],
-}
-
 /// The products of a stripe with `X` rows of activations.
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "what iterators give here does not stay in registers")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn products<const X: usize>(stripe: Stripe<'_>, tile: [&[Group]; X]) -> [[__m512; 1]; X] {
+fn products<const X: usize>(
+    stripe: Stripe<'_, D_BYTES, BLOCK_BYTES>,
+    tile: [&[Group]; X],
+) -> [[__m512; 1]; X] {
     let mut totals = [[_mm512_setzero_ps()]; X];
     let mut groups = [const { &[] as &[[Group; GROUPS]] }; X];
     for (groups, row) in groups.iter_mut().zip(tile) {
         *groups = row.as_chunks().0;
     }
     // Said before the loop, so that it needs no bounds checks.
-    let length = stripe.blocks.len();
+    let length = stripe.values.len();
     if stripe.scales.len() < length || groups.iter().any(|groups| groups.len() < length) {
         return totals;
     }
     // Written out, the loads would come in another order than the words lie in.
     let (octets, quads) = (black_box(4).min(4), black_box(QUADS).min(QUADS));
-    for (b, block) in stripe.blocks.iter().enumerate() {
+    for (b, block) in stripe.values.iter().enumerate() {
         let (scales, words) = block.split_at(SCALES * ROWS);
         let (scales, words) = (scales.as_chunks::<ROWS>().0, words.as_chunks::<WORDS>().0);
         let mut sums = [_mm512_setzero_ps(); X];

@@ -3,14 +3,18 @@
 //! All of it gives the same numbers, bit for bit, as the kernels for registers of 512 bits do: the products of a group are added as
 //! integers, so that only their order in the sum of the groups counts.
 
+mod products;
+mod q4_k;
+mod q6_k;
+
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::super::avx512::interleaved::{Stripe, cut};
 use super::{AHEAD, load16, load32, part, prefetch, store8f};
-use crate::kernels::interleaved::{Activations, Group, ROWS, WORDS};
+use crate::kernels::interleaved::{Activations, Group, ROWS, Stripe, WORDS, cut};
 use crate::kernels::{GROUP, LANES};
 use crate::weights::ElementType;
+use products::{Products, Signed, Unsigned, Vnni};
 
 /// Registers that hold something of each row of a stripe.
 const HALVES: usize = ROWS / LANES;
@@ -20,6 +24,9 @@ const QUADS: usize = GROUP / 4;
 const TILE: usize = 6;
 /// Bytes of weights that are multiplied with every tile before the next ones are, so that they stay in the second-level cache.
 const NEAR: usize = 1 << 17;
+/// Bytes by which what is in blocks is brought near before it is needed: two or three of them, so that it is there in time from the
+/// third-level cache too.
+const BLOCKS_AHEAD: usize = 6 << 10;
 
 /// A format whose groups stand alone, in `S` bytes of scales for a group of sixteen rows and `V` of values.
 trait Format<const S: usize, const V: usize> {
@@ -71,133 +78,6 @@ fn bytes(word: &[u8; WORDS / HALVES]) -> [__m256i; 2] {
     [load32(word); 2]
 }
 
-/// How the weights of a group are multiplied with activations, and added. Everything is called only from code that is compiled for
-/// what [`Products::tile_sums`] says.
-#[allow(unsafe_code)]
-trait Products {
-    /// What the sum of a group begins with; `bias` is to be in it at the end.
-    unsafe fn start(bias: i32) -> __m256i;
-
-    /// Of four weights of each row, what is the same for all rows of activations.
-    unsafe fn magnitudes(weights: __m256i) -> __m256i;
-
-    /// Adds the products of four weights of each row with four activations.
-    unsafe fn add(sum: __m256i, weights: __m256i, magnitudes: __m256i, four: __m256i) -> __m256i;
-
-    /// The sum of each row.
-    unsafe fn finish(sum: __m256i, bias: i32) -> __m256i;
-
-    /// As [`tile_sums`], compiled for what these need.
-    unsafe fn tile_sums<F: Format<S, V>, const S: usize, const V: usize, const P: usize, const X: usize>(
-        stripes: [Stripe<'_, S, V>; P],
-        tile: [&[Group]; X],
-        out: &mut [f32],
-        stride: usize,
-    );
-}
-
-/// Of weights below 16 the products of a whole group are added in 16 bits: at most 8 * 2 * 15 * 127, which fits.
-struct Nibbles;
-/// Signed weights: their signs go to the activations. Two products are at most 2 * 128 * 127, which fits 16 bits.
-struct Signed;
-/// Unsigned weights, where the processor has one instruction for all of it (AVX-VNNI).
-struct Vnni;
-/// The same where it is part of AVX-512: these processors have faster kernels, but tests can be run there.
-#[cfg(test)]
-struct WideVnni;
-
-macro_rules! products {
-    ($(#[$attribute:meta])* $name:ident, $features:tt, start: |$start_bias:ident| $start:expr,
-     magnitudes: |$all:ident| $magnitudes:expr, add: |$sum:ident, $weights:ident, $magnitude:ident, $four:ident| $add:expr,
-     finish: |$last:ident, $bias:ident| $finish:expr) => {
-        $(#[$attribute])*
-        #[allow(unsafe_code)]
-        #[allow(unused_variables)]
-        impl Products for $name {
-            #[inline(always)]
-            unsafe fn start($start_bias: i32) -> __m256i {
-                // SAFETY: the caller is compiled for these features, here and below.
-                unsafe { $start }
-            }
-
-            #[inline(always)]
-            #[allow(unused_unsafe)]
-            unsafe fn magnitudes($all: __m256i) -> __m256i {
-                // SAFETY: as above.
-                unsafe { $magnitudes }
-            }
-
-            #[inline(always)]
-            unsafe fn add(
-                $sum: __m256i,
-                $weights: __m256i,
-                $magnitude: __m256i,
-                $four: __m256i,
-            ) -> __m256i {
-                // SAFETY: as above.
-                unsafe { $add }
-            }
-
-            #[inline(always)]
-            #[allow(unused_unsafe)]
-            unsafe fn finish($last: __m256i, $bias: i32) -> __m256i {
-                // SAFETY: as above.
-                unsafe { $finish }
-            }
-
-            #[target_feature(enable = $features)]
-            unsafe fn tile_sums<F: Format<S, V>, const S: usize, const V: usize, const P: usize, const X: usize>(
-                stripes: [Stripe<'_, S, V>; P],
-                tile: [&[Group]; X],
-                out: &mut [f32],
-                stride: usize,
-            ) {
-                // SAFETY: this function is compiled for all that is called.
-                unsafe { tile_sums::<F, Self, S, V, P, X>(stripes, tile, out, stride) }
-            }
-        }
-    };
-}
-
-products!(
-    Nibbles, "avx2,fma,f16c",
-    start: |_bias| _mm256_setzero_si256(),
-    magnitudes: |weights| weights,
-    add: |sum, weights, magnitudes, four| _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, four)),
-    finish: |sum, bias| _mm256_add_epi32(
-        _mm256_madd_epi16(sum, _mm256_set1_epi16(1)),
-        _mm256_set1_epi32(bias)
-    )
-);
-products!(
-    Signed, "avx2,fma,f16c",
-    start: |_bias| _mm256_setzero_si256(),
-    magnitudes: |weights| _mm256_abs_epi8(weights),
-    add: |sum, weights, magnitudes, four| _mm256_add_epi32(
-        sum,
-        _mm256_madd_epi16(
-            _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(four, weights)),
-            _mm256_set1_epi16(1)
-        )
-    ),
-    finish: |sum, _bias| sum
-);
-products!(
-    Vnni, "avx2,fma,f16c,avxvnni",
-    start: |bias| _mm256_set1_epi32(bias),
-    magnitudes: |weights| weights,
-    add: |sum, weights, magnitudes, four| _mm256_dpbusd_avx_epi32(sum, weights, four),
-    finish: |sum, _bias| sum
-);
-products!(
-    #[cfg(test)]
-    WideVnni, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
-    start: |bias| _mm256_set1_epi32(bias),
-    magnitudes: |weights| weights,
-    add: |sum, weights, magnitudes, four| _mm256_dpbusd_epi32(sum, weights, four),
-    finish: |sum, _bias| sum
-);
-
 /// Multiplies stripes with every row of activations: `out[i * stride + row]`. Bytes of weights are signed.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn multiply(
@@ -207,7 +87,7 @@ pub(in super::super) fn multiply(
     out: &mut [f32],
     stride: usize,
 ) {
-    multiply_by::<Nibbles, Signed>(element, weights, activations, out, stride);
+    multiply_by::<Unsigned, Signed>(element, weights, activations, out, stride);
 }
 
 /// The same where bytes of weights are unsigned.
@@ -232,12 +112,7 @@ pub(in super::super) fn multiply_wide_vnni(
     out: &mut [f32],
     stride: usize,
 ) {
-    multiply_by::<WideVnni, WideVnni>(element, weights, activations, out, stride);
-}
-
-/// Whether there are kernels for a format.
-pub(in super::super) fn suit(element: ElementType) -> bool {
-    matches!(element, ElementType::Q4_0 | ElementType::Q4_1 | ElementType::Q8_0)
+    multiply_by::<products::WideVnni, products::WideVnni>(element, weights, activations, out, stride);
 }
 
 #[inline]
@@ -253,6 +128,8 @@ fn multiply_by<N: Products, B: Products>(
         ElementType::Q4_0 => stripes::<Q4_0, N, 32, 256>(weights, activations, out, stride),
         ElementType::Q4_1 => stripes::<Q4_1, N, 64, 256>(weights, activations, out, stride),
         ElementType::Q8_0 => stripes::<Q8_0, B, 32, 512>(weights, activations, out, stride),
+        ElementType::Q4K => q4_k::multiply::<N>(weights, activations, out, stride),
+        ElementType::Q6K => q6_k::multiply::<N>(weights, activations, out, stride),
         _ => debug_assert!(false, "{element:?} is not interleaved"),
     }
 }
