@@ -81,6 +81,29 @@ impl Memory {
         let (_, end) = self.find(address)?;
         (end - address >= bytes as u64).then_some(address as *mut u8)
     }
+
+    /// Writes bytes, if there is room for all of them; says whether there was.
+    pub fn write(&mut self, address: u64, data: &[u8]) -> bool {
+        let Some(place) = self.slice(address, data.len()) else { return false };
+        // SAFETY: all of it is allocated, and no slice is of the card's memory.
+        #[allow(unsafe_code)]
+        unsafe {
+            place.copy_from_nonoverlapping(data.as_ptr(), data.len());
+        }
+        true
+    }
+
+    /// Reads bytes, if all of them are there.
+    pub fn read(&self, address: u64, bytes: usize) -> Option<Vec<u8>> {
+        let place = self.slice(address, bytes)?;
+        let mut data = vec![0; bytes];
+        // SAFETY: all of it is allocated.
+        #[allow(unsafe_code)]
+        unsafe {
+            data.as_mut_ptr().copy_from_nonoverlapping(place, bytes);
+        }
+        Some(data)
+    }
 }
 
 impl Drop for Memory {

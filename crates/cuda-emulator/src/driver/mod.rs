@@ -4,17 +4,17 @@
 //! whenever the graph is launched that comes of it; what a real driver refuses meanwhile is refused here too. The card is one of
 //! compute capability 8.0, like an A100.
 
-mod blas;
-mod capture;
+pub mod blas;
+pub mod capture;
 mod card;
 mod container;
-mod context;
-mod modules;
-mod rand;
-mod runtime;
+pub mod context;
+pub mod modules;
+pub mod rand;
+pub mod runtime;
 mod state;
-mod stream;
-mod transfer;
+pub mod stream;
+pub mod transfer;
 mod work;
 
 /// A code that says how a call went, 0 meaning well.
@@ -134,6 +134,8 @@ fn complain(what: &str) {
 fn answer(name: &str, answer: Answer) -> Code {
     match answer {
         Ok(()) => 0,
+        // Programs look for a kernel in one module after the other.
+        Err(code::NOT_FOUND) => code::NOT_FOUND,
         Err(code) => {
             let known = code::NAMES.iter().find(|&&(known, ..)| known == code);
             let meaning = known.map(|&(_, name, ..)| name.to_string_lossy()).unwrap_or_default();

@@ -185,12 +185,7 @@ impl State {
         for global in &module.globals {
             let Some(bytes) = global.bytes.filter(|_| global.space != "shared") else { continue };
             let address = self.memory.allocate(bytes.max(1)).ok_or(code::OUT_OF_MEMORY)?;
-            let place = self.memory.slice(address, bytes).ok_or(code::ILLEGAL_ADDRESS)?;
-            // SAFETY: as many bytes were allocated there just now.
-            #[allow(unsafe_code)]
-            unsafe {
-                place.copy_from_nonoverlapping(global.initial.as_ptr(), bytes.min(global.initial.len()));
-            }
+            self.memory.write(address, &global.initial);
             loaded.globals.insert(global.name.clone(), address);
         }
         loaded.source = Source::Parsed(module.clone());

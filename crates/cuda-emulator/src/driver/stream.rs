@@ -83,7 +83,7 @@ functions! {
     }
 
     fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: c_uint) {
-        let mut state = state();
+        let state = state();
         state.works()?;
         if let Some(of) = state.events.get(&event).and_then(|event| event.captured)
             && of != stream

@@ -82,13 +82,7 @@ impl State {
             Work::Launch(call) => self.launch(call, from_graph),
             Work::Up(to, from, count) => {
                 let data = bytes(*from as *const u8, *count)?;
-                let place = self.memory.slice(*to, *count).ok_or_else(|| outside("a copy to the card", *to, *count))?;
-                // SAFETY: the memory is allocated, and the program's own is not the card's.
-                #[allow(unsafe_code)]
-                unsafe {
-                    place.copy_from_nonoverlapping(data.as_ptr(), *count);
-                }
-                Ok(())
+                if self.memory.write(*to, data) { Ok(()) } else { Err(outside("a copy to the card", *to, *count)) }
             }
             Work::Down(to, from, count) => {
                 let place =

@@ -222,6 +222,11 @@ impl<'t> Reader<'t> {
                 Some(Kind::Sign(b'+')) => {
                     self.take();
                 }
+                // Coordinates, which instructions on textures have, and none that is known here.
+                Some(Kind::Sign(b',')) => {
+                    self.take();
+                    self.operand()?;
+                }
                 Some(Kind::Word(word)) if !word.starts_with(|c: char| c.is_ascii_digit()) => {
                     self.take();
                     base = Some(word);

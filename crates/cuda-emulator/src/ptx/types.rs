@@ -180,8 +180,6 @@ pub trait Neighbours: Copy + PartialOrd {
     fn up(self) -> Self;
     /// The next smaller one.
     fn down(self) -> Self;
-    /// Whether it is below zero.
-    fn negative(self) -> bool;
 }
 
 macro_rules! neighbours {
@@ -194,7 +192,6 @@ macro_rules! neighbours {
             else { <$t>::from_bits(bits + 1) }
         }
         fn down(self) -> Self { -(-self).up() }
-        fn negative(self) -> bool { self < $zero }
     })* };
 }
 neighbours!(f32: 0.0; f64: 0.0; f16: f16::ZERO; bf16: bf16::ZERO);
