@@ -26,7 +26,13 @@ pub fn emulated(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<()>
     ensure!(cfg!(target_os = "linux"), "there is CUDA on Linux only");
     let program = root().join("target/cuda/nemotermd-cuda");
     ensure!(program.exists(), "{} is missing: `cargo xtask cuda` makes it", program.display());
-    run(Command::new(env!("CARGO")).args(["build", "--release", "--locked", "-p", "nemoterm-cuda-emulator"]))?;
+    run(Command::new(env!("CARGO")).args([
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "nemoterm-cuda-emulator",
+    ]))?;
     let libraries = root().join("target/cuda/emulator");
     fs::create_dir_all(&libraries)?;
     link(&root().join("target/release/libnemoterm_cuda_emulator.so"), &libraries.join(DRIVER))?;

@@ -85,12 +85,7 @@ mod code {
             c"an illegal memory access was encountered",
         ),
         (ASSERT, c"CUDA_ERROR_ASSERT", c"cudaErrorAssert", c"device-side assert triggered"),
-        (
-            MISALIGNED,
-            c"CUDA_ERROR_MISALIGNED_ADDRESS",
-            c"cudaErrorMisalignedAddress",
-            c"misaligned address",
-        ),
+        (MISALIGNED, c"CUDA_ERROR_MISALIGNED_ADDRESS", c"cudaErrorMisalignedAddress", c"misaligned address"),
         (
             LAUNCH_FAILED,
             c"CUDA_ERROR_LAUNCH_FAILED",

@@ -32,7 +32,12 @@ impl State {
     }
 
     /// How many blocks of a kernel a multiprocessor has room for. Registers are not counted.
-    pub fn blocks_at_once(&mut self, function: Handle, threads: c_int, dynamic: usize) -> Result<c_int, Code> {
+    pub fn blocks_at_once(
+        &mut self,
+        function: Handle,
+        threads: c_int,
+        dynamic: usize,
+    ) -> Result<c_int, Code> {
         let shared = self.kernel(function)?.shared + dynamic;
         let threads = usize::try_from(threads).map_err(|_| code::INVALID_VALUE)?.max(1);
         // Each block takes a kilobyte beside its own.

@@ -90,15 +90,15 @@ functions! {
         put(place, given)
     }
 
-    fn cuMemFreeHost(place: *mut u8) {
+    fn cuMemFreeHost(place: usize) {
         let mut state = state();
         state.outside_of_captures()?;
-        let bytes = state.host.remove(&(place as usize)).ok_or(code::INVALID_VALUE)?;
+        let bytes = state.host.remove(&place).ok_or(code::INVALID_VALUE)?;
         let layout = Layout::from_size_align(bytes.max(1), PAGE).map_err(|_| code::INVALID_VALUE)?;
         // SAFETY: it was allocated with this layout, and is no longer in the table.
         #[allow(unsafe_code)]
         unsafe {
-            dealloc(place, layout);
+            dealloc(place as *mut u8, layout);
         }
         Ok(())
     }

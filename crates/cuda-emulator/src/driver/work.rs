@@ -82,11 +82,17 @@ impl State {
             Work::Launch(call) => self.launch(call, from_graph),
             Work::Up(to, from, count) => {
                 let data = bytes(*from as *const u8, *count)?;
-                if self.memory.write(*to, data) { Ok(()) } else { Err(outside("a copy to the card", *to, *count)) }
+                if self.memory.write(*to, data) {
+                    Ok(())
+                } else {
+                    Err(outside("a copy to the card", *to, *count))
+                }
             }
             Work::Down(to, from, count) => {
-                let place =
-                    self.memory.slice(*from, *count).ok_or_else(|| outside("a copy from the card", *from, *count))?;
+                let place = self
+                    .memory
+                    .slice(*from, *count)
+                    .ok_or_else(|| outside("a copy from the card", *from, *count))?;
                 // SAFETY: the memory is allocated, and the caller promises that there is room for as much.
                 #[allow(unsafe_code)]
                 unsafe {
@@ -95,7 +101,8 @@ impl State {
                 Ok(())
             }
             Work::Across(to, from, count) => {
-                let source = self.memory.slice(*from, *count).ok_or_else(|| outside("a copy", *from, *count))?;
+                let source =
+                    self.memory.slice(*from, *count).ok_or_else(|| outside("a copy", *from, *count))?;
                 let target = self.memory.slice(*to, *count).ok_or_else(|| outside("a copy", *to, *count))?;
                 // SAFETY: both are allocated; they may overlap.
                 #[allow(unsafe_code)]
@@ -119,7 +126,9 @@ impl State {
             }
             Work::Multiply(product) => product.perform(&self.memory),
         };
-        if let Err(code @ (code::ILLEGAL_ADDRESS | code::MISALIGNED | code::LAUNCH_FAILED | code::ASSERT)) = done {
+        if let Err(code @ (code::ILLEGAL_ADDRESS | code::MISALIGNED | code::LAUNCH_FAILED | code::ASSERT)) =
+            done
+        {
             self.broken = Some(code);
         }
         done
@@ -142,7 +151,13 @@ impl State {
             return refuse(&format!("it is compiled for blocks of at most {:?} threads", kernel.max_threads));
         }
         let [blocks, rows, layers] = call.grid;
-        if blocks == 0 || blocks > i32::MAX as u32 || rows == 0 || rows > 65535 || layers == 0 || layers > 65535 {
+        if blocks == 0
+            || blocks > i32::MAX as u32
+            || rows == 0
+            || rows > 65535
+            || layers == 0
+            || layers > 65535
+        {
             return refuse(&format!("a grid of {:?} blocks", call.grid));
         }
         let shared = kernel.shared + call.dynamic;

@@ -184,9 +184,8 @@ impl Block<'_> {
                 let end = address.wrapping_add(bytes as u64);
                 if address < self.recent.0 || end > self.recent.1 || end < address {
                     let found = self.launch.memory.find(address).filter(|&(_, last)| end <= last);
-                    self.recent = found.ok_or_else(|| {
-                        outside("all that is allocated", address, bytes).lane(lane)
-                    })?;
+                    self.recent =
+                        found.ok_or_else(|| outside("all that is allocated", address, bytes).lane(lane))?;
                 }
                 Ok(Place::Global(address as *mut u8))
             }
@@ -246,8 +245,8 @@ impl Special {
             "lanemask_ge" => Self::LanesGreaterEqual,
             "total_smem_size" => Self::Shared,
             "dynamic_smem_size" => Self::DynamicShared,
-            "clock" | "clock_hi" | "clock64" | "globaltimer" | "globaltimer_lo" | "globaltimer_hi" | "smid"
-            | "gridid" => Self::Nothing,
+            "clock" | "clock_hi" | "clock64" | "globaltimer" | "globaltimer_lo" | "globaltimer_hi"
+            | "smid" | "gridid" => Self::Nothing,
             _ => return None,
         })
     }

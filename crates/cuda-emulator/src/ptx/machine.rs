@@ -236,11 +236,7 @@ impl Warp {
                             }
                         } else {
                             self.groups.push(Group { pc: *target, mask: active, state: State::Ready });
-                            self.groups.push(Group {
-                                pc: pc + 1,
-                                mask: mask & !active,
-                                state: State::Ready,
-                            });
+                            self.groups.push(Group { pc: pc + 1, mask: mask & !active, state: State::Ready });
                             return Ok(());
                         }
                         self.groups.push(Group { pc, mask, state: State::Ready });
@@ -277,8 +273,7 @@ impl Warp {
                     Step::Barrier(barrier) => {
                         let lane = active.trailing_zeros() as usize;
                         let id = self.registers[barrier.id as usize][lane] as u32;
-                        let threads =
-                            barrier.threads.map(|slot| self.registers[slot as usize][lane] as u32);
+                        let threads = barrier.threads.map(|slot| self.registers[slot as usize][lane] as u32);
                         self.part(mask & !active, pc + 1);
                         let state = State::AtBarrier(id, threads);
                         self.groups.push(Group { pc, mask: active, state });

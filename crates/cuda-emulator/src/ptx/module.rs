@@ -104,7 +104,10 @@ impl Module {
                     globals.push(global(&variable));
                 }
                 other => {
-                    return Err(format!("{other:?} stands outside of all functions, at byte {}", reader.at()));
+                    return Err(format!(
+                        "{other:?} stands outside of all functions, at byte {}",
+                        reader.at()
+                    ));
                 }
             }
         }

@@ -198,7 +198,12 @@ neighbours!(f32: 0.0; f64: 0.0; f16: f16::ZERO; bf16: bf16::ZERO);
 
 /// Turns `nearest`, which is an exact value rounded to nearest, into what another rounding makes of it. `exact` says how the
 /// exact value compares with `nearest`.
-pub fn redirect<F: Neighbours>(nearest: F, exact: std::cmp::Ordering, negative: bool, rounding: Rounding) -> F {
+pub fn redirect<F: Neighbours>(
+    nearest: F,
+    exact: std::cmp::Ordering,
+    negative: bool,
+    rounding: Rounding,
+) -> F {
     use std::cmp::Ordering::{Greater, Less};
     match (rounding, exact) {
         (Rounding::Down, Less) => nearest.down(),

@@ -54,7 +54,10 @@ fn carries() {
     let body = "sub.cc.u32 %r5, %r2, %r3; subc.u32 %r4, 7, 0;";
     assert_eq!(one(body, 1, 2), 6);
     let body = "mad.lo.cc.u32 %r5, %r2, %r3, %r2; madc.hi.u32 %r4, %r2, %r3, 0;";
-    assert_eq!(one(body, 0xffff_ffff, 0xffff_ffff), ((0xffff_ffff_u64 * 0xffff_ffff + 0xffff_ffff) >> 32) as u32);
+    assert_eq!(
+        one(body, 0xffff_ffff, 0xffff_ffff),
+        ((0xffff_ffff_u64 * 0xffff_ffff + 0xffff_ffff) >> 32) as u32
+    );
 }
 
 #[test]
@@ -150,7 +153,10 @@ fn halves() {
         fma.rn.f16 %rs3, %rs1, %rs1, %rs2; cvt.u32.u16 %r4, %rs3;";
     let (a, c) = (half::f16::from_f32(1.0 + 1.0 / 64.0), half::f16::from_bits(1));
     let exact = a.to_f64() * a.to_f64() + c.to_f64();
-    assert_eq!(one(body, a.to_bits().into(), c.to_bits().into()), u32::from(half::f16::from_f64(exact).to_bits()));
+    assert_eq!(
+        one(body, a.to_bits().into(), c.to_bits().into()),
+        u32::from(half::f16::from_f64(exact).to_bits())
+    );
 }
 
 #[test]
@@ -159,7 +165,8 @@ fn wide_numbers_are_taken_apart_and_put_together() {
         mov.b64 {%r5, %r6}, %rd8; xor.b32 %r4, %r5, %r6;";
     let both = (7_u64 << 32 | 0xffff_fffb).wrapping_add(-35_i64 as u64);
     assert_eq!(one(body, -5_i32 as u32, 7), (both as u32) ^ ((both >> 32) as u32));
-    let body = "cvt.f64.f32 %fd1, %r2; cvt.f64.f32 %fd2, %r3; fma.rn.f64 %fd3, %fd1, %fd2, 0d3FF0000000000000;
+    let body =
+        "cvt.f64.f32 %fd1, %r2; cvt.f64.f32 %fd2, %r3; fma.rn.f64 %fd3, %fd1, %fd2, 0d3FF0000000000000;
         cvt.rn.f32.f64 %r4, %fd3;";
     assert_eq!(one(body, f(1.5), f(2.0)), f(4.0));
 }

@@ -166,7 +166,8 @@ fn products_of_cublas() {
     let (rows, columns, inner, count) = (5, 3, 19, 2);
     let number = |seed: usize| (seed * 7919 % 31) as f32 / 8.0 - 2.0;
     let make = |length: usize, seed: usize| (0..length).map(|index| number(index + seed)).collect::<Vec<_>>();
-    let half = |numbers: &[f32]| numbers.iter().map(|&n| half::bf16::from_f32(n).to_bits()).collect::<Vec<_>>();
+    let half =
+        |numbers: &[f32]| numbers.iter().map(|&n| half::bf16::from_f32(n).to_bits()).collect::<Vec<_>>();
     let (a, b) = (make(rows * inner * count, 1), make(inner * columns * count, 500));
     let mut handle = 0;
     assert_eq!(cublasCreate_v2(&mut handle), 0);
@@ -203,8 +204,7 @@ fn products_of_cublas() {
         assert_eq!(code, 0);
         let c = down::<f32>(c_at, rows * columns * count);
         for (index, found) in c.into_iter().enumerate() {
-            let (product, row, column) =
-                (index / (rows * columns), index % rows, index / rows % columns);
+            let (product, row, column) = (index / (rows * columns), index % rows, index / rows % columns);
             let sum: f32 = (0..inner)
                 .map(|k| {
                     let a_index = if a_turned == 1 { row * inner + k } else { k * rows + row };

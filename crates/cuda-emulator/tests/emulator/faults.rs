@@ -15,7 +15,9 @@ fn an_access_behind_the_end() {
     let (a, out) = (card.words(&[1; 33]), card.words(&[0; 32]));
     let fault = card.launch(&kernel(COPY), (1, 32, 0), &[a, 0, out]).unwrap_err();
     assert_eq!(fault.class, Class::IllegalAddress);
-    for part in [format!("{:#x}", a + 132), " f ".into(), "ld.global.u32 %r2, [%rd5+8]".into(), "thread 31".into()] {
+    for part in
+        [format!("{:#x}", a + 132), " f ".into(), "ld.global.u32 %r2, [%rd5+8]".into(), "thread 31".into()]
+    {
         assert!(fault.message.contains(&part), "{part} is not in: {}", fault.message);
     }
 }
@@ -40,7 +42,8 @@ fn an_access_that_is_not_aligned() {
 
 #[test]
 fn an_access_behind_memory_of_the_block() {
-    let text = kernel("mov.u32 %r2, dynamic; shl.b32 %r3, %r1, 2; add.u32 %r2, %r2, %r3; st.shared.u32 [%r2], %r1;");
+    let text =
+        kernel("mov.u32 %r2, dynamic; shl.b32 %r3, %r1, 2; add.u32 %r2, %r2, %r3; st.shared.u32 [%r2], %r1;");
     let card = Card::default();
     assert!(card.launch(&text, (1, 32, 128), &[0, 0, 0]).is_ok());
     assert_eq!(card.launch(&text, (1, 32, 124), &[0, 0, 0]).unwrap_err().class, Class::IllegalAddress);

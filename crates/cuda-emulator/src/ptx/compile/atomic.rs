@@ -90,8 +90,7 @@ fn update(
                     // SAFETY: the place is allocated and aligned, as `Block::place` has checked.
                     #[allow(unsafe_code)]
                     let atomic = unsafe { <$atomic>::from_ptr(pointer.cast()) };
-                    let changed = atomic
-                        .fetch_update(SeqCst, SeqCst, |old| Some(work(u64::from(old)) as $t));
+                    let changed = atomic.fetch_update(SeqCst, SeqCst, |old| Some(work(u64::from(old)) as $t));
                     u64::from(changed.unwrap_or_else(|old| old))
                 }};
             }

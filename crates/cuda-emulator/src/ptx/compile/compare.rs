@@ -1,5 +1,7 @@
 //! Comparing and choosing (PTX ISA, "Comparison and Selection Instructions").
 
+use std::cmp::Ordering;
+
 use half::{bf16, f16};
 
 use super::{
@@ -20,9 +22,7 @@ fn over<T: Word>(a: Slot, b: Slot, compare: impl Fn(T, T) -> bool + Send + Sync 
     let (a, b) = (a as usize, b as usize);
     Box::new(move |warp| {
         let (a, b) = (&warp.registers[a], &warp.registers[b]);
-        (0..LANES).fold(0, |bits, lane| {
-            bits | u32::from(compare(T::get(a[lane]), T::get(b[lane]))) << lane
-        })
+        (0..LANES).fold(0, |bits, lane| bits | u32::from(compare(T::get(a[lane]), T::get(b[lane]))) << lane)
     })
 }
 
@@ -45,8 +45,8 @@ macro_rules! floats {
     ($t:ty, $operator:expr, $a:expr, $b:expr) => {
         Some(match $operator {
             // Of numbers only: what is no number differs from nothing here.
-            "ne" => over($a, $b, |a: $t, b: $t| a < b || a > b),
-            "equ" => over($a, $b, |a: $t, b: $t| !(a < b || a > b)),
+            "ne" => over($a, $b, |a: $t, b: $t| a.partial_cmp(&b).is_some_and(Ordering::is_ne)),
+            "equ" => over($a, $b, |a: $t, b: $t| a.partial_cmp(&b).is_none_or(Ordering::is_eq)),
             "neu" => over($a, $b, |a: $t, b: $t| a != b),
             "ltu" => over($a, $b, |a: $t, b: $t| !(a >= b)),
             "leu" => over($a, $b, |a: $t, b: $t| !(a > b)),

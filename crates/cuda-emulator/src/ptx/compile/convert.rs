@@ -113,7 +113,8 @@ fn write(ty: Ty, how: How, number: Number) -> Option<u64> {
         (Ty::Bf16, Number::Integer(value)) => how.narrow::<bf16>(value as f64).put(),
         (Ty::F64, Number::Float(value)) => {
             let value = if how.whole { how.to_whole(value) } else { value };
-            (if how.saturate { if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) } } else { value }).put()
+            (if how.saturate { if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) } } else { value })
+                .put()
         }
         (Ty::F32, Number::Float(value)) => {
             how.single(if how.whole { how.to_whole(value) } else { value }).put()
@@ -181,9 +182,7 @@ impl<'t> Compiler<'t> {
             let b = self.source(s.operands.get(2), from)?;
             // The first operand becomes the upper half.
             return Ok(Some(if into == Ty::F16x2 {
-                two(d, a, b, move |a: f32, b: f32| {
-                    [how.narrow::<f16>(b.into()), how.narrow::<f16>(a.into())]
-                })
+                two(d, a, b, move |a: f32, b: f32| [how.narrow::<f16>(b.into()), how.narrow::<f16>(a.into())])
             } else {
                 two(d, a, b, move |a: f32, b: f32| {
                     [how.narrow::<bf16>(b.into()), how.narrow::<bf16>(a.into())]
@@ -196,7 +195,8 @@ impl<'t> Compiler<'t> {
                 if a.is_finite() { (a.to_bits() + 0x1000) & !0x1fff } else { a.to_bits() }
             })));
         }
-        let usual = how.rounding == Rounding::Nearest && !how.whole && !how.saturate && !how.flush && !how.relu;
+        let usual =
+            how.rounding == Rounding::Nearest && !how.whole && !how.saturate && !how.flush && !how.relu;
         if usual && let Some(action) = frequent(into, from, d, a) {
             return Ok(Some(action));
         }

@@ -170,9 +170,7 @@ fn unary_f64(s: &Statement<'_>, d: Slot, a: Slot) -> Option<Action> {
         "abs" => return Some(one(d, a, |a: u64| a & !(1 << 63))),
         // `rcp.approx.ftz.f64` leaves the lower half of the bits zero; kernels refine what they get.
         "rcp" if s.has("approx") => |a| f64::from_bits(a.recip().to_bits() & !u64::from(u32::MAX)),
-        "rsqrt" if s.has("approx") => {
-            |a| f64::from_bits(a.sqrt().recip().to_bits() & !u64::from(u32::MAX))
-        }
+        "rsqrt" if s.has("approx") => |a| f64::from_bits(a.sqrt().recip().to_bits() & !u64::from(u32::MAX)),
         "rcp" => f64::recip,
         "sqrt" => f64::sqrt,
         _ => return None,
@@ -232,7 +230,12 @@ fn binary_f64(s: &Statement<'_>, d: Slot, [a, b]: [Slot; 2]) -> Option<Action> {
             let sign = if s.name == "sub" { -1.0 } else { 1.0 };
             two(d, a, b, move |a: f64, b: f64| {
                 let (sum, rest) = two_sum(a, b * sign);
-                redirect(sum, rest.partial_cmp(&0.0).unwrap_or(std::cmp::Ordering::Equal), sum < 0.0, rounding)
+                redirect(
+                    sum,
+                    rest.partial_cmp(&0.0).unwrap_or(std::cmp::Ordering::Equal),
+                    sum < 0.0,
+                    rounding,
+                )
             })
         }
         "mul" => two(d, a, b, move |a: f64, b: f64| {

@@ -91,10 +91,16 @@ impl<'t> Compiler<'t> {
             "add" => by_integer!(ty, T => two(d, a, b, T::wrapping_add)),
             "sub" => by_integer!(ty, T => two(d, a, b, T::wrapping_sub)),
             "mul" => multiply(s, ty, d, [a, b]),
-            "mul24" => by_integer!(ty, T => two(d, a, b, |a: T, b: T| (a << 8 >> 8).wrapping_mul(b << 8 >> 8))),
+            "mul24" => {
+                by_integer!(ty, T => two(d, a, b, |a: T, b: T| (a << 8 >> 8).wrapping_mul(b << 8 >> 8)))
+            }
             // What dividing by nothing gives is not said; cards give all ones, and the number itself for the rest.
-            "div" => by_integer!(ty, T => two(d, a, b, |a: T, b: T| if b == 0 { !0 } else { a.wrapping_div(b) })),
-            "rem" => by_integer!(ty, T => two(d, a, b, |a: T, b: T| if b == 0 { a } else { a.wrapping_rem(b) })),
+            "div" => {
+                by_integer!(ty, T => two(d, a, b, |a: T, b: T| if b == 0 { !0 } else { a.wrapping_div(b) }))
+            }
+            "rem" => {
+                by_integer!(ty, T => two(d, a, b, |a: T, b: T| if b == 0 { a } else { a.wrapping_rem(b) }))
+            }
             "min" => by_integer!(ty, T => two(d, a, b, |a: T, b: T| a.min(b))),
             "max" => by_integer!(ty, T => two(d, a, b, |a: T, b: T| a.max(b))),
             _ => None,
@@ -170,7 +176,9 @@ impl<'t> Compiler<'t> {
             "dp2a" => {
                 let from = if s.has("hi") { 2 } else { 0 };
                 Some(three(d, a, b, c, move |a: u32, b: u32, c: i32| {
-                    (0..2).fold(c, |sum, i| sum.wrapping_add(half(sa, a, i).wrapping_mul(byte(sb, b, from + i))))
+                    (0..2).fold(c, |sum, i| {
+                        sum.wrapping_add(half(sa, a, i).wrapping_mul(byte(sb, b, from + i)))
+                    })
                 }))
             }
             _ => None,
@@ -194,7 +202,9 @@ fn multiply(s: &Statement<'_>, ty: Ty, d: Slot, [a, b]: [Slot; 2]) -> Option<Act
             Ty::S16 => two(d, a, b, |a: i16, b: i16| ((i32::from(a) * i32::from(b)) >> 16) as i16),
             Ty::U32 | Ty::B32 => two(d, a, b, |a: u32, b: u32| ((u64::from(a) * u64::from(b)) >> 32) as u32),
             Ty::S32 => two(d, a, b, |a: i32, b: i32| ((i64::from(a) * i64::from(b)) >> 32) as i32),
-            Ty::U64 | Ty::B64 => two(d, a, b, |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64),
+            Ty::U64 | Ty::B64 => {
+                two(d, a, b, |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64)
+            }
             Ty::S64 => two(d, a, b, |a: i64, b: i64| ((i128::from(a) * i128::from(b)) >> 64) as i64),
             _ => return None,
         });
@@ -210,15 +220,15 @@ fn multiply_add(s: &Statement<'_>, ty: Ty, d: Slot, [a, b, c]: [Slot; 3]) -> Opt
     }
     if s.has("wide") {
         return Some(match ty {
-            Ty::U16 | Ty::B16 => three(d, a, b, c, |a: u16, b: u16, c: u32| {
-                (u32::from(a) * u32::from(b)).wrapping_add(c)
-            }),
+            Ty::U16 | Ty::B16 => {
+                three(d, a, b, c, |a: u16, b: u16, c: u32| (u32::from(a) * u32::from(b)).wrapping_add(c))
+            }
             Ty::S16 => {
                 three(d, a, b, c, |a: i16, b: i16, c: i32| (i32::from(a) * i32::from(b)).wrapping_add(c))
             }
-            Ty::U32 | Ty::B32 => three(d, a, b, c, |a: u32, b: u32, c: u64| {
-                (u64::from(a) * u64::from(b)).wrapping_add(c)
-            }),
+            Ty::U32 | Ty::B32 => {
+                three(d, a, b, c, |a: u32, b: u32, c: u64| (u64::from(a) * u64::from(b)).wrapping_add(c))
+            }
             Ty::S32 => {
                 three(d, a, b, c, |a: i32, b: i32, c: i64| (i64::from(a) * i64::from(b)).wrapping_add(c))
             }

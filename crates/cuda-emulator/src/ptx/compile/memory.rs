@@ -299,9 +299,8 @@ impl<'t> Compiler<'t> {
             _ => 0,
         };
         Ok(Some(Box::new(move |warp, _, mask| {
-            let bits = (0..LANES).fold(0, |bits, lane| {
-                bits | u32::from(warp.registers[a][lane] & WINDOW == wanted) << lane
-            });
+            let bits = (0..LANES)
+                .fold(0, |bits, lane| bits | u32::from(warp.registers[a][lane] & WINDOW == wanted) << lane);
             set(&mut warp.predicates[d], bits, mask);
             DONE
         })))
@@ -324,8 +323,8 @@ impl<'t> Compiler<'t> {
         Ok(Some(Box::new(move |warp, block, mask| {
             for lane in lanes(mask) {
                 let target = block.place(warp, lane, into.space, into.of(warp, lane), bytes)?;
-                let copied =
-                    copied.map_or(bytes, |slot| (warp.registers[slot as usize][lane] as u32 as usize).min(bytes));
+                let copied = copied
+                    .map_or(bytes, |slot| (warp.registers[slot as usize][lane] as u32 as usize).min(bytes));
                 let address = from.of(warp, lane);
                 for word in 0..bytes / 4 {
                     let left = copied.saturating_sub(word * 4).min(4);

@@ -129,7 +129,8 @@ impl<'t> Compiler<'t> {
                         let (row, column) = sum_place(lane, index);
                         let product: i32 = left[row].iter().zip(&right[column]).map(|(a, b)| a * b).sum();
                         let old = i32::get(warp.registers[c[index]][lane]);
-                        let sum = if saturate { old.saturating_add(product) } else { old.wrapping_add(product) };
+                        let sum =
+                            if saturate { old.saturating_add(product) } else { old.wrapping_add(product) };
                         warp.registers[d[index]][lane] = sum.put();
                     }
                 }
