@@ -241,7 +241,9 @@ impl<'t> Reader<'t> {
 
     /// A declaration, whose first word is read, up to what ends it (which is left).
     pub fn declaration(&mut self, space: &'t str) -> Result<Variable<'t>, Wrong> {
-        let mut variable = Variable { space, align: 1, ..Variable::default() };
+        // The type may be written without a space before it.
+        let (space, ty) = space.split_once('.').map_or((space, None), |(space, ty)| (space, Ty::parse(ty)));
+        let mut variable = Variable { space, ty, align: 1, ..Variable::default() };
         while let Some(Kind::Word(word)) = self.peek() {
             let Some(part) = word.strip_prefix('.') else { break };
             self.take();

@@ -135,3 +135,44 @@ fn copies_ahead_fill_up_with_zero() {
     card.launch(&kernel(body), (1, 1, 16), &[a, 0, out]).unwrap();
     assert_eq!(card.read(out, 4), [1, 2, 0, 0]);
 }
+
+#[test]
+fn matrices_as_wholes() {
+    // The left one by rows, the right one by columns, the result by rows and farther apart than it is wide.
+    let registers = |prefix: &str, first: usize, count: usize| {
+        let names = (first..first + count).map(|number| format!("%{prefix}{number}"));
+        format!("{{{}}}", names.collect::<Vec<_>>().join(", "))
+    };
+    for (ty, count) in [("f16", 8), ("bf16", 4)] {
+        let types = if ty == "f16" { "f32.f32" } else { "f32.bf16.bf16.f32" };
+        let (a, b, sums) = (registers("r", 10, count), registers("r", 20, count), registers("f", 0, 8));
+        let zero: String = (0..8).map(|number| format!("mov.f32 %f{number}, 0f3F800000;\n")).collect();
+        let body = format!(
+            "{zero} mov.u32 %r2, 16; mov.u32 %r3, 20;
+            wmma.load.a.sync.aligned.row.m16n16k16.{ty} {a}, [%rd1], %r2;
+            wmma.load.b.sync.aligned.col.m16n16k16.{ty} {b}, [%rd2], %r2;
+            wmma.mma.sync.aligned.row.col.m16n16k16.{types} {sums}, {a}, {b}, {sums};
+            wmma.store.d.sync.aligned.row.m16n16k16.f32 [%rd3], {sums}, %r3;"
+        );
+        let bits = |value: i32| {
+            if ty == "f16" {
+                f16::from_f32(value as f32).to_bits()
+            } else {
+                bf16::from_f32(value as f32).to_bits()
+            }
+        };
+        let a: Vec<u16> = (0..256).map(|index| bits(left(index / 16, index % 16))).collect();
+        let b: Vec<u16> = (0..256).map(|index| bits(right(index % 16, index / 16))).collect();
+        let mut card = Card::default();
+        let (a, b) = (card.numbers(&a, |n| n.to_le_bytes()), card.numbers(&b, |n| n.to_le_bytes()));
+        let out = card.words(&[0; 320]);
+        card.launch(&kernel(&body), (1, 32, 0), &[a, b, out]).unwrap();
+        let found = card.read(out, 320);
+        for row in 0..16 {
+            for column in 0..16 {
+                let expected = 1 + (0..16).map(|inner| left(row, inner) * right(inner, column)).sum::<i32>();
+                assert_eq!(f32::from_bits(found[row * 20 + column]) as i32, expected, "{ty} {row} {column}");
+            }
+        }
+    }
+}

@@ -49,7 +49,7 @@ pub(super) fn space(parts: &[&str]) -> Space {
 
 /// Reads `BYTES` at a place, `index` such elements further.
 #[inline(always)]
-fn read<const BYTES: usize>(warp: &Warp, block: &Block<'_>, place: &Place, index: usize) -> u64 {
+pub(super) fn read<const BYTES: usize>(warp: &Warp, block: &Block<'_>, place: &Place, index: usize) -> u64 {
     let of = |bytes: &[u8], at: usize| {
         let mut number = [0; 8];
         number[..BYTES].copy_from_slice(&bytes[at + index * BYTES..][..BYTES]);
@@ -112,7 +112,7 @@ unsafe fn store<const BYTES: usize>(pointer: *mut u8, value: u64) {
 
 /// Writes `BYTES` at a place, `index` such elements further.
 #[inline(always)]
-fn write<const BYTES: usize>(
+pub(super) fn write<const BYTES: usize>(
     warp: &mut Warp,
     block: &mut Block<'_>,
     place: &Place,

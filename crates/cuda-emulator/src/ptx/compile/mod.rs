@@ -11,6 +11,7 @@ mod float;
 mod half;
 mod integer;
 mod lanes;
+mod matrix;
 mod memory;
 mod scope;
 mod tensor;

@@ -51,7 +51,7 @@ fn integer(ty: Ty, register: u64, index: usize) -> i32 {
 }
 
 /// An element of a register as a floating-point number.
-fn float(ty: Ty, register: u64, index: usize) -> f32 {
+pub(super) fn float(ty: Ty, register: u64, index: usize) -> f32 {
     match ty {
         Ty::F16 => f16::get(register >> (16 * index)).to_f32(),
         Ty::Bf16 => bf16::get(register >> (16 * index)).to_f32(),
@@ -169,7 +169,11 @@ impl<'t> Compiler<'t> {
     }
 
     /// The registers of a matrix.
-    fn registers_of(&mut self, operand: Option<&Operand<'t>>, written: bool) -> Result<Vec<usize>, Wrong> {
+    pub(super) fn registers_of(
+        &mut self,
+        operand: Option<&Operand<'t>>,
+        written: bool,
+    ) -> Result<Vec<usize>, Wrong> {
         let Some(Operand::List(list)) = operand else { return Err("a matrix is missing".to_owned()) };
         list.iter()
             .map(|element| {

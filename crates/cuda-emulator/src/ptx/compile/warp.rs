@@ -36,6 +36,10 @@ impl<'t> Compiler<'t> {
                 let action = self.multiply_matrices(s)?;
                 Ok(all(action, self))
             }
+            "wmma" => {
+                let action = self.matrix(s)?;
+                Ok(all(action, self))
+            }
             "ldmatrix" => {
                 let action = self.load_matrices(s)?;
                 Ok(all(action, self))
