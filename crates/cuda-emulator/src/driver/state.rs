@@ -97,6 +97,8 @@ pub struct State {
     pub host: HashMap<usize, usize>,
     /// What went wrong in a kernel: from then on every call fails, as on a card.
     pub broken: Option<Code>,
+    /// Whether it's an error that warps use memory of their block with no barrier between them.
+    pub races: bool,
     log: Option<File>,
     last: Handle,
 }
@@ -106,7 +108,8 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
         let file = OpenOptions::new().append(true).create(true).open(&path);
         file.map_err(|error| complain(&format!("{}: {error}", path.display()))).ok()
     });
-    let mut state = State { log, last: 0x1000, ..State::default() };
+    let races = std::env::var_os("NEMOTERM_EMULATOR_RACES").is_some();
+    let mut state = State { log, races, last: 0x1000, ..State::default() };
     for stream in LEGACY.into_iter().chain([PER_THREAD]) {
         state.streams.insert(stream, Stream::default());
     }

@@ -174,7 +174,8 @@ impl State {
         let (grid, block, dynamic) = (*grid, *block, *dynamic);
         let shared = kernel.shared + dynamic;
         let begun = std::time::Instant::now();
-        let launch = Launch { kernel: &kernel, grid, block, dynamic, parameters, memory: &self.memory };
+        let (memory, races) = (&self.memory, self.races);
+        let launch = Launch { kernel: &kernel, grid, block, dynamic, parameters, memory, races };
         let steps = launch.run().map_err(|fault| {
             complain(&fault.message);
             match fault.class {

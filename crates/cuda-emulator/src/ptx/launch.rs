@@ -9,6 +9,7 @@ use super::{
     fault::{Class, Fault, Outcome},
     machine::{Block, Instruction, LANES, Slot, Warp, run_block},
     module::Parameter,
+    races::Races,
 };
 use crate::memory::Memory;
 
@@ -61,6 +62,8 @@ pub struct Launch<'l> {
     pub parameters: &'l [u8],
     /// The card's memory.
     pub memory: &'l Memory,
+    /// Whether it's an error that warps use memory of their block with no barrier between them.
+    pub races: bool,
 }
 
 impl Launch<'_> {
@@ -83,7 +86,7 @@ impl Launch<'_> {
             let mut warps: Vec<Warp> =
                 (0..self.threads().div_ceil(LANES)).map(|index| Warp::new(self, index)).collect();
             let shared = vec![0; self.kernel.shared + self.dynamic];
-            let mut block = Block { launch: self, shared, place: [0; 3], recent: (0, 0) };
+            let mut block = Block { launch: self, shared, place: [0; 3], recent: (0, 0), races: None };
             loop {
                 // In order, so that a block may wait for one before it.
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +101,9 @@ impl Launch<'_> {
                 ];
                 // What was never written must not be taken for zero.
                 block.shared.fill(0xff);
+                if self.races && block.races.is_none() {
+                    block.races = Some(Races::new(block.shared.len()));
+                }
                 if let Err(fault) = run_block(&mut warps, &mut block) {
                     next.store(blocks, Ordering::Relaxed);
                     failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);

@@ -7,7 +7,8 @@
 
 use super::{
     fault::{Fault, Outcome},
-    launch::Launch,
+    launch::{Launch, Place},
+    races::Races,
 };
 
 /// Lanes of a warp.
@@ -133,6 +134,27 @@ pub struct Block<'l> {
     pub place: [u32; 3],
     /// The allocation that was last accessed.
     pub recent: (u64, u64),
+    /// How its warps use what they share, where that is looked at.
+    pub races: Option<Races>,
+}
+
+impl Block<'_> {
+    /// A lane uses memory of the block.
+    #[inline]
+    pub fn touch(
+        &mut self,
+        (warp, lane): (usize, usize),
+        place: &Place,
+        bytes: usize,
+        written: bool,
+    ) -> Outcome {
+        match (&mut self.races, place) {
+            (Some(races), Place::Shared(at)) => {
+                races.note(warp, *at, bytes, written).map_err(|fault| fault.lane(lane))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Warp {
@@ -352,6 +374,9 @@ pub fn run_block(warps: &mut [Warp], block: &mut Block<'_>) -> Outcome {
     for warp in warps.iter_mut() {
         warp.begin(block);
     }
+    if let Some(races) = &mut block.races {
+        races.pass();
+    }
     loop {
         for warp in warps.iter_mut() {
             warp.run(block)?;
@@ -364,7 +389,7 @@ pub fn run_block(warps: &mut [Warp], block: &mut Block<'_>) -> Outcome {
 }
 
 /// Lets threads go on at the barriers that enough of them have come to.
-fn release(warps: &mut [Warp], block: &Block<'_>) -> Outcome {
+fn release(warps: &mut [Warp], block: &mut Block<'_>) -> Outcome {
     let waiting: Vec<(u32, Option<u32>, u32)> = warps
         .iter()
         .flat_map(|warp| &warp.groups)
@@ -386,6 +411,14 @@ fn release(warps: &mut [Warp], block: &Block<'_>) -> Outcome {
             continue;
         }
         released = true;
+        if come == live {
+            if let Some(races) = &mut block.races {
+                races.pass();
+            }
+        } else {
+            // What a barrier of some threads orders is not kept account of.
+            block.races = None;
+        }
         answer(warps, block, id, come);
         for group in warps.iter_mut().flat_map(|warp| &mut warp.groups) {
             if matches!(group.state, State::AtBarrier(other, _) if other == id) {

@@ -7,6 +7,7 @@ pub mod launch;
 mod lexer;
 pub mod machine;
 pub mod module;
+mod races;
 mod statement;
 mod types;
 

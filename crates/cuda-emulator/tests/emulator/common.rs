@@ -50,6 +50,7 @@ impl Card {
             dynamic,
             parameters: &parameters,
             memory: &self.memory,
+            races: true,
         }
         .run()
     }

@@ -75,3 +75,19 @@ fn an_instruction_that_is_not_known() {
         assert!(wrong.contains("not known") || wrong.contains("can't be"), "{wrong}");
     }
 }
+
+#[test]
+fn warps_that_use_the_same_memory_with_no_barrier() {
+    // Each thread reads what the one 32 further has written, of another warp.
+    let text = |barrier: &str| {
+        kernel(&format!(
+            "mov.u32 %r2, dynamic; shl.b32 %r3, %r1, 2; add.u32 %r4, %r2, %r3; st.shared.u32 [%r4], %r1;
+            {barrier}
+            xor.b32 %r5, %r3, 128; add.u32 %r5, %r2, %r5; ld.shared.u32 %r6, [%r5];"
+        ))
+    };
+    let card = Card::default();
+    assert!(card.launch(&text("bar.sync 0;"), (2, 64, 256), &[0, 0, 0]).is_ok());
+    let fault = card.launch(&text(""), (2, 64, 256), &[0, 0, 0]).unwrap_err();
+    assert!(fault.message.contains("no barrier"), "{}", fault.message);
+}

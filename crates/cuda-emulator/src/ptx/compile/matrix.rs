@@ -132,6 +132,7 @@ impl<'t> Compiler<'t> {
                     let offset = (line as u64 * stride + within as u64) * bytes as u64;
                     let at = address.of(warp, lane).wrapping_add(offset);
                     let place = block.place(warp, lane, address.space, at, bytes)?;
+                    block.touch((warp.index, lane), &place, bytes, !loads)?;
                     match (loads, bytes) {
                         (true, 2) => {
                             let bits = read::<2>(warp, block, &place, 0);

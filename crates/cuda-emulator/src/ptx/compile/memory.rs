@@ -141,6 +141,7 @@ fn loading<const BYTES: usize>(into: Vec<usize>, address: Address, signed: bool)
     Box::new(move |warp, block, mask| {
         for lane in lanes(mask) {
             let place = block.place(warp, lane, address.space, address.of(warp, lane), all)?;
+            block.touch((warp.index, lane), &place, all, false)?;
             for (index, &slot) in into.iter().enumerate() {
                 let value = read::<BYTES>(warp, block, &place, index);
                 warp.registers[slot][lane] =
@@ -156,6 +157,7 @@ fn storing<const BYTES: usize>(from: Vec<usize>, address: Address) -> Action {
     Box::new(move |warp, block, mask| {
         for lane in lanes(mask) {
             let place = block.place(warp, lane, address.space, address.of(warp, lane), all)?;
+            block.touch((warp.index, lane), &place, all, true)?;
             for (index, &slot) in from.iter().enumerate() {
                 let value = warp.registers[slot][lane];
                 write::<BYTES>(warp, block, &place, index, value)?;
@@ -323,6 +325,7 @@ impl<'t> Compiler<'t> {
         Ok(Some(Box::new(move |warp, block, mask| {
             for lane in lanes(mask) {
                 let target = block.place(warp, lane, into.space, into.of(warp, lane), bytes)?;
+                block.touch((warp.index, lane), &target, bytes, true)?;
                 let copied = copied
                     .map_or(bytes, |slot| (warp.registers[slot as usize][lane] as u32 as usize).min(bytes));
                 let address = from.of(warp, lane);

@@ -201,7 +201,9 @@ impl<'t> Compiler<'t> {
                     let lane = matrix * 8 + row;
                     let at = address.of(warp, lane);
                     // All of a row is there, and is aligned to its size.
-                    let Place::Shared(at) = block.place(warp, lane, address.space, at, 16)? else {
+                    let place = block.place(warp, lane, address.space, at, 16)?;
+                    block.touch((warp.index, lane), &place, 16, false)?;
+                    let Place::Shared(at) = place else {
                         return Err(Fault::new("ldmatrix of other memory than the block's").lane(lane));
                     };
                     for (element, bytes) in elements.iter_mut().zip(block.shared[at..at + 16].chunks(2)) {
