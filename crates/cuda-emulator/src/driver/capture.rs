@@ -66,12 +66,13 @@ functions! {
         }
         let mut state = state();
         state.works()?;
+        let number = state.handle();
         let stream = state.streams.get_mut(&stream).ok_or(code::INVALID_HANDLE)?;
         if stream.capture.is_some() {
             return Err(code::INVALID_VALUE);
         }
         let thread = thread::current().id();
-        stream.capture = Some(Capture { work: Vec::new(), mode, thread, invalid: false });
+        stream.capture = Some(Capture { number, work: Vec::new(), mode, thread, invalid: false });
         Ok(())
     }
 

@@ -44,10 +44,12 @@ mod code {
     pub const CAPTURE_UNSUPPORTED: Code = 900;
     pub const CAPTURE_INVALIDATED: Code = 901;
     pub const CAPTURE_UNMATCHED: Code = 903;
+    pub const CAPTURE_ISOLATION: Code = 905;
     pub const CAPTURE_IMPLICIT: Code = 906;
+    pub const CAPTURED_EVENT: Code = 907;
 
     /// Their names, of the driver and of the runtime, and what they mean.
-    pub const NAMES: [(Code, &std::ffi::CStr, &std::ffi::CStr, &std::ffi::CStr); 19] = [
+    pub const NAMES: [(Code, &std::ffi::CStr, &std::ffi::CStr, &std::ffi::CStr); 21] = [
         (0, c"CUDA_SUCCESS", c"cudaSuccess", c"no error"),
         (INVALID_VALUE, c"CUDA_ERROR_INVALID_VALUE", c"cudaErrorInvalidValue", c"invalid argument"),
         (OUT_OF_MEMORY, c"CUDA_ERROR_OUT_OF_MEMORY", c"cudaErrorMemoryAllocation", c"out of memory"),
@@ -110,6 +112,18 @@ mod code {
             c"CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
             c"cudaErrorStreamCaptureUnmatched",
             c"no capture of this stream was begun",
+        ),
+        (
+            CAPTURE_ISOLATION,
+            c"CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
+            c"cudaErrorStreamCaptureIsolation",
+            c"dependency created on uncaptured work in another stream",
+        ),
+        (
+            CAPTURED_EVENT,
+            c"CUDA_ERROR_CAPTURED_EVENT",
+            c"cudaErrorCapturedEvent",
+            c"operation not permitted on an event last recorded in a capturing stream",
         ),
         (
             CAPTURE_IMPLICIT,

@@ -60,6 +60,8 @@ pub struct Stream {
 
 /// What a stream captures.
 pub struct Capture {
+    /// Its own number.
+    pub number: Handle,
     /// The work so far.
     pub work: Vec<Work>,
     /// Which calls of other threads it forbids, as `cuStreamBeginCapture` says.
@@ -75,8 +77,8 @@ pub struct Capture {
 pub struct Event {
     /// When the stream last came to it.
     pub at: Option<std::time::Instant>,
-    /// The stream that was capturing then.
-    pub captured: Option<Handle>,
+    /// The stream that was capturing then, and the capture's number.
+    pub captured: Option<(Handle, Handle)>,
 }
 
 /// All of it.

@@ -83,15 +83,23 @@ functions! {
     }
 
     fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: c_uint) {
-        let state = state();
+        let mut state = state();
         state.works()?;
-        if let Some(of) = state.events.get(&event).and_then(|event| event.captured)
-            && of != stream
-        {
+        let event = *state.events.get(&event).ok_or(code::INVALID_HANDLE)?;
+        let found = state.streams.get_mut(&stream).ok_or(code::INVALID_HANDLE)?;
+        match (&mut found.capture, event.captured) {
+            (Some(capture), Some((_, of))) if capture.number == of => Ok(()),
+            // An event that never came is waited for by nobody.
+            (_, None) if event.at.is_none() => Ok(()),
+            // A graph can't wait for what is no part of it.
+            (Some(capture), _) => {
+                capture.invalid = true;
+                Err(code::CAPTURE_ISOLATION)
+            }
             // A real driver would take the other stream into the capture.
-            return Err(code::CAPTURE_UNSUPPORTED);
+            (None, Some((of, _))) if of != stream => Err(code::CAPTURE_UNSUPPORTED),
+            (None, _) => Ok(()),
         }
-        if state.streams.contains_key(&stream) { Ok(()) } else { Err(code::INVALID_HANDLE) }
     }
 
     fn cuEventCreate(event: *mut Handle, _flags: c_uint) {
@@ -111,9 +119,10 @@ functions! {
         if LEGACY.contains(&stream) {
             state.legacy()?;
         }
-        let capturing = state.streams.get(&stream).ok_or(code::INVALID_HANDLE)?.capture.is_some();
+        let capture = &state.streams.get(&stream).ok_or(code::INVALID_HANDLE)?.capture;
+        let captured = capture.as_ref().map(|capture| (stream, capture.number));
         let event = state.events.get_mut(&event).ok_or(code::INVALID_HANDLE)?;
-        event.captured = capturing.then_some(stream);
+        event.captured = captured;
         event.at = Some(std::time::Instant::now());
         Ok(())
     }
@@ -129,7 +138,7 @@ functions! {
         let state = state();
         state.works()?;
         let event = state.events.get(&event).ok_or(code::INVALID_HANDLE)?;
-        if event.captured.is_some() { Err(code::CAPTURE_UNSUPPORTED) } else { Ok(()) }
+        if event.captured.is_some() { Err(code::CAPTURED_EVENT) } else { Ok(()) }
     }
 
     fn cuEventSynchronize(event: Handle) {

@@ -19,7 +19,9 @@ const INVALID_VALUE: u32 = 1;
 const NOT_FOUND: u32 = 500;
 const CAPTURE_UNSUPPORTED: u32 = 900;
 const CAPTURE_INVALIDATED: u32 = 901;
+const CAPTURE_ISOLATION: u32 = 905;
 const CAPTURE_IMPLICIT: u32 = 906;
+const CAPTURED_EVENT: u32 = 907;
 
 const TEXT: &str = ".version 9.0\n.target sm_80\n.address_size 64
     .const .align 4 .u32 by = 3;
@@ -151,6 +153,15 @@ fn captures_forbid_what_they_cannot_keep() {
     forbidden(&mut |_| cuMemAlloc_v2(&mut address, 16), GLOBAL, CAPTURE_UNSUPPORTED);
     forbidden(&mut |_| cuMemAlloc_v2(&mut address, 16), RELAXED, 0);
     forbidden(&mut |_| cuCtxSynchronize(), GLOBAL, CAPTURE_UNSUPPORTED);
+    // What was before the capture is no part of the graph.
+    let mut event = 0;
+    assert_eq!(cuEventCreate(&mut event, 0), 0);
+    forbidden(&mut |stream| cuStreamWaitEvent(stream, event, 0), RELAXED, 0);
+    assert_eq!(cuEventRecord(event, stream), 0);
+    forbidden(&mut |stream| cuStreamWaitEvent(stream, event, 0), RELAXED, CAPTURE_ISOLATION);
+    forbidden(&mut |stream| cuEventRecord(event, stream) + cuStreamWaitEvent(stream, event, 0), RELAXED, 0);
+    assert_eq!(cuEventQuery(event), CAPTURED_EVENT);
+    assert_eq!(cuEventDestroy_v2(event), 0);
     // A stream that waits for the legacy one makes that one wait for it.
     assert_eq!(cuStreamDestroy_v2(stream), 0);
     assert_eq!(cuStreamCreate(&mut stream, 0), 0);
