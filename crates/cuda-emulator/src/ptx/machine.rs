@@ -8,7 +8,7 @@
 use super::{
     fault::{Fault, Outcome},
     launch::{Launch, Place},
-    races::Races,
+    races::{Races, Way},
 };
 
 /// Lanes of a warp.
@@ -141,16 +141,10 @@ pub struct Block<'l> {
 impl Block<'_> {
     /// A lane uses memory of the block.
     #[inline]
-    pub fn touch(
-        &mut self,
-        (warp, lane): (usize, usize),
-        place: &Place,
-        bytes: usize,
-        written: bool,
-    ) -> Outcome {
+    pub fn touch(&mut self, (warp, lane): (usize, usize), place: &Place, bytes: usize, way: Way) -> Outcome {
         match (&mut self.races, place) {
             (Some(races), Place::Shared(at)) => {
-                races.note(warp, *at, bytes, written).map_err(|fault| fault.lane(lane))
+                races.note(warp, *at, bytes, way).map_err(|fault| fault.lane(lane))
             }
             _ => Ok(()),
         }

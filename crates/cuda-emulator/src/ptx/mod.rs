@@ -7,7 +7,7 @@ pub mod launch;
 mod lexer;
 pub mod machine;
 pub mod module;
-mod races;
+pub mod races;
 mod statement;
 mod types;
 

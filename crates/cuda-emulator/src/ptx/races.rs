@@ -10,8 +10,19 @@ struct Use {
     by: u32,
 }
 
-/// Stands for several warps, which only readers can be.
+/// Stands for several warps: readers, or such as wrote the same.
 const SEVERAL: u32 = u32::MAX;
+
+/// How memory is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is read.
+    Read,
+    /// It gets other contents.
+    Change,
+    /// It gets the contents that it has. Several warps may do that, as where rows beyond the last one are clamped to it.
+    Repeat,
+}
 
 /// The uses of each byte since the last barrier.
 pub struct Races {
@@ -36,26 +47,22 @@ impl Races {
     /// # Errors
     ///
     /// That another warp's use is not ordered with it.
-    pub fn note(&mut self, warp: usize, at: usize, bytes: usize, written: bool) -> Outcome {
-        let warp = warp as u32;
+    pub fn note(&mut self, warp: usize, at: usize, bytes: usize, way: Way) -> Outcome {
+        let (warp, now) = (warp as u32, self.now);
         for byte in at..at + bytes {
             let (write, read) = (&mut self.writes[byte], &mut self.reads[byte]);
-            let other = |one: &Use| one.since == self.now && one.by != warp;
-            if other(write) || (written && other(read)) {
-                let how = |written: bool| if written { "written" } else { "read" };
+            let other = |one: &Use| one.since == now && one.by != warp;
+            let (written, read_too) = (other(write), way == Way::Change && other(read));
+            if (written && way != Way::Repeat) || read_too {
                 return Err(Fault::new(format!(
                     "shared memory at {byte} is {} with no barrier after it was {} by another warp",
-                    how(written),
-                    how(other(write))
+                    if way == Way::Read { "read" } else { "written" },
+                    if written { "written" } else { "read" }
                 )));
             }
-            if written {
-                *write = Use { since: self.now, by: warp };
-            } else if read.since == self.now && read.by != warp {
-                read.by = SEVERAL;
-            } else {
-                *read = Use { since: self.now, by: warp };
-            }
+            let used = if way == Way::Read { read } else { write };
+            let by = if other(used) { SEVERAL } else { warp };
+            *used = Use { since: now, by };
         }
         Ok(())
     }

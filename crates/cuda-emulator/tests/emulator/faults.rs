@@ -90,4 +90,7 @@ fn warps_that_use_the_same_memory_with_no_barrier() {
     assert!(card.launch(&text("bar.sync 0;"), (2, 64, 256), &[0, 0, 0]).is_ok());
     let fault = card.launch(&text(""), (2, 64, 256), &[0, 0, 0]).unwrap_err();
     assert!(fault.message.contains("no barrier"), "{}", fault.message);
+    // All write the same.
+    let text = kernel("mov.u32 %r2, dynamic; st.shared.u32 [%r2], 5; bar.sync 0; ld.shared.u32 %r3, [%r2];");
+    assert!(card.launch(&text, (2, 64, 256), &[0, 0, 0]).is_ok());
 }

@@ -13,6 +13,7 @@ use crate::ptx::{
     fault::Fault,
     launch::DONE,
     machine::{Action, LANES, Warp},
+    races::Way,
     statement::{Operand, Statement, Wrong},
     types::{Ty, Word},
 };
@@ -132,7 +133,12 @@ impl<'t> Compiler<'t> {
                     let offset = (line as u64 * stride + within as u64) * bytes as u64;
                     let at = address.of(warp, lane).wrapping_add(offset);
                     let place = block.place(warp, lane, address.space, at, bytes)?;
-                    block.touch((warp.index, lane), &place, bytes, !loads)?;
+                    block.touch(
+                        (warp.index, lane),
+                        &place,
+                        bytes,
+                        if loads { Way::Read } else { Way::Change },
+                    )?;
                     match (loads, bytes) {
                         (true, 2) => {
                             let bits = read::<2>(warp, block, &place, 0);

@@ -8,6 +8,7 @@ use crate::ptx::{
     fault::{Fault, Outcome},
     launch::{DONE, LOCAL, Place, SHARED, Space, WINDOW},
     machine::{Action, Block, LANES, Slot, Warp, lanes},
+    races::Way,
     statement::{Operand, Statement, Wrong},
     types::Ty,
 };
@@ -141,7 +142,7 @@ fn loading<const BYTES: usize>(into: Vec<usize>, address: Address, signed: bool)
     Box::new(move |warp, block, mask| {
         for lane in lanes(mask) {
             let place = block.place(warp, lane, address.space, address.of(warp, lane), all)?;
-            block.touch((warp.index, lane), &place, all, false)?;
+            block.touch((warp.index, lane), &place, all, Way::Read)?;
             for (index, &slot) in into.iter().enumerate() {
                 let value = read::<BYTES>(warp, block, &place, index);
                 warp.registers[slot][lane] =
@@ -157,7 +158,14 @@ fn storing<const BYTES: usize>(from: Vec<usize>, address: Address) -> Action {
     Box::new(move |warp, block, mask| {
         for lane in lanes(mask) {
             let place = block.place(warp, lane, address.space, address.of(warp, lane), all)?;
-            block.touch((warp.index, lane), &place, all, true)?;
+            if block.races.is_some() && matches!(place, Place::Shared(_)) {
+                let stays = |(index, &slot): (usize, &usize)| {
+                    let value = warp.registers[slot][lane] & (u64::MAX >> (64 - 8 * BYTES));
+                    read::<BYTES>(warp, block, &place, index) == value
+                };
+                let way = if from.iter().enumerate().all(stays) { Way::Repeat } else { Way::Change };
+                block.touch((warp.index, lane), &place, all, way)?;
+            }
             for (index, &slot) in from.iter().enumerate() {
                 let value = warp.registers[slot][lane];
                 write::<BYTES>(warp, block, &place, index, value)?;
@@ -325,7 +333,7 @@ impl<'t> Compiler<'t> {
         Ok(Some(Box::new(move |warp, block, mask| {
             for lane in lanes(mask) {
                 let target = block.place(warp, lane, into.space, into.of(warp, lane), bytes)?;
-                block.touch((warp.index, lane), &target, bytes, true)?;
+                block.touch((warp.index, lane), &target, bytes, Way::Change)?;
                 let copied = copied
                     .map_or(bytes, |slot| (warp.registers[slot as usize][lane] as u32 as usize).min(bytes));
                 let address = from.of(warp, lane);

@@ -12,6 +12,7 @@ use crate::ptx::{
     fault::Fault,
     launch::{DONE, Place, Space},
     machine::{Action, LANES, Warp},
+    races::Way,
     statement::{Operand, Statement, Wrong},
     types::{Ty, Word},
 };
@@ -202,7 +203,7 @@ impl<'t> Compiler<'t> {
                     let at = address.of(warp, lane);
                     // All of a row is there, and is aligned to its size.
                     let place = block.place(warp, lane, address.space, at, 16)?;
-                    block.touch((warp.index, lane), &place, 16, false)?;
+                    block.touch((warp.index, lane), &place, 16, Way::Read)?;
                     let Place::Shared(at) = place else {
                         return Err(Fault::new("ldmatrix of other memory than the block's").lane(lane));
                     };
