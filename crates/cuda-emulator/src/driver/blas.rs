@@ -176,6 +176,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl Product {
+    /// A line for who wants to know what was done.
+    pub fn described(&self) -> String {
+        let Self { rows, columns, inner, count, a, c, .. } = self;
+        format!("cublas {rows}x{columns}x{inner} count {count} {:?} {:?}", a.kind, c.kind)
+    }
+
     /// Does it.
     pub fn perform(&self, memory: &Memory) -> Answer {
         (0..self.count).try_for_each(|index| self.one(memory, index))
@@ -252,10 +258,6 @@ impl Product {
             complain("cuBLAS: a column is longer than from one to the next");
             return Err(INVALID_VALUE);
         }
-        state.note(&format!(
-            "cublas {}x{}x{} count {} {a:?} {c:?}",
-            self.rows, self.columns, self.inner, self.count
-        ));
         state.submit(stream, Work::Multiply(self)).map_err(|code| {
             complain(&format!("cuBLAS: error {code} of the driver"));
             EXECUTION_FAILED

@@ -124,7 +124,11 @@ impl State {
                 }
                 Ok(())
             }
-            Work::Multiply(product) => product.perform(&self.memory),
+            Work::Multiply(product) => {
+                let from = if from_graph { " graph" } else { "" };
+                self.note(&format!("{}{from}", product.described()));
+                product.perform(&self.memory)
+            }
         };
         if let Err(code @ (code::ILLEGAL_ADDRESS | code::MISALIGNED | code::LAUNCH_FAILED | code::ASSERT)) =
             done
@@ -182,7 +186,7 @@ impl State {
                 Class::IllegalAddress => code::ILLEGAL_ADDRESS,
                 Class::Misaligned => code::MISALIGNED,
                 Class::Assertion => code::ASSERT,
-                Class::Unknown | Class::Other => code::LAUNCH_FAILED,
+                Class::Other => code::LAUNCH_FAILED,
             }
         });
         let join = |sizes: [u32; 3]| sizes.map(|size| size.to_string()).join("x");

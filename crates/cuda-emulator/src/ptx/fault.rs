@@ -12,8 +12,6 @@ pub enum Class {
     IllegalAddress,
     /// An address that is no multiple of the size accessed.
     Misaligned,
-    /// An instruction that isn't known here.
-    Unknown,
     /// A condition in the kernel that was said to hold.
     Assertion,
     /// Anything else.

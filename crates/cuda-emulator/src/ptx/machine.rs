@@ -177,6 +177,8 @@ impl Warp {
         let first = self.index * LANES;
         self.live = if threads - first >= LANES { u32::MAX } else { (1 << (threads - first)) - 1 };
         self.groups.clear();
+        // What was never written must not be taken for what another block left, nor for zero.
+        self.local.fill(0xff);
         self.groups.push(Group { pc: 0, mask: self.live, state: State::Ready });
         for &(special, slot) in &block.launch.kernel.specials {
             self.registers[slot as usize] =
