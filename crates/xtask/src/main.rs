@@ -2,6 +2,7 @@
 
 mod aarch64;
 mod cuda;
+mod emulated;
 mod llama;
 mod newer;
 mod synthetic;
@@ -23,6 +24,7 @@ cargo xtask pack NAME  put what cargo built for release into dist/NAME.tar.gz, f
 cargo xtask pictures make the pictures of the README, from a real terminal
 cargo xtask check    what CI runs: format, lints, docs, tests
 cargo xtask cuda     compile and link the daemon for CUDA into target/cuda; needs no card; with --fetch only fetch what that takes
+cargo xtask emulated ARGS...  run the daemon for CUDA with an emulated card and driver, which need none
 cargo xtask aarch64  the engine's tests for 64-bit ARM, in an emulator; says what is missing where they can't be built
 cargo xtask synthetic FILE [f16|q8_0|q4_k] [--small]  make a model of Minitron-4B's shape with random weights, to measure with
 cargo xtask llama    this engine and llama.cpp in turn, on SmolLM2-135M; with --large on Minitron-4B's shape too, with --native a
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "cuda" if env::args().any(|arg| arg == "--fetch") => cuda::fetch(),
         "cuda" => cuda::cuda(),
+        "emulated" => emulated::emulated(env::args_os().skip(2)),
         "aarch64" => aarch64::aarch64(),
         "synthetic" => synthetic::from_arguments(env::args().skip(2)),
         "llama" => llama::from_arguments(env::args().skip(2)),
