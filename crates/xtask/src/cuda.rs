@@ -1,6 +1,6 @@
 //! `cargo xtask cuda`: compiles and links the daemon for CUDA, on a machine that needs neither a card nor a driver nor NVIDIA's
 //! toolkit. The compiler and the libraries come from the wheels that NVIDIA publishes on PyPI; of the driver's library, which
-//! comes with a driver only, a stub is made to link against.
+//! comes with a driver only, a stub is made to link against. The engine's tests for cards run in an emulator.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{PROFILE, packages, root, run};
+use crate::{PROFILE, emulated, packages, root, run};
 
 /// The compiler, its parts, the libraries that are linked, and what shows what was compiled.
 const WHEELS: [&str; 9] = [
@@ -56,7 +56,7 @@ pub fn cuda() -> anyhow::Result<()> {
     if built.exists() {
         fs::rename(&built, &usual)?;
     }
-    let done = cargo(&toolkit, "build", &[]);
+    let done = run(&mut command(&toolkit, "build", &DAEMON));
     let program = root().join("target/cuda/nemotermd-cuda");
     if done.is_ok() {
         fs::create_dir_all(root().join("target/cuda"))?;
@@ -66,9 +66,21 @@ pub fn cuda() -> anyhow::Result<()> {
         fs::rename(usual, built)?;
     }
     done?;
-    cargo(&toolkit, "clippy", &["--", "-D", "warnings"])?;
+    run(command(&toolkit, "clippy", &[&DAEMON[..], &["--lib", "--tests"]].concat())
+        .args(["--", "-D", "warnings"]))?;
     covers_newer_cards(&toolkit, &program)?;
-    starts_with_a_driver_only(&toolkit, &program)
+    starts_with_a_driver_only(&toolkit, &program)?;
+    test(&toolkit)
+}
+
+/// Runs the engine's tests for cards in the emulator, which also looks for warps that use the same memory and don't wait for each
+/// other. Another build of the whole workspace's libraries, for the reason that [`command`] gives, and no test of the others.
+fn test(toolkit: &Path) -> anyhow::Result<()> {
+    let libraries = emulated::libraries()?;
+    run(command(toolkit, "test", &["--lib"])
+        .args(["--", "tests::card", "on_a_card"])
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("NEMOTERM_EMULATOR_RACES", "1"))
 }
 
 /// Where the compiler and the libraries lie.
@@ -130,24 +142,29 @@ fn functions(header: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Runs a command of cargo on the daemon for CUDA. Features are those of the whole workspace, so that what was built for the
-/// tests is not built again.
-fn cargo(toolkit: &Path, command: &str, more: &[&str]) -> anyhow::Result<()> {
+/// What is built for use.
+const DAEMON: [&str; 2] = ["--bin", "nemotermd"];
+
+/// A command of cargo for CUDA on these targets. Features are those of the whole workspace, so that what was built for the tests is
+/// not built again.
+fn command(toolkit: &Path, name: &str, targets: &[&str]) -> Command {
     let mut path = OsString::from(toolkit.join("bin"));
     path.push(":");
     path.push(env::var_os("PATH").unwrap_or_default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    run(Command::new(env!("CARGO"))
-        .arg(command)
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .arg(name)
         .args(PROFILE)
-        .args(["--locked", "--workspace", "--bin", "nemotermd", "--features", "nemotermd/cuda"])
-        .args(more)
+        .args(["--locked", "--workspace", "--features", "nemotermd/cuda"])
+        .args(targets)
         .env("PATH", path)
         .env("CUDA_HOME", toolkit)
         .env("CUDA_COMPUTE_CAP", COMPUTE_CAP)
         .env("NVCC_APPEND_FLAGS", NVCC_APPEND_FLAGS)
         // The compiler runs once for each file; by default on half of the processor.
-        .env("CUDAFORGE_THREADS", threads.to_string()))
+        .env("CUDAFORGE_THREADS", threads.to_string());
+    command
 }
 
 /// Whether there is PTX beside all that was compiled ahead.

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::symlink,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -21,11 +21,24 @@ const DRIVER: &str = "libcuda.so.1";
 /// would complain otherwise; their functions are all in the driver's.
 const VERSIONED: [&str; 3] = ["libcublas.so.13", "libcurand.so.10", "libcudart.so.13"];
 
-/// Builds the emulator, and runs the daemon for CUDA with it.
+/// Runs the daemon for CUDA with the emulator.
 pub fn emulated(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
-    ensure!(cfg!(target_os = "linux"), "there is CUDA on Linux only");
     let program = root().join("target/cuda/nemotermd-cuda");
     ensure!(program.exists(), "{} is missing: `cargo xtask cuda` makes it", program.display());
+    let status = Command::new(&program)
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", libraries()?)
+        .status()
+        .with_context(|| format!("{} can't be run", program.display()))?;
+    if !status.success() {
+        bail!("{} failed: {status}", program.display());
+    }
+    Ok(())
+}
+
+/// Builds the emulator, and returns the folder that programs find it in.
+pub fn libraries() -> anyhow::Result<PathBuf> {
+    ensure!(cfg!(target_os = "linux"), "there is CUDA on Linux only");
     run(Command::new(env!("CARGO")).args([
         "build",
         "--release",
@@ -41,15 +54,7 @@ pub fn emulated(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<()>
             empty(&libraries, name)?;
         }
     }
-    let status = Command::new(&program)
-        .args(arguments)
-        .env("LD_LIBRARY_PATH", libraries)
-        .status()
-        .with_context(|| format!("{} can't be run", program.display()))?;
-    if !status.success() {
-        bail!("{} failed: {status}", program.display());
-    }
-    Ok(())
+    Ok(libraries)
 }
 
 /// Makes a symbolic link, or puts it in the place of another one.
