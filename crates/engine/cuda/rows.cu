@@ -41,6 +41,19 @@ extern "C" __global__ void round_rows(const float *x, int8_t *numbers, float *sc
     if (i < count) quantise(x[i], i, numbers, scales);
 }
 
+// What numbers are once they were rounded to eight bits. The library's kernels for many rows round what they are given, but add up what
+// belongs to the addends of a format before that, so that the two parts of a product would be of different numbers: with factors of 0
+// to 15 and an addend that takes half of it away again, the rounding would count about twice.
+//
+// grid x block: `count` threads or more, in whole warps; `count` is a multiple of 32
+extern "C" __global__ void as_rounded(const float *x, float *out, int64_t count) {
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    const float most = warp_max(fabsf(x[i]));
+    const float inverse = most > 0.0f ? __fdiv_rn(127.0f, most) : 0.0f;
+    out[i] = __fmul_rn(rintf(__fmul_rn(x[i], inverse)), __fdiv_rn(most, 127.0f));
+}
+
 // The activations of a feed-forward: 0 max(up, 0)^2, 1 silu(gate) * up, 2 gelu(gate) * up with the hyperbolic tangent's approximation.
 // A gated row has the gate and then `up`, each of `width`.
 //

@@ -55,7 +55,7 @@ fn every_type_of_weights_gives_the_logits_of_the_processor() {
             let have = card.logits_by(&tokens, at_once).unwrap();
             for (i, (have, want)) in have.iter().zip(&want).enumerate() {
                 let alike = likeness(have, want);
-                assert!(alike > 0.999, "{element:?}, {at_once} at once, position {i}: {alike}");
+                assert!(alike > 0.9997, "{element:?}, {at_once} at once, position {i}: {alike}");
             }
         }
     }

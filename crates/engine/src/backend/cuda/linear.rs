@@ -8,7 +8,7 @@ use candle_core::quantized::QMatMul;
 use candle_core::{DType, Device, Error, Module as _, Result, Storage, Tensor};
 
 use super::stream::{Arg, Spread};
-use super::{Cuda, FEW, LINEAR, Rows};
+use super::{Cuda, FEW, LINEAR, Rows, each};
 use crate::backend::tensors::quantised;
 use crate::weights::{ElementType, RawTensor};
 
@@ -150,7 +150,10 @@ impl Cuda {
     /// Many rows are multiplied by the library, whose kernels take some of them at a time.
     #[allow(unsafe_code)]
     fn multiply_many(&self, matrix: &Matrix, x: &Rows, place: &Place) -> Result<()> {
-        let x = self.to_tensor(x)?;
+        let x = match &matrix.weights {
+            Weights::Quantised(_) => self.to_rounded_tensor(x)?,
+            Weights::Plain(_) => self.to_tensor(x)?,
+        };
         let product = match &matrix.weights {
             Weights::Quantised(weights) => weights.forward(&x)?,
             // What comes out of a squared activation may be too large for f16, so rows are scaled to 1 at most.
@@ -201,14 +204,28 @@ impl Cuda {
     /// A copy of the rows as the library has them.
     #[allow(unsafe_code)]
     pub(super) fn to_tensor(&self, x: &Rows) -> Result<Tensor> {
-        let count = x.rows * x.width;
-        // SAFETY: all of it is written by the copy.
-        let slice = unsafe { self.stream.queue().alloc::<f32>(count) }.map_err(Error::wrap)?;
-        let to = slice.device_ptr(self.stream.queue()).0;
-        // SAFETY: both have `count` numbers.
-        unsafe { self.stream.copy(to, x.at(0), count * size_of::<f32>()) }?;
+        // SAFETY: both have as many numbers.
+        self.new_tensor(x, |to| unsafe { self.stream.copy(to, x.at(0), x.count() * size_of::<f32>()) })
+    }
+
+    /// The same, of what the rows are rounded to eight bits.
+    #[allow(unsafe_code)]
+    fn to_rounded_tensor(&self, x: &Rows) -> Result<Tensor> {
+        self.new_tensor(x, |to| {
+            let args = [Arg::Word(x.at(0)), Arg::Word(to), Arg::int(x.count())];
+            // SAFETY: the parameters of `as_rounded`; quantised weights have rows of whole blocks of 32.
+            unsafe { self.stream.launch(&self.kernels.as_rounded, each(x.count()), &args) }
+        })
+    }
+
+    /// A tensor of the same shape, which `fill` fills.
+    #[allow(unsafe_code)]
+    fn new_tensor(&self, like: &Rows, fill: impl FnOnce(CUdeviceptr) -> Result<()>) -> Result<Tensor> {
+        // SAFETY: all of it is written before it is read.
+        let slice = unsafe { self.stream.queue().alloc::<f32>(like.count()) }.map_err(Error::wrap)?;
+        fill(slice.device_ptr(self.stream.queue()).0)?;
         let storage: CudaStorage = f32::wrap_cuda_slice(slice, self.stream.device().clone());
-        Ok(Tensor::from_storage(Storage::Cuda(storage), (x.rows, x.width), BackpropOp::none(), false))
+        Ok(Tensor::from_storage(Storage::Cuda(storage), (like.rows, like.width), BackpropOp::none(), false))
     }
 
     pub(super) fn tensor_device(&self) -> Device {

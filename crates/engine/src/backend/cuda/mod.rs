@@ -59,6 +59,7 @@ pub(crate) struct Cuda {
 struct Kernels {
     norm: CudaFunction,
     round: CudaFunction,
+    as_rounded: CudaFunction,
     activate: CudaFunction,
     add: CudaFunction,
     scale: CudaFunction,
@@ -131,6 +132,7 @@ impl Cuda {
         let kernels = Kernels {
             norm: rows("norm_rows")?,
             round: rows("round_rows")?,
+            as_rounded: rows("as_rounded")?,
             activate: rows("activate")?,
             add: rows("add")?,
             scale: rows("scale")?,
