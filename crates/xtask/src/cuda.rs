@@ -38,6 +38,9 @@ const LIBRARIES: [(&str, u32); 5] =
 /// For older ones the kernels in bf16, which the engine computes in, are left out by their authors.
 const COMPUTE_CAP: &str = "80";
 
+/// Cards that came after them: RTX 30 and 40, H100 and RTX 50.
+const NEWER: [&str; 4] = ["86", "89", "90", "120"];
+
 /// The kernels for quantised weights are compiled ahead, for cards of 8.x only (`code=sm_80`): such code never runs on a card
 /// of another generation. With this their PTX is kept beside it, which the driver of a newer card (90, 100, 120) compiles when it
 /// is first used. The other kernels are PTX anyway. release.yml sets the same, which a test looks at.
@@ -69,6 +72,7 @@ pub fn cuda() -> anyhow::Result<()> {
     run(command(&toolkit, "clippy", &[&DAEMON[..], &["--lib", "--tests"]].concat())
         .args(["--", "-D", "warnings"]))?;
     covers_newer_cards(&toolkit, &program)?;
+    kernels_suit_newer_cards(&toolkit)?;
     starts_with_a_driver_only(&toolkit, &program)?;
     test(&toolkit)
 }
@@ -148,9 +152,6 @@ const DAEMON: [&str; 2] = ["--bin", "nemotermd"];
 /// A command of cargo for CUDA on these targets. Features are those of the whole workspace, so that what was built for the tests is
 /// not built again.
 fn command(toolkit: &Path, name: &str, targets: &[&str]) -> Command {
-    let mut path = OsString::from(toolkit.join("bin"));
-    path.push(":");
-    path.push(env::var_os("PATH").unwrap_or_default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = Command::new(env!("CARGO"));
     command
@@ -158,13 +159,21 @@ fn command(toolkit: &Path, name: &str, targets: &[&str]) -> Command {
         .args(PROFILE)
         .args(["--locked", "--workspace", "--features", "nemotermd/cuda"])
         .args(targets)
-        .env("PATH", path)
+        .env("PATH", with_tools(toolkit))
         .env("CUDA_HOME", toolkit)
         .env("CUDA_COMPUTE_CAP", COMPUTE_CAP)
         .env("NVCC_APPEND_FLAGS", NVCC_APPEND_FLAGS)
         // The compiler runs once for each file; by default on half of the processor.
         .env("CUDAFORGE_THREADS", threads.to_string());
     command
+}
+
+/// Where programs are looked for, the toolkit's first.
+fn with_tools(toolkit: &Path) -> OsString {
+    let mut path = OsString::from(toolkit.join("bin"));
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_default());
+    path
 }
 
 /// Whether there is PTX beside all that was compiled ahead.
@@ -185,6 +194,25 @@ fn covers_newer_cards(toolkit: &Path, program: &Path) -> anyhow::Result<()> {
     );
     eprintln!("{} modules of kernels, compiled for sm_{COMPUTE_CAP} and as PTX", compiled.len());
     Ok(())
+}
+
+/// Whether our own kernels become code of newer cards, as their drivers have to make it.
+fn kernels_suit_newer_cards(toolkit: &Path) -> anyhow::Result<()> {
+    let sources = root().join("crates/engine/cuda");
+    let code = root().join("target/cuda/kernels.cubin");
+    for source in fs::read_dir(&sources)?.filter_map(Result::ok).map(|entry| entry.path()) {
+        if source.extension().is_none_or(|extension| extension != "cu") {
+            continue;
+        }
+        for cap in NEWER {
+            let mut compiler = Command::new(toolkit.join("bin/nvcc"));
+            run(compiler
+                .args(["-std=c++17", "-O3", "-cubin", &format!("-arch=sm_{cap}"), "-o"])
+                .args([&code, &source])
+                .env("PATH", with_tools(toolkit)))?;
+        }
+    }
+    Ok(fs::remove_file(code)?)
 }
 
 /// Whether the program is refused by the loader where there is no driver, for that reason and no other, and starts where there
