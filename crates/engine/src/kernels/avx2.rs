@@ -236,7 +236,7 @@ fn totals(sums: [Sum; TILE]) -> [f32; TILE] {
 #[allow(unsafe_code)]
 #[allow(unused_unsafe, reason = "older compilers hold a prefetch for unsafe")]
 #[target_feature(enable = "avx2")]
-fn prefetch<const N: usize>(chunks: &[[u8; N]], ahead: usize) {
+pub(super) fn prefetch<const N: usize>(chunks: &[[u8; N]], ahead: usize) {
     const LINE: usize = 64;
     let start = chunks.as_ptr().cast::<i8>().wrapping_add(ahead);
     for at in (0..chunks.len() * N).step_by(LINE) {
