@@ -218,15 +218,7 @@ impl<B: Backend> Decoder<B> {
                         window: *window,
                     };
                     let qkv = backend.apply(qkv, &normed)?;
-                    let mut stretches: Vec<Stretch<'_, B>> = spans
-                        .iter_mut()
-                        .map(|span| Stretch {
-                            kv: &mut span.caches[*cache],
-                            start: span.start,
-                            count: span.count,
-                        })
-                        .collect();
-                    (output, backend.attend_all(qkv, &mut stretches, &attention)?)
+                    (output, self.attend(qkv, spans, &attention, *cache)?)
                 }
                 Mixer::FeedForward { up, down } => {
                     let up = backend.apply(up, &normed)?;
@@ -246,6 +238,24 @@ impl<B: Backend> Decoder<B> {
             }
         }
         Ok(x)
+    }
+
+    /// Each text sees itself only.
+    fn attend(
+        &self,
+        qkv: B::Hidden,
+        spans: &mut [Span<'_, B>],
+        attention: &Attention<'_, B>,
+        cache: usize,
+    ) -> Result<B::Hidden> {
+        if let [only] = spans {
+            return self.backend.attend(qkv, &mut only.caches[cache], attention, only.start);
+        }
+        let mut stretches: Vec<Stretch<'_, B>> = spans
+            .iter_mut()
+            .map(|span| Stretch { kv: &mut span.caches[cache], start: span.start, count: span.count })
+            .collect();
+        self.backend.attend_all(qkv, &mut stretches, attention)
     }
 
     /// Each text has states of its own. What they are at a mark is copied on the way.

@@ -71,6 +71,8 @@ pub fn cuda() -> anyhow::Result<()> {
     done?;
     run(command(&toolkit, "clippy", &[&DAEMON[..], &["--lib", "--tests"]].concat())
         .args(["--", "-D", "warnings"]))?;
+    run(command(&toolkit, "doc", &["--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
     covers_newer_cards(&toolkit, &program)?;
     kernels_suit_newer_cards(&toolkit)?;
     starts_with_a_driver_only(&toolkit, &program)?;

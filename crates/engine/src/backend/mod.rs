@@ -217,9 +217,6 @@ pub(crate) trait Backend: Send + Sync + Sized + 'static {
         stretches: &mut [Stretch<'_, Self>],
         attention: &Attention<'_, Self>,
     ) -> Result<Self::Hidden> {
-        if let [only] = stretches {
-            return self.attend(qkv, only.kv, attention, only.start);
-        }
         let mut first = 0;
         let mut parts = Vec::with_capacity(stretches.len());
         for stretch in stretches {
