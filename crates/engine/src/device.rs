@@ -72,11 +72,14 @@ fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
     Device::new_cuda_with_stream(ordinal)
 }
 
-/// The type of unquantised weights and activations where the tensor library computes.
-pub(crate) fn working_type(device: &Device) -> DType {
+/// The type of unquantised weights, activations and caches where the tensor library computes. With quantised weights, which its kernels
+/// for Apple's cards multiply with f32 only, nothing is won by another one, and what a squared activation gives may be too large
+/// for f16. Our own kernels for NVIDIA's cards keep caches in f16.
+pub(crate) fn working_type(device: &Device, is_quantised: bool) -> DType {
     match device {
-        Device::Cpu => DType::F32,
-        Device::Cuda(_) | Device::Metal(_) => DType::F16,
+        Device::Cuda(_) => DType::F16,
+        Device::Metal(_) if !is_quantised => DType::F16,
+        Device::Cpu | Device::Metal(_) => DType::F32,
     }
 }
 

@@ -360,7 +360,7 @@ fn device_bytes(
     caches: usize,
     device: &Device,
 ) -> u64 {
-    let number = device::working_type(device).size_in_bytes();
+    let number = device::working_type(device, is_quantised(checkpoint)).size_in_bytes();
     let weights = checkpoint.tensors.values().map(|tensor| {
         let stays = tensor.element.is_quantised() || device.is_cuda();
         if stays { tensor.bytes.len() } else { tensor.elements() * number }
@@ -386,8 +386,12 @@ fn on_accelerator(
     if let Device::Cuda(card) = device {
         return Ok(Arc::new(Decoder::load(Cuda::new(card)?, config, context, checkpoint)?));
     }
-    let dtype = device::working_type(&device);
+    let dtype = device::working_type(&device, is_quantised(checkpoint));
     Ok(Arc::new(Decoder::load(Tensors::new(device, dtype), config, context, checkpoint)?))
+}
+
+fn is_quantised(checkpoint: &Checkpoint) -> bool {
+    checkpoint.tensors.values().any(|tensor| tensor.element.is_quantised())
 }
 
 /// Threads to use for so many bytes of weights.

@@ -1,4 +1,4 @@
-//! Accelerators, through the tensor library. It also runs on the library's CPU device, which is how the tests hold
+//! Apple's accelerators, through the tensor library. It also runs on the library's CPU device, which is how the tests hold
 //! it against [`super::host`].
 
 pub(super) mod space;
@@ -60,15 +60,6 @@ impl Tensors {
         let mask = Tensor::from_vec(numbers, (1, 1, seen.rows.len(), columns.len()), &self.device)?;
         *last = Some((seen, mask.clone()));
         Ok(mask)
-    }
-
-    /// The product with quantised weights. Apple's kernels want f32; the others take any type and turn it into eight bits at
-    /// once, so that a conversion before and after would be two more launches for each matrix.
-    fn quantised_product(&self, weight: &QMatMul, x: &Tensor) -> Result<Tensor> {
-        if self.device.is_metal() {
-            return weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(self.dtype);
-        }
-        weight.forward(x)
     }
 
     fn dense(&self, raw: &RawTensor) -> Result<Tensor> {
@@ -273,7 +264,7 @@ impl Backend for Tensors {
             .iter()
             .map(|matrix| match matrix {
                 Matrix::Dense(weight) => x.matmul(weight),
-                Matrix::Quantised(weight) => self.quantised_product(weight, x),
+                Matrix::Quantised(weight) => weight.forward(x),
             })
             .collect::<Result<Vec<_>>>()?;
         let product = match products.len() {
@@ -425,38 +416,5 @@ impl Tensors {
         }
         // Concatenation along the last axis may return a transposed view.
         Tensor::cat(&[&turned, &x.narrow(2, rotary, head - rotary)?], 2)?.contiguous()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::quantized::GgmlDType;
-
-    use super::*;
-
-    /// Numbers of no pattern between -1 and 1.
-    fn numbers(rows: usize, width: usize) -> Tensor {
-        let values: Vec<f32> = (0..rows * width).map(|i| (i * i % 1009) as f32 / 504.5 - 1.0).collect();
-        Tensor::from_vec(values, (rows, width), &Device::Cpu).unwrap()
-    }
-
-    #[test]
-    fn quantised_products_keep_the_type_they_are_given() {
-        for element in [GgmlDType::Q8_0, GgmlDType::Q4K] {
-            let weight =
-                QMatMul::from_qtensor(QTensor::quantize(&numbers(48, 256), element).unwrap()).unwrap();
-            // One row, as while decoding, and more than the kernels for few rows take.
-            for rows in [1, 9] {
-                let x = numbers(rows, 256).to_dtype(DType::BF16).unwrap();
-                let exact = weight.forward(&x.to_dtype(DType::F32).unwrap()).unwrap();
-                let product = Tensors::new(Device::Cpu, DType::BF16).quantised_product(&weight, &x).unwrap();
-                assert_eq!(product.dtype(), DType::BF16);
-                let most = exact.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-                let apart = (product.to_dtype(DType::F32).unwrap() - exact).unwrap().abs().unwrap();
-                let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
-                // Half of the last place of bf16.
-                assert!(apart <= most / 256.0, "{element:?}, {rows} rows: {apart} of {most}");
-            }
-        }
     }
 }
