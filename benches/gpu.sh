@@ -5,6 +5,7 @@
 #   benches/gpu.sh            on a machine with an NVIDIA card, a driver and nvcc
 #   benches/gpu.sh --small    with a model of 27 M parameters
 #   benches/gpu.sh --cpu      with the processor in place of the card, to try the script itself; best with --small
+#   benches/gpu.sh --emulated the logits alone, in the emulator of cards, after `cargo xtask cuda`
 #
 # NEMOTERMD and NEMOTERMD_CUDA name programs that are built already. 9 GB of the disk are needed for a while.
 set -eu
@@ -12,11 +13,13 @@ cd "$(dirname "$0")/.."
 
 card=
 small=
+emulated=
 for option in "$@"; do
     case $option in
         --small) small=--small ;;
         --cpu) card='the processor' ;;
-        *) echo "gpu.sh: $option is neither --small nor --cpu" >&2; exit 2 ;;
+        --emulated) card='an emulator' emulated=yes ;;
+        *) echo "gpu.sh: $option is neither --small nor --cpu nor --emulated" >&2; exit 2 ;;
     esac
 done
 cpu=${NEMOTERMD-target/release/nemotermd}
@@ -27,6 +30,10 @@ if [ -z "$card" ]; then
     fi
     gpu=${NEMOTERMD_CUDA-target/cuda/release/nemotermd}
     [ -x "$gpu" ] || cargo build --release --locked -p nemotermd --features cuda --target-dir target/cuda
+elif [ -n "$emulated" ]; then
+    gpu=target/cuda/nemotermd-cuda
+    cargo xtask emulated --version >/dev/null
+    export LD_LIBRARY_PATH="$PWD/target/cuda/emulator"
 else
     gpu=$cpu
 fi
@@ -87,6 +94,11 @@ for kind in f16 q8_0 q4_k; do
     agree "random $kind" "$work/small.gguf"
 done
 rm -f "$work/small.gguf"
+differs='gpu.sh: the card gives other logits than the processor, or was not used'
+if [ -n "$emulated" ]; then
+    [ -z "$failed" ] || { echo "$differs" >&2; exit 1; }
+    exit
+fi
 
 field() { sed -n "s/.*\"$1\":\"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/figures"; }
 echo "weights   device  tokens/s  first token of 128, ms  3 after 128, ms  12 tokens after those, ms"
@@ -106,4 +118,4 @@ cat <<'END'
 goals     RTX 4090: over 300 tokens/s in 4 bits, 25 ms to the first token of 128
           H100: over 350 tokens/s in 4 bits, 12 tokens after a warm prefix in under 50 ms
 END
-[ -z "$failed" ] || { echo 'gpu.sh: the card gives other logits than the processor, or was not used' >&2; exit 1; }
+[ -z "$failed" ] || { echo "$differs" >&2; exit 1; }
