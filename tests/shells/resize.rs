@@ -43,7 +43,7 @@ fn shown_again(start: Start) {
 }
 
 /// The size changes just before and just after a key.
-fn right_at_a_key(start: Start) {
+fn right_at_a_key(start: Start, back: &str) {
     let home = Home::new();
     let _daemon = knowing(&home, &["echo abcdefghij", "echo axyz"]);
     let Some(terminal) = start(&home) else { return };
@@ -57,9 +57,9 @@ fn right_at_a_key(start: Start) {
     for _ in 0..8 {
         for (key, line, ghost) in [
             ("b", "echo ab", "cdefghij"),
-            (BACKSPACE, "echo a", "bcdefghij"),
+            (BACKSPACE, "echo a", back),
             ("x", "echo ax", "yz"),
-            (BACKSPACE, "echo a", "bcdefghij"),
+            (BACKSPACE, "echo a", back),
         ] {
             resize();
             terminal.send(key);
@@ -67,9 +67,9 @@ fn right_at_a_key(start: Start) {
         }
         for (key, line, ghost) in [
             ("b", "echo ab", "cdefghij"),
-            (BACKSPACE, "echo a", "bcdefghij"),
+            (BACKSPACE, "echo a", back),
             ("x", "echo ax", "yz"),
-            (BACKSPACE, "echo a", "bcdefghij"),
+            (BACKSPACE, "echo a", back),
         ] {
             terminal.send(key);
             resize();
@@ -101,7 +101,7 @@ fn in_zsh_the_ghost_is_shown_again() {
 
 #[test]
 fn in_zsh_it_may_come_right_at_a_key() {
-    right_at_a_key(ZSH);
+    right_at_a_key(ZSH, "bcdefghij");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn in_bash_the_ghost_is_shown_again() {
 
 #[test]
 fn in_bash_it_may_come_right_at_a_key() {
-    right_at_a_key(BASH);
+    right_at_a_key(BASH, "bcdefghij");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn in_fish_the_ghost_is_shown_again() {
 
 #[test]
 fn in_fish_it_may_come_right_at_a_key() {
-    right_at_a_key(FISH);
+    right_at_a_key(FISH, "bcdefghij");
 }
 
 #[test]
@@ -146,7 +146,8 @@ fn in_ble_sh_the_ghost_is_shown_again() {
 
 #[test]
 fn in_ble_sh_it_may_come_right_at_a_key() {
-    right_at_a_key(BLESH);
+    // ble.sh asks nobody then.
+    right_at_a_key(BLESH, "");
 }
 
 #[test]
