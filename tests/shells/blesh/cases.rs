@@ -243,6 +243,23 @@ fn an_answer_that_comes_much_later_is_shown() {
     wait_plain(&terminal, "> echo abc");
 }
 
+/// ble.sh asks its sources only when nobody has typed for as long as the user wants, and by then our task has had its turn.
+#[test]
+fn an_answer_that_comes_later_than_the_wait_before_asking_is_shown() {
+    for wait in [1, 5, 100] {
+        let home = Home::new();
+        let _daemon = Fake::start(home.runtime(), |request| match request.line.as_str() {
+            "echo a" => Answer::Late(Duration::from_millis(300), vec!["bc".to_owned()]),
+            _ => Answer::Silence,
+        });
+        let settings = format!("bleopt complete_auto_delay={wait}");
+        let Some(terminal) = start(&home, &settings) else { return };
+        at_rest(&terminal);
+        terminal.send("echo a");
+        terminal.wait_ghost("bc");
+    }
+}
+
 #[test]
 fn inside_tmux() {
     let Some(tmux) = find("tmux") else { return };
