@@ -649,12 +649,12 @@ function _nemoterm_mode_prompt
     set -l _nemoterm_key
     set -l text
     set -q argv[1]; and set text ($argv)
+    # A new window size may come between a backspace of ours and what fish does for it.
+    set -l before
+    test "$COLUMNS $LINES" = "$_nemoterm_size"; or set before $_nemoterm_backspaced
+    set -g _nemoterm_size "$COLUMNS $LINES"
     if set -q _nemoterm_active; and test "$_nemoterm_active" = typing
         set -l line (commandline --current-buffer)
-        # A new window size may come between a backspace of ours and what fish does for it.
-        set -l left
-        test "$COLUMNS $LINES" = "$_nemoterm_size"; or set left "$_nemoterm_backspaced"
-        set -g _nemoterm_size "$COLUMNS $LINES"
         if test "$line" != "$_nemoterm_seen"; and string match --quiet --regex '[^\x00-\x7f]$' -- "$line"
             if set -q _nemoterm_now; and set -q _nemoterm_ghost[1]; and test "$line" = "$_nemoterm_now$_nemoterm_ghost[1]"
                 # Typed as suggested.
@@ -664,7 +664,7 @@ function _nemoterm_mode_prompt
             else
                 _nemoterm_look
             end
-        else if set -q _nemoterm_now; and contains -- "$line" $_nemoterm_now $left
+        else if set -q _nemoterm_now; and contains -- "$line" $_nemoterm_now $before
             # The window has another size, or the prompt is another: fish draws the line anew, and what follows it comes after that.
             _nemoterm_wipe
             set -e _nemoterm_last

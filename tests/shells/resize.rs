@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{BACKSPACE, bash_ghost, blesh, fish, knowing, zsh};
 use crate::util::{
+    eventually,
     fake::{Answer, Fake},
     home::Home,
     terminal::Terminal,
@@ -33,8 +34,11 @@ fn shown_again(start: Start) {
     let _daemon = knowing(&home, &["echo abcdefghijklmnopqrstuvwxyz"]);
     let Some(terminal) = start(&home) else { return };
     terminal.send("echo abc");
-    for columns in [80, 60, 40, 90, 41, 79] {
+    wait_line(&terminal, "echo abc", "defghijklmnopqrstuvwxyz");
+    for columns in [60, 40, 90, 41, 79] {
+        let written = terminal.written().len();
         terminal.resize(24, columns);
+        eventually("a line that is drawn again", || terminal.written().len() > written);
         wait_line(&terminal, "echo abc", "defghijklmnopqrstuvwxyz");
     }
     // The next key finds it there.
@@ -54,25 +58,20 @@ fn right_at_a_key(start: Start, back: &str) {
         columns = if columns == 80 { 50 } else { columns + 1 };
         terminal.resize(24, columns);
     };
-    for _ in 0..8 {
+    for turn in 0..16 {
         for (key, line, ghost) in [
             ("b", "echo ab", "cdefghij"),
             (BACKSPACE, "echo a", back),
             ("x", "echo ax", "yz"),
             (BACKSPACE, "echo a", back),
         ] {
-            resize();
-            terminal.send(key);
-            wait_line(&terminal, line, ghost);
-        }
-        for (key, line, ghost) in [
-            ("b", "echo ab", "cdefghij"),
-            (BACKSPACE, "echo a", back),
-            ("x", "echo ax", "yz"),
-            (BACKSPACE, "echo a", back),
-        ] {
-            terminal.send(key);
-            resize();
+            if turn % 2 == 0 {
+                resize();
+                terminal.send(key);
+            } else {
+                terminal.send(key);
+                resize();
+            }
             wait_line(&terminal, line, ghost);
         }
     }
