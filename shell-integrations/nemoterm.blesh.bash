@@ -272,8 +272,8 @@ __nemoterm_push_idle() {
 __nemoterm_precmd() {
   local status=$?
   # ble.sh calls this once more in the middle of a line that gets another width.
-  [[ $_nemoterm_line != "$_ble_edit_lineno" ]] || return 0
-  _nemoterm_line=$_ble_edit_lineno
+  [[ $_nemoterm_line && $_nemoterm_line == "${_ble_edit_lineno-}" ]] && return 0
+  _nemoterm_line=${_ble_edit_lineno-}
   # What it said before is no news, but its end is.
   local i
   for (( i = 0; i < 50; i++ )); do
