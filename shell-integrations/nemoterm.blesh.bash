@@ -33,6 +33,7 @@ if [[ -z ${_nemoterm_sequence-} ]]; then
   _nemoterm_chosen=         # what the user has stepped to
   _nemoterm_shown=          # the line as it is with the suggestion on the screen
   _nemoterm_step=0          # how far to go in the suggestions when more arrive
+  _nemoterm_line=           # ble.sh's number of the line that a prompt was made for last
   _nemoterm_fresh=          # whether a command has run and nothing has been typed since
   _nemoterm_ran=            # the command that runs
   _nemoterm_fills=()        # what fits in the middle of the line, and nothing as the last
@@ -232,6 +233,8 @@ ble/complete/auto-complete/source:nemoterm() {
   local suggestion
   if ! __nemoterm_fit; then
     [[ $_nemoterm_asked == "$_ble_edit_str" ]] || __nemoterm_ask type || return 1
+    # Where ble.sh has waited before it asked us, our task has had its turn already, and would not listen before the next key.
+    __nemoterm_push_idle
     # No longer than somebody would wait for a suggestion of ble.sh's own.
     __nemoterm_listen 30 || return
     __nemoterm_fit || return 1
@@ -258,10 +261,19 @@ __nemoterm_idle() {
   return 0
 }
 
+# Has that done next, after the task that asks the sources.
+__nemoterm_push_idle() {
+  ble/util/idle.cancel __nemoterm_idle
+  ble/util/idle.push -n 20000 __nemoterm_idle
+}
+
 # --- lines
 
 __nemoterm_precmd() {
   local status=$?
+  # ble.sh calls this once more in the middle of a line that gets another width.
+  [[ $_nemoterm_line && $_nemoterm_line == "${_ble_edit_lineno-}" ]] && return 0
+  _nemoterm_line=${_ble_edit_lineno-}
   # What it said before is no news, but its end is.
   local i
   for (( i = 0; i < 50; i++ )); do
@@ -395,9 +407,7 @@ __nemoterm_join() {
   ble/array#remove _ble_complete_auto_source nemoterm
   ble/array#unshift _ble_complete_auto_source nemoterm
   __nemoterm_bind_keys
-  ble/util/idle.cancel __nemoterm_idle
-  # After the task that asks the sources.
-  ble/util/idle.push -n 20000 __nemoterm_idle
+  __nemoterm_push_idle
   blehook complete_insert!=__nemoterm_taken
 }
 

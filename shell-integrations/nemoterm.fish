@@ -174,10 +174,10 @@ end
 # --- what is shown --------------------------------------------------------------------------------------------
 
 # Writes to the terminal. A signal that comes just then ends the write before anything is written, and fish says so on the
-# screen instead of writing again.
+# screen instead of writing again. A terminal that takes nothing is left alone until the next prompt.
 function _nemoterm_put --no-scope-shadowing
     echo -ns $argv >/dev/tty; and return
-    echo -ns $argv >/dev/tty
+    echo -ns $argv >/dev/tty; or set -e _nemoterm_active
     commandline --function repaint
 end
 
@@ -202,9 +202,9 @@ function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
     set -q _nemoterm_unanswered[48]; and set untold yes
     set -g _nemoterm_unanswered
     set -q _nemoterm_now; and test "$fish_bind_mode" = "$_nemoterm_mode"; or return 0
-    # Where nothing is typed, the prompt may still be made, by functions that share nothing with us.
+    # Where nothing is typed or the line is drawn anew, the prompt may still be made, by functions that share nothing with us.
     if set -q _nemoterm_key; or test $ended = $_nemoterm_mark; or begin
-            test -z "$_nemoterm_now"; and status stack-trace | string match --quiet '*called on line*'
+            test -z "$_nemoterm_now" -o -n "$_nemoterm_anew"; and status stack-trace | string match --quiet '*called on line*'
         end
         # Another one comes when fish may have drawn the line.
         set -a _nemoterm_deferred x
@@ -212,6 +212,7 @@ function _nemoterm_signalled --on-signal SIGURG --no-scope-shadowing
         return 0
     end
     set -g _nemoterm_deferred
+    set -g _nemoterm_anew
     if set -q untold[1]
         # The keys came faster than signals are handled.
         test -n "$_nemoterm_now"; and _nemoterm_tell typed "$_nemoterm_now"
@@ -343,6 +344,7 @@ function _nemoterm_backspace --no-scope-shadowing
     if set -q _nemoterm_now; and not set -q _nemoterm_aside; and not commandline --paging-mode
         and string match --quiet --regex '^(?<_nemoterm_rest>.*\S.*)\P{M}\p{M}*$' -- "$_nemoterm_now"
         _nemoterm_wipe
+        set -g _nemoterm_backspaced $_nemoterm_now
         _nemoterm_changed "$_nemoterm_rest"
     else
         _nemoterm_forget
@@ -647,6 +649,10 @@ function _nemoterm_mode_prompt
     set -l _nemoterm_key
     set -l text
     set -q argv[1]; and set text ($argv)
+    # A new window size may come between a backspace of ours and what fish does for it.
+    set -l before
+    test "$COLUMNS $LINES" = "$_nemoterm_size"; or set before $_nemoterm_backspaced
+    set -g _nemoterm_size "$COLUMNS $LINES"
     if set -q _nemoterm_active; and test "$_nemoterm_active" = typing
         set -l line (commandline --current-buffer)
         if test "$line" != "$_nemoterm_seen"; and string match --quiet --regex '[^\x00-\x7f]$' -- "$line"
@@ -658,6 +664,12 @@ function _nemoterm_mode_prompt
             else
                 _nemoterm_look
             end
+        else if set -q _nemoterm_now; and contains -- "$line" $_nemoterm_now $before
+            # The window has another size, or the prompt is another: fish draws the line anew, and what follows it comes after that.
+            _nemoterm_wipe
+            set -e _nemoterm_last
+            set -g _nemoterm_anew yes
+            _nemoterm_tell nudge
         else
             _nemoterm_forget
         end
@@ -769,8 +781,11 @@ if not set -q _nemoterm_sequence
     # _nemoterm_last                 the reply that was drawn last
     set -g _nemoterm_untold        # what the client was not told at the prompt, as it did not read
     set -g _nemoterm_deferred      # as many as signals came in a row for a line when nothing could be drawn
+    set -g _nemoterm_anew          # `yes` where the line is drawn anew, until the ghost may follow
     set -g _nemoterm_abbreviations # their names, and `--regex` where one has a pattern
     set -g _nemoterm_seen          # the line when a mode prompt was made or a key was not ours last
+    set -g _nemoterm_backspaced    # the line before the last backspace
+    set -g _nemoterm_size          # columns and rows when a mode prompt was made last
     set -g _nemoterm_shown_mode $fish_bind_mode
     set -g _nemoterm_ran           # the command line that was run last, and its exit status
     set -g _nemoterm_status 0

@@ -11,6 +11,7 @@ mod hotkey;
 mod init;
 mod next_command;
 mod real;
+mod resize;
 mod typing;
 pub mod zsh;
 

@@ -243,6 +243,42 @@ fn an_answer_that_comes_much_later_is_shown() {
     wait_plain(&terminal, "> echo abc");
 }
 
+/// ble.sh makes its prompt anew then, with all that belongs to one.
+#[test]
+fn a_suggestion_is_still_known_after_a_resize() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef", "echo abcxyz"]);
+    let Some(terminal) = start(&home, "") else { return };
+    terminal.send("echo abc");
+    terminal.wait_ghost("def");
+    at_rest(&terminal);
+    let written = terminal.written().len();
+    terminal.resize(24, 60);
+    eventually("everything to be drawn again", || {
+        String::from_utf8_lossy(&terminal.written()[written..]).contains("def")
+    });
+    at_rest(&terminal);
+    terminal.send("\x1b]");
+    terminal.wait_ghost("xyz");
+}
+
+/// ble.sh asks its sources only when nobody has typed for as long as the user wants, and by then our task has had its turn.
+#[test]
+fn an_answer_that_comes_later_than_the_wait_before_asking_is_shown() {
+    for wait in [1, 5, 100] {
+        let home = Home::new();
+        let _daemon = Fake::start(home.runtime(), |request| match request.line.as_str() {
+            "echo a" => Answer::Late(Duration::from_millis(300), vec!["bc".to_owned()]),
+            _ => Answer::Silence,
+        });
+        let settings = format!("bleopt complete_auto_delay={wait}");
+        let Some(terminal) = start(&home, &settings) else { return };
+        at_rest(&terminal);
+        terminal.send("echo a");
+        terminal.wait_ghost("bc");
+    }
+}
+
 #[test]
 fn inside_tmux() {
     let Some(tmux) = find("tmux") else { return };

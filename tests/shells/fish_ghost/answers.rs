@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{clear, start, start_sized, wait_plain};
 use crate::shells::{ALT_RIGHT, BACKSPACE, HOSTILE, METACHARACTERS, RIGHT, knowing};
 use crate::util::{
@@ -205,4 +207,27 @@ fn a_prompt_of_two_lines() {
     let screen = terminal
         .wait("the output", |screen| screen.rows.iter().any(|row| row == "a") && screen.last_row() == ">");
     assert!(screen.rows.contains(&"> echo a".to_owned()), "{screen:?}");
+}
+
+/// The prompt is made anew for a new window size, and where somebody has fish do so. What it is made by may take its time.
+#[test]
+fn a_prompt_that_is_made_anew_leaves_the_ghost() {
+    let home = Home::new();
+    let _daemon = knowing(&home, &["echo abcdef"]);
+    let slow = "function fish_prompt; echo -n '> '; command sleep 0.3; test -n ''; true; end\n\
+        function again --on-signal USR1; commandline --function repaint; end";
+    let Some(terminal) = start(&home, slow) else { return };
+    terminal.send("echo abc");
+    terminal.wait_ghost("def");
+    let signal = || kill_process(Pid::from_raw(terminal.pid() as i32).unwrap(), Signal::USR1).unwrap();
+    for again in [&(|| terminal.resize(24, 60)) as &dyn Fn(), &signal, &(|| terminal.resize(24, 80)), &signal]
+    {
+        let drawn = terminal.ghosts().len();
+        again();
+        // It goes, and comes back.
+        eventually("a ghost that is drawn again", || terminal.ghosts().len() >= drawn + 2);
+        terminal.wait("the ghost", |screen| screen.ghost == "def" && screen.last_row() == "> echo abcdef");
+    }
+    terminal.send(RIGHT);
+    wait_plain(&terminal, "> echo abcdef");
 }

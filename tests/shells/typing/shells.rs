@@ -22,7 +22,8 @@ pub const END: &str = "\x18e";
 /// What ends a record in a file of the shell's.
 pub const RECORD: char = '\x1e';
 
-const HISTORY: [&str; 7] = [
+/// What was run before.
+pub const HISTORY: [&str; 7] = [
     "echo hello world 日本語 and some more text that wraps around",
     "echo héllo zoo",
     "hello there",
