@@ -20,7 +20,7 @@ use crate::kernels::{self, Activations, Heads, Kept, dequantise, math};
 use crate::weights::RawTensor;
 use interleaved::Part;
 pub(crate) use rows::Rows;
-use rows::{give_back, room};
+use rows::{forget_large, give_back, room};
 pub(crate) use space::{HostSpace, HostState};
 
 /// Products smaller than this many multiplications are not worth waking a thread for.
@@ -114,7 +114,7 @@ impl Host {
         let work = linear.outputs * linear.inputs * count;
         let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
         // Piece after piece of the matrices. With a single activation that is already the layout of the result.
-        let mut pieces = vec![0.0; linear.outputs * count];
+        let mut pieces = room(linear.outputs * count);
         let mut values = Vec::new();
         let mut prepared: Option<Activations<'_>> = None;
         let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
@@ -130,7 +130,9 @@ impl Host {
             let is_result =
                 count == 1 || (parts.len() == 1 && rows >= outputs && activations.by_activations());
             if !is_result {
-                values.resize(linear.outputs * count, 0.0);
+                if values.is_empty() {
+                    values = room(linear.outputs * count);
+                }
                 for piece in out.chunks(rows * count) {
                     place(piece, count, activations.by_activations(), &mut values, linear.outputs, first);
                     first += piece.len() / count;
@@ -138,7 +140,11 @@ impl Host {
             }
             prepared = Some(activations);
         }
-        if values.is_empty() { pieces } else { values }
+        if values.is_empty() {
+            return pieces;
+        }
+        give_back(pieces);
+        values
     }
 
     fn multiply_kept(&self, kept: &Kept, linear: &HostLinear, x: &Rows) -> Vec<f32> {
@@ -171,9 +177,14 @@ impl Backend for Host {
     type State = HostState;
 
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let pass = || {
+            let done = work();
+            forget_large();
+            done
+        };
         match &self.pool {
-            Some(pool) => pool.install(work),
-            None => work(),
+            Some(pool) => pool.install(pass),
+            None => pass(),
         }
     }
 

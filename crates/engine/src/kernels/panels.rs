@@ -70,8 +70,8 @@ const NO_WEIGHTS: WeightGroup = WeightGroup {
     offsets: [0.0; ROWS],
 };
 
-/// Groups of activations whose memory is kept: those of a few rows.
-const MOST_PACKED: usize = 1 << 9;
+/// Groups of activations whose memory is kept: those of a few rows, or of a prompt for a small model. They take a megabyte.
+const MOST_PACKED: usize = 1 << 12;
 
 thread_local! {
     /// Where panels are made. It grows to as much as the widest matrix needs: 400 kB for rows of 9,216.
@@ -230,7 +230,11 @@ fn products<const OFFSET: bool>(
                     let from = start + panel * ROWS;
                     let valid = ROWS.min(end.saturating_sub(from));
                     if x < wanted && valid > 0 {
-                        out[(i * TILE + x) * rows + from..][..valid].copy_from_slice(&sums[..valid]);
+                        let out = &mut out[(i * TILE + x) * rows + from..];
+                        match out.first_chunk_mut::<ROWS>() {
+                            Some(out) if valid == ROWS => *out = sums,
+                            _ => out[..valid].copy_from_slice(&sums[..valid]),
+                        }
                     }
                 };
                 match (end > start + ROWS, wanted) {

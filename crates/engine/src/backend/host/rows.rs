@@ -9,20 +9,26 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// So many vectors are kept by each thread, and none with more numbers: rows of a text that is written, not those of long prompts.
+/// So many vectors are kept by each thread, and between passes no more numbers in all of them: 4 MB. What a pass over more rows needs
+/// is used again within it, and given back when it is over. Given back in the middle, it went to the system, which cleared new memory
+/// page by page: a third of the time of a prompt of 256.
 const SPARES: usize = 16;
-const MOST: usize = 1 << 14;
+const MOST: usize = 1 << 20;
 
 /// So many numbers, to be overwritten: what they are is left over from others.
 pub(super) fn room(numbers: usize) -> Vec<f32> {
     let mut values = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if values.capacity() < numbers {
+        // What is in the old one need not be copied.
+        values = Vec::with_capacity(numbers);
+    }
     values.resize(numbers, 0.0);
     values
 }
 
 /// Gives memory back that [`room`] may hand out again.
 pub(super) fn give_back(values: Vec<f32>) {
-    if (1..=MOST).contains(&values.capacity()) {
+    if values.capacity() > 0 {
         // Where the thread ends, so does what it keeps.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
@@ -31,6 +37,18 @@ pub(super) fn give_back(values: Vec<f32>) {
             }
         });
     }
+}
+
+/// Frees what a pass over many rows needed, at its end.
+pub(super) fn forget_large() {
+    SPARE.with_borrow_mut(|spare| {
+        let mut left = MOST;
+        spare.retain(|values| {
+            let fits = values.capacity() <= left;
+            left -= if fits { values.capacity() } else { 0 };
+            fits
+        });
+    });
 }
 
 /// Rows of equal width.
@@ -61,12 +79,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_used_again_unless_there_is_much_of_it() {
+    fn memory_is_used_again_and_much_of_it_within_a_pass_only() {
         let taken = std::iter::from_fn(|| SPARE.with_borrow_mut(Vec::pop));
         assert_eq!(taken.count(), 0, "a test has a thread of its own");
         drop(Rows { values: vec![1.0; 100], count: 4 });
-        drop(Rows { values: vec![1.0; MOST + 1], count: 1 });
+        drop(Rows { values: vec![1.0; MOST], count: 1 });
         drop(Rows { values: Vec::new(), count: 0 });
+        assert_eq!(SPARE.with_borrow(Vec::len), 2);
+        let large = room(MOST);
+        assert_eq!(SPARE.with_borrow(Vec::len), 1, "within a pass all is used again");
+        give_back(large);
+        forget_large();
         assert_eq!(SPARE.with_borrow(Vec::len), 1);
         let rows = Rows { values: room(120), count: 2 };
         assert_eq!((rows.values.len(), rows.width(), SPARE.with_borrow(Vec::len)), (120, 60, 0));
