@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 use crate::kernels::GROUP;
+use crate::kernels::avx2::prefetch;
 use crate::kernels::interleaved::{Activations, Group, ROWS, Stripe, WORDS, cut};
 use crate::weights::ElementType;
 
@@ -209,7 +210,14 @@ fn tile_sums<F: Format<S, V>, const S: usize, const V: usize, const P: usize, co
     // weights come from memory, and from the third-level cache, at a fraction of the speed. So it isn't told how long the loop is.
     let words = black_box(F::WORDS_OF_GROUP).min(F::WORDS_OF_GROUP);
     let quads_of_word = QUADS / F::WORDS_OF_GROUP;
+    // Where the next stripes are at the same group. A single row keeps memory busy without that.
+    let ahead = P * groups * (S + V);
     for g in 0..groups {
+        if X > 1 {
+            for p in 0..P {
+                prefetch(stripes[p].values[g].as_chunks::<WORDS>().0, ahead);
+            }
+        }
         let mut integers = [[_mm512_setzero_si512(); P]; X];
         if let Some(halved) = F::HALVED {
             for x in 0..X {
