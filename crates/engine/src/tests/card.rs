@@ -5,24 +5,10 @@ use candle_core::quantized::GgmlDType;
 use tempfile::tempdir;
 
 use super::drafts::{Twins, embedded};
-use super::fabricate::{Fabricated, Shape};
+use super::fabricate::{Fabricated, Shape, TYPES};
 use crate::decoder::Run;
 use crate::kernels::math;
 use crate::{DeviceChoice, LoadOptions, Model, Source};
-
-const TYPES: [GgmlDType; 11] = [
-    GgmlDType::F32,
-    GgmlDType::F16,
-    GgmlDType::BF16,
-    GgmlDType::Q8_0,
-    GgmlDType::Q6K,
-    GgmlDType::Q5K,
-    GgmlDType::Q4K,
-    GgmlDType::Q5_0,
-    GgmlDType::Q5_1,
-    GgmlDType::Q4_0,
-    GgmlDType::Q4_1,
-];
 
 fn load(source: &Source, device: DeviceChoice) -> Model {
     Model::load(source, &LoadOptions { device, threads: Some(1), ..LoadOptions::default() }).unwrap()

@@ -3,10 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use candle_core::quantized::GgmlDType;
 use tempfile::tempdir;
 
-use super::fabricate::{Fabricated, Shape};
+use super::fabricate::{Fabricated, Shape, TYPES};
 use crate::{DeviceChoice, Finish, GenerateRequest, Generator, LoadOptions, Model, Output, Sampling, Source};
 
 /// The same model with drafts and without.
@@ -137,19 +136,7 @@ fn every_type_of_weights_gives_the_same() {
     for base in [Shape::llama(8, 2, true), Shape::nemotron(8, 2, 0.5)] {
         let shape = Shape { hidden: 256, feed_forward: 512, head_dim: 64, ..base };
         let fabricated = Fabricated::new(shape);
-        for element in [
-            GgmlDType::F32,
-            GgmlDType::F16,
-            GgmlDType::BF16,
-            GgmlDType::Q8_0,
-            GgmlDType::Q6K,
-            GgmlDType::Q5K,
-            GgmlDType::Q4K,
-            GgmlDType::Q5_0,
-            GgmlDType::Q5_1,
-            GgmlDType::Q4_0,
-            GgmlDType::Q4_1,
-        ] {
+        for element in TYPES {
             let directory = tempdir().unwrap();
             let path = directory.path().join("model.gguf");
             std::fs::write(&path, fabricated.gguf(element)).unwrap();

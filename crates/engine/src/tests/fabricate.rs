@@ -12,6 +12,21 @@ use serde_json::json;
 /// Embedding rows; more than there are tokens, as in real models.
 pub(crate) const VOCABULARY: usize = 288;
 
+/// Every type that weights may have.
+pub(super) const TYPES: [GgmlDType; 11] = [
+    GgmlDType::F32,
+    GgmlDType::F16,
+    GgmlDType::BF16,
+    GgmlDType::Q8_0,
+    GgmlDType::Q6K,
+    GgmlDType::Q5K,
+    GgmlDType::Q4K,
+    GgmlDType::Q5_0,
+    GgmlDType::Q5_1,
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+];
+
 /// What to make.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
