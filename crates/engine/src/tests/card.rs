@@ -8,7 +8,7 @@ use super::drafts::{Twins, embedded};
 use super::fabricate::{Fabricated, Shape, TYPES};
 use crate::decoder::Run;
 use crate::kernels::math;
-use crate::{DeviceChoice, LoadOptions, Model, Source};
+use crate::{DeviceChoice, LoadOptions, Model, Recordings, Source};
 
 fn load(source: &Source, device: DeviceChoice) -> Model {
     Model::load(source, &LoadOptions { device, threads: Some(1), ..LoadOptions::default() }).unwrap()
@@ -94,6 +94,19 @@ fn a_row_is_the_same_alone_and_with_others_and_from_a_recorded_pass() {
     check_rows(&load(&Source::Gguf(path), DeviceChoice::Cuda(0)), 60);
     // Across the end of what caches hold at first, and of what a recorded pass serves.
     check_rows(&load(&embedded(), DeviceChoice::Cuda(0)), 246);
+}
+
+#[test]
+fn passes_of_two_caches_in_turn_are_recorded_both() {
+    let card = load(&embedded(), DeviceChoice::Cuda(0));
+    let mut session = card.session(2).unwrap();
+    // What the first recording keeps, the second one has to find anew.
+    for token in 5..10 {
+        for slot in [0, 1] {
+            session.forward(slot, &[token], 1).unwrap();
+        }
+    }
+    assert_eq!(card.recordings().unwrap(), Recordings { kept: 2, refusal: None });
 }
 
 #[test]

@@ -132,12 +132,8 @@ impl Cuda {
         }
         match replays.known.get(&kind) {
             None => {
-                // What this pass takes of the card's memory is what a recorded one will need.
-                self.stream.keep(true, false);
-                let done = work(x);
-                self.stream.keep(false, false);
                 replays.known.insert(kind, Known::Once);
-                done
+                self.prepare(x, work)
             }
             Some(Known::Refused) => work(x),
             Some(Known::Recorded(recording)) => {
@@ -155,7 +151,8 @@ impl Cuda {
                     replays.known.insert(kind, Known::Recorded(Box::new(recording)));
                     Ok(output)
                 }
-                // Nothing of it was run.
+                // Nothing of it was run. What other recordings have kept since the first time is replaced now.
+                Err(_) if self.stream.has_lacked() => self.prepare(x, work),
                 Err(error) => {
                     replays.refusal = Some(error.to_string());
                     replays.known.insert(kind, Known::Refused);
@@ -163,6 +160,14 @@ impl Cuda {
                 }
             },
         }
+    }
+
+    /// Runs a pass, and keeps what it takes of the card's memory, which is what a recorded one will need.
+    fn prepare(&self, x: Rows, work: &mut dyn FnMut(Rows) -> Result<Rows>) -> Result<Rows> {
+        self.stream.keep(true, false);
+        let done = work(x);
+        self.stream.keep(false, false);
+        done
     }
 
     fn record(&self, x: Rows, work: &mut dyn FnMut(Rows) -> Result<Rows>) -> Result<Recording> {

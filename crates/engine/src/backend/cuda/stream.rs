@@ -59,6 +59,8 @@ pub(super) struct Stream {
     keeps_all: AtomicBool,
     /// Whether memory must not be asked of the driver.
     records: AtomicBool,
+    /// Whether a recording ended as it needed more memory than was kept.
+    lacked: AtomicBool,
     /// Where numbers are read back to; memory that the card can write without the driver's help.
     pinned: Mutex<Option<PinnedHostSlice<f32>>>,
 }
@@ -76,6 +78,7 @@ impl Stream {
             free: Mutex::default(),
             keeps_all: AtomicBool::new(false),
             records: AtomicBool::new(false),
+            lacked: AtomicBool::new(false),
             pinned: Mutex::new(None),
         }))
     }
@@ -99,6 +102,11 @@ impl Stream {
         self.records.store(records, Ordering::Relaxed);
     }
 
+    /// Whether a recording has lacked memory since this was asked last.
+    pub(super) fn has_lacked(&self) -> bool {
+        self.lacked.swap(false, Ordering::Relaxed)
+    }
+
     /// Memory for so many f32, of any content.
     pub(super) fn take(self: &Arc<Self>, count: usize) -> Result<Buffer> {
         let class = count.next_power_of_two().max(64);
@@ -107,6 +115,7 @@ impl Stream {
         let slice = match kept {
             Some(slice) => slice,
             None if self.records.load(Ordering::Relaxed) => {
+                self.lacked.store(true, Ordering::Relaxed);
                 return Err(Error::msg("a recorded pass needs memory that it did not need before"));
             }
             None => self.allocate(class)?,
