@@ -22,6 +22,7 @@ pub mod history;
 pub mod lines;
 mod names;
 pub mod next;
+pub mod placeholders;
 pub mod prompt;
 pub mod rank;
 pub mod redact;
@@ -29,7 +30,7 @@ pub mod replay;
 pub mod safety;
 pub mod score;
 pub mod specs;
-mod words;
+pub mod words;
 
 pub use buffer::{Buffer, Kind, Quote};
 pub use context::{Context, HistoryLine, Shell};

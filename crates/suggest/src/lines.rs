@@ -7,12 +7,17 @@ use std::borrow::Cow;
 
 use fst::{IntoStreamer as _, Set, Streamer as _};
 
+use crate::words::ends_of_words;
+
 /// Lines that are counted at most. What more begin with is too little to tell.
 const MOST: u32 = 6000;
 /// How many more lines there might be that go on in another way, for the share of those that are known.
 const UNSEEN: f32 = 2.0;
 /// What a line counts that is typed as a whole already, next to those that go on: whoever has typed it is mostly done.
 const WHOLE: u32 = 3;
+
+/// What the words of a rest that are [`Rest::likely`] have at least as their share.
+const LIKELY: f32 = 0.2;
 
 /// A set of lines.
 #[derive(Debug)]
@@ -27,6 +32,9 @@ pub struct Rest {
     pub suffix: String,
     /// The share of those with that word, a little less than it is among the lines that are known.
     pub share: f32,
+    /// How many bytes of the suffix are likely: each word is the next one of at least half of the lines that go on like it so far, and of
+    /// a fifth of all. What somebody named behind that is a guess.
+    pub likely: usize,
 }
 
 impl Lines {
@@ -72,7 +80,31 @@ impl Lines {
         words.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         words.truncate(n);
         let share = |count: u32| count as f32 / (all as f32 + UNSEEN);
-        words.into_iter().map(|(suffix, count)| Rest { suffix, share: share(count) }).collect()
+        let rest = |(suffix, count): (String, u32)| {
+            let (mut likely, mut with_all) = (0, 0);
+            for end in ends_of_words(before, &suffix) {
+                let with_it = self.with(before, &suffix[..end]);
+                if share(with_it) < LIKELY || 2 * with_it < with_all {
+                    break;
+                }
+                (likely, with_all) = (end, with_it);
+            }
+            Rest { suffix, share: share(count), likely }
+        };
+        words.into_iter().map(rest).collect()
+    }
+
+    /// How many lines begin so, the last word being a whole one.
+    fn with(&self, before: &str, words: &str) -> u32 {
+        let beginning = format!("{before}{words}");
+        let mut found = self.set.range().ge(&beginning).into_stream();
+        let mut count = 0;
+        while let Some(line) = found.next()
+            && let Some(rest) = line.strip_prefix(beginning.as_bytes())
+        {
+            count += u32::from(rest.first().is_none_or(|byte| *byte == b' '));
+        }
+        count
     }
 }
 
@@ -112,6 +144,36 @@ mod tests {
         for none in ["kit push", "other", "", " "] {
             assert!(rests(none, 3).is_empty(), "{none:?}");
         }
+    }
+
+    #[test]
+    fn what_half_of_the_lines_go_on_with_is_likely() {
+        let lines = lines(&[
+            "kit own -R ann /usr/share",
+            "kit own -R bob:bob /srv/web",
+            "kit own -R eve:staff /home/eve/a",
+            "kit pull --all . -v",
+            "kit pull --all . -v -v",
+            "kit pull --all src/engine",
+            "kit pull all of them",
+            "kit run --rm-all",
+            "kit run --rm one",
+            "kit run --rm two",
+            "kit run a",
+            "kit test a",
+            "kit test b",
+            "kit show $(kit list -q)",
+            "kit show $(kit list -q) -v",
+        ]);
+        let likely = |before: &str| -> Vec<String> {
+            let rests = lines.after(before, 1);
+            rests.into_iter().map(|rest| rest.suffix[..rest.likely].to_owned()).collect()
+        };
+        assert_eq!(likely("kit own"), [" -R"], "whom it is given to is another one each time");
+        assert_eq!(likely("kit pu"), ["ll --all . -v"]);
+        assert_eq!(likely("kit run "), ["--rm"]);
+        assert_eq!(likely("kit show "), ["$(kit list -q)"], "one word");
+        assert_eq!(likely("kit "), ["pull"], "less than a fifth of all go on like one of them");
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub(crate) fn tokens(line: &str) -> Vec<Token<'_>> {
     tokens
 }
 
+/// Where each word ends that a suffix adds to a typed line, in bytes of the suffix. What is quoted or substituted is in one word, and an
+/// operator ends none: it leads to the next.
+pub fn ends_of_words(typed: &str, suffix: &str) -> Vec<usize> {
+    let line = format!("{typed}{suffix}");
+    let words = tokens(&line).into_iter().filter(|token| !token.operator && token.end() > typed.len());
+    words.map(|word| word.end() - typed.len()).collect()
+}
+
 /// The length in bytes of the word that `text` begins with.
 fn word_len(text: &str) -> usize {
     let bytes = text.as_bytes();

@@ -75,6 +75,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Own::Model { generator, .. } = &own {
         // As a daemon has it after its first answers.
         generator.model().settle();
+        // As it has read them soon after a description is begun. Cases come faster than that.
+        models::examples(true);
     }
     let (cases, predictions) = scenes.predict(&mut own, args.unasked)?;
     if let Some(path) = &args.predictions {
@@ -231,7 +233,8 @@ fn request(replay: &Replay) -> Complete {
 
 fn header() -> String {
     let names = [
-        "n", "exact", "next", "lcp", "saved", "empty", "wrong", "prec", "nl_cmd", "nl_f1", "p50 ms", "p95 ms",
+        "n", "exact", "next", "lcp", "saved", "empty", "wrong", "prec", "whole", "nl_cmd", "nl_f1", "p50 ms",
+        "p95 ms",
     ];
     let columns: String = names.iter().map(|name| format!("{name:>8}")).collect();
     format!("{:<24}{columns}", "")
@@ -242,9 +245,16 @@ fn row(name: &str, scores: &Aggregate) -> String {
     let optional = |share: Option<f64>| share.map_or_else(|| " ".repeat(8), percent);
     let ms = |ms: Option<f64>| ms.map_or_else(|| " ".repeat(8), |ms| format!("{ms:>8.1}"));
     let mut row = format!("{name:<24}{:>8}", scores.n);
-    for share in
-        [scores.exact, scores.next, scores.lcp, scores.saved, scores.empty, scores.wrong, scores.prec]
-    {
+    for share in [
+        scores.exact,
+        scores.next,
+        scores.lcp,
+        scores.saved,
+        scores.empty,
+        scores.wrong,
+        scores.prec,
+        scores.whole,
+    ] {
         row.push_str(&percent(share));
     }
     row.push_str(&optional(scores.nl_cmd));

@@ -6,6 +6,7 @@ use nemoterm_suggest::{
     buffer::Kind,
     clean, consensus, foreign,
     lines::{Rest, first_word},
+    placeholders::before_placeholder,
     rank::{self, Candidate},
     redact, safety, specs,
 };
@@ -77,7 +78,10 @@ impl Plan {
         if self.unasked && self.buffer.line().is_empty() {
             return Some((self.next_line(text)?, None));
         }
-        let part = if self.unasked { confidence::likely(text) } else { confidence::whole(text) };
+        let part = match self.unasked {
+            true => confidence::likely(self.buffer.before(), text),
+            false => confidence::whole(text),
+        };
         if !is_best && part.text.len() < first_word(&text.text).len() {
             // So much of a word is likely because the best one begins with it, too.
             return None;
@@ -96,7 +100,8 @@ impl Plan {
         Some((candidate.following(self.last.as_deref()), logprob))
     }
 
-    /// What a model or somebody else may add to the typed line: nothing that deletes, and no name that stands nowhere here.
+    /// What a model or somebody else may add to the typed line: nothing that deletes, no name that stands nowhere here, and, where nobody
+    /// has asked, none of the words that manuals have in the place of one.
     fn own_part<'a>(&self, suffix: &'a str) -> &'a str {
         let typed = self.buffer.before();
         let context = &self.context;
@@ -105,14 +110,16 @@ impl Plan {
                 context.history.iter().map(|entry| &entry.line).chain(&context.names).chain(&context.branch);
             self.buffer.after().contains(name) || seen.any(|text| text.contains(name))
         };
-        foreign::before_foreign(typed, safety::before_deletion(typed, suffix), is_known)
+        let own = foreign::before_foreign(typed, safety::before_deletion(typed, suffix), &is_known);
+        if self.unasked { before_placeholder(own, is_known) } else { own }
     }
 
     /// Adds how lines of others go on, each before what the model goes on with after the same word, and as likely.
     fn add_known(&self, known: Vec<Rest>, candidates: &mut Vec<Candidate>) {
         let before = self.buffer.before();
         for rest in known.into_iter().rev() {
-            let Some(mut suffix) = clean::clean(&rest.suffix, &self.buffer) else { continue };
+            let shown = if self.unasked { &rest.suffix[..rest.likely] } else { &rest.suffix };
+            let Some(mut suffix) = clean::clean(shown, &self.buffer) else { continue };
             suffix.truncate(self.own_part(&suffix).len());
             if suffix.trim().is_empty() {
                 continue;
@@ -242,7 +249,7 @@ mod tests {
     #[test]
     fn lines_of_others_compete_with_those_of_a_small_model() {
         let lines = |history: &str, written: &[(&str, f32)]| -> Vec<String> {
-            let mut request = request("kit pull ");
+            let mut request = Complete { unasked: history.is_empty(), ..request("kit pull ") };
             let line = nemoterm_protocol::HistoryLine { line: history.to_owned(), status: Some(0) };
             request.context.history = vec![line];
             let plan = Plan::new(&request).unwrap();
@@ -250,7 +257,11 @@ mod tests {
                 .iter()
                 .map(|(suffix, p)| Candidate::model(&plan.buffer, *suffix, Some(p.ln())))
                 .collect();
-            let known = |suffix: &str, share| Rest { suffix: suffix.to_owned(), share };
+            let known = |suffix: &str, share| Rest {
+                suffix: suffix.to_owned(),
+                share,
+                likely: first_word(suffix).len(),
+            };
             plan.add_known(
                 vec![known("--all .", 0.5), known("--rm -f x", 0.3), known("rm x", 0.1)],
                 &mut candidates,
@@ -261,6 +272,7 @@ mod tests {
         assert_eq!(lines("ls", &[("--one", 0.6)]), ["--one", "--all ."]);
         assert_eq!(lines("ls", &[("--all ..", 0.6)])[0], "--all .", "as somebody wrote it");
         assert_eq!(lines("kit push", &[("--all ..", 0.6)])[0], "--all ..", "as the session has it");
+        assert_eq!(lines("", &[])[0], "--all", "unasked no more than is likely");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Aggregate {
     pub wrong: f64,
     /// First word right among those with a suggestion.
     pub prec: f64,
+    /// Every word right among those with a suggestion.
+    pub whole: f64,
     /// Descriptions only: share with the right command name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nl_cmd: Option<f64>,
@@ -148,6 +150,7 @@ fn aggregate(rows: &[&Row<'_>]) -> Option<Aggregate> {
         rows.iter().map(|row| row.outcome.common as f64 / row.outcome.expected.max(1) as f64).sum::<f64>()
             / n;
     let (next, empty) = (share(|o| o.next), share(|o| o.empty));
+    let of_shown = |share: f64| if empty < 1.0 { share / (1.0 - empty) } else { 0.0 };
     let descriptions: Vec<_> = rows.iter().filter_map(|row| row.outcome.description).collect();
     let of_descriptions = |sum: f64| (!descriptions.is_empty()).then(|| sum / descriptions.len() as f64);
     let mut ms: Vec<f64> = rows.iter().filter_map(|row| row.ms).collect();
@@ -165,7 +168,8 @@ fn aggregate(rows: &[&Row<'_>]) -> Option<Aggregate> {
         saved: sum(|o| o.saved) / expected,
         empty,
         wrong: share(|o| o.wrong),
-        prec: if empty < 1.0 { next / (1.0 - empty) } else { 0.0 },
+        prec: of_shown(next),
+        whole: of_shown(share(|o| o.whole)),
         nl_cmd: of_descriptions(descriptions.iter().filter(|d| d.command).count() as f64),
         nl_f1: of_descriptions(descriptions.iter().map(|d| d.f1).sum()),
         passes_per_token: (tokens > 0).then(|| passes as f64 / tokens as f64),

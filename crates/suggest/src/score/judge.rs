@@ -16,6 +16,8 @@ pub struct Outcome {
     pub empty: bool,
     /// Something was suggested, and its first word is wrong.
     pub wrong: bool,
+    /// All words that were suggested are right, so that one key may take them.
+    pub whole: bool,
     /// Characters from the start that are right.
     pub common: usize,
     /// Characters expected.
@@ -52,6 +54,7 @@ pub fn judge(case: &Case, completion: &str) -> Outcome {
         next,
         empty,
         wrong: !empty && !next,
+        whole: !empty && expected_words.starts_with(&words),
         common: common_prefix(completion, expected),
         expected: expected.chars().count(),
         saved: saved(completion, expected, &words, &expected_words),
