@@ -160,8 +160,10 @@ fn native(venv: &Path) -> anyhow::Result<PathBuf> {
         return Ok(library);
     }
     let bin = venv.join("bin");
+    let (package, _) = SOURCE.split_once("==").context("a version of llama.cpp is named")?;
     run(Command::new(bin.join("python"))
-        .args(["-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d"])
+        // The source of this one, but not of what its build asks for: a compiler of build files would be compiled first.
+        .args(["-m", "pip", "download", "-q", "--no-deps", "--no-binary", package, "-d"])
         .arg(&dir)
         .arg(SOURCE))?;
     let archive = dir.join(format!("{}.tar.gz", SOURCE.replace("==", "-").replacen('-', "_", 2)));
@@ -169,7 +171,7 @@ fn native(venv: &Path) -> anyhow::Result<PathBuf> {
     let source = archive.with_extension("").with_extension("").join("vendor/llama.cpp");
     let parts = ["TOOLS", "EXAMPLES", "TESTS", "SERVER", "COMMON"];
     // Some compilers lose what is written before a tile is configured, and the program with it.
-    let safe = "-fno-tree-dse";
+    let safe = "-fno-tree-dse -fno-dse";
     run(Command::new(bin.join("cmake"))
         .args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON"])
         .arg(format!("-DCMAKE_MAKE_PROGRAM={}", bin.join("ninja").display()))
