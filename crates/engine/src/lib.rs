@@ -22,6 +22,7 @@ mod passes;
 mod progress;
 mod quantise;
 mod settle;
+mod team;
 #[cfg(test)]
 mod tests;
 mod tokenizer;

@@ -110,7 +110,7 @@ impl Plan {
                 context.history.iter().map(|entry| &entry.line).chain(&context.names).chain(&context.branch);
             self.buffer.after().contains(name) || seen.any(|text| text.contains(name))
         };
-        let own = foreign::before_foreign(typed, safety::before_deletion(typed, suffix), &is_known);
+        let own = foreign::before_foreign(typed, safety::before_deletion(typed, suffix), is_known);
         if self.unasked { before_placeholder(own, is_known) } else { own }
     }
 

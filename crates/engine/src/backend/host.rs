@@ -1,22 +1,23 @@
 //! The processor: activations are vectors of f32, weights stay the bytes of the file.
 //!
-//! With one thread nothing here ever leaves the caller's thread. With more, a pool of our own splits the rows of a
-//! matrix; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which spin,
-//! are never started on this path.
+//! With one thread nothing here ever leaves the caller's thread. With more, a [`Team`] shares the rows of a matrix and, of prompts, all
+//! the work between two products; its idle threads sleep, so a daemon that waits costs nothing. The tensor library's own pools, which
+//! spin, are never started on this path.
 
 mod interleaved;
 mod rows;
 mod space;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
 use candle_core::{Error, Result};
-use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Attention, Backend, RopeTable, StateSpace};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
 use crate::kernels::{self, Activations, Heads, Kept, dequantise, math};
+use crate::team::Team;
 use crate::weights::RawTensor;
 use interleaved::Part;
 pub(crate) use rows::Rows;
@@ -33,8 +34,9 @@ const MOST_KEPT: usize = 1 << 23;
 const KV_STEP: usize = 128;
 
 pub(crate) struct Host {
-    /// `None` for one thread.
-    pool: Option<ThreadPool>,
+    team: Team,
+    /// For what is not worth waking a thread.
+    alone: Team,
     /// Whether matrices are put in another order where that makes them faster, which costs as much memory as they take.
     keeps: bool,
     /// Whether there is room for copies in another order.
@@ -43,10 +45,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(threads: usize) -> Result<Self> {
-        let build =
-            |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("engine-{i}")).build();
-        let pool = (threads > 1).then(|| build(threads)).transpose().map_err(Error::wrap)?;
-        Ok(Self { pool, keeps: false, interleaves: false })
+        let team = Team::new(threads).map_err(Error::wrap)?;
+        Ok(Self { team, alone: Team::alone(), keeps: false, interleaves: false })
     }
 
     /// The same for a model whose weights have so many bytes.
@@ -55,8 +55,9 @@ impl Host {
         Ok(Self { keeps, interleaves: !keeps && interleaved::is_room_for(bytes), ..Self::new(threads)? })
     }
 
-    fn threads(&self) -> usize {
-        self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
+    /// All threads for so much work, or the caller's alone.
+    fn team_for(&self, work: usize, least: usize) -> &Team {
+        if work < least { &self.alone } else { &self.team }
     }
 }
 
@@ -112,37 +113,41 @@ impl Host {
     fn multiply_parts(&self, parts: &[Part], linear: &HostLinear, x: &Rows) -> Vec<f32> {
         let count = x.count;
         let work = linear.outputs * linear.inputs * count;
-        let threads = if work < PARALLEL_WORK { 1 } else { self.threads() };
+        let team = self.team_for(work, PARALLEL_WORK);
         // Piece after piece of the matrices. With a single activation that is already the layout of the result.
         let mut pieces = room(linear.outputs * count);
-        let mut values = Vec::new();
+        let mut placed = Vec::new();
         let mut prepared: Option<Activations<'_>> = None;
-        let (mut rest, mut first) = (pieces.as_mut_slice(), 0);
+        let mut rest = pieces.as_mut_slice();
         for part in parts {
             let matrix = part.now();
-            let activations = matrix.prepare(prepared.take(), &x.values, linear.inputs);
+            let activations = matrix.prepare(prepared.take(), &x.values, linear.inputs, team);
             let outputs = part.tensor().shape[0];
             let (out, tail) = rest.split_at_mut(outputs * count);
             rest = tail;
-            let rows = piece_rows(part.tensor(), threads);
-            matrix.multiply(rows, &activations, out, count, threads);
+            let rows = piece_rows(part.tensor(), team.threads());
+            matrix.multiply(rows, &activations, out, count, team);
             // So is a whole matrix whose products come in that order.
             let is_result =
                 count == 1 || (parts.len() == 1 && rows >= outputs && activations.by_activations());
             if !is_result {
-                if values.is_empty() {
-                    values = room(linear.outputs * count);
-                }
-                for piece in out.chunks(rows * count) {
-                    place(piece, count, activations.by_activations(), &mut values, linear.outputs, first);
-                    first += piece.len() / count;
-                }
+                let by_activations = activations.by_activations();
+                placed.extend(out.chunks(rows * count).map(|piece| (piece.len(), by_activations)));
             }
             prepared = Some(activations);
         }
-        if values.is_empty() {
+        if placed.is_empty() {
             return pieces;
         }
+        let mut values = room(linear.outputs * count);
+        team.rows(&mut values, (linear.outputs, linear.outputs), |first, values| {
+            let (mut rest, mut column) = (pieces.as_slice(), 0);
+            for &(length, by_activations) in &placed {
+                let (piece, tail) = rest.split_at(length);
+                place(piece, count, by_activations, first, values, linear.outputs, column);
+                (rest, column) = (tail, column + length / count);
+            }
+        });
         give_back(pieces);
         values
     }
@@ -150,16 +155,15 @@ impl Host {
     fn multiply_kept(&self, kept: &Kept, linear: &HostLinear, x: &Rows) -> Vec<f32> {
         let (inputs, outputs) = (linear.inputs, linear.outputs);
         let mut values = room(outputs * x.count);
-        let threads = if outputs * inputs * x.count < PARALLEL_WORK_KEPT { 1 } else { self.threads() };
-        if threads == 1 {
-            kept.multiply(&x.values, inputs, &mut values);
-        } else {
-            let rows = x.count.div_ceil(threads).next_multiple_of(kernels::KEPT_ROWS);
-            values
-                .par_chunks_mut(rows * outputs)
-                .zip(x.values.par_chunks(rows * inputs))
-                .for_each(|(out, x)| kept.multiply(x, inputs, out));
-        }
+        let team = self.team_for(outputs * inputs * x.count, PARALLEL_WORK_KEPT);
+        let rows = match team.threads() {
+            1 => x.count,
+            threads => x.count.div_ceil(threads).next_multiple_of(kernels::KEPT_ROWS),
+        };
+        team.chunks(&mut values, rows * outputs, |i, out| {
+            let x = &x.values[i * rows * inputs..][..out.len() / outputs * inputs];
+            kept.multiply(x, inputs, out);
+        });
         values
     }
 }
@@ -177,15 +181,9 @@ impl Backend for Host {
     type State = HostState;
 
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let pass = || {
-            let done = work();
-            forget_large();
-            done
-        };
-        match &self.pool {
-            Some(pool) => pool.install(pass),
-            None => pass(),
-        }
+        let done = work();
+        forget_large();
+        done
     }
 
     fn linear(&self, parts: Vec<RawTensor>, bias: Option<Vec<f32>>) -> Result<HostLinear> {
@@ -216,7 +214,7 @@ impl Backend for Host {
             }
             done += 1;
         }
-        interleaved::interleave(&wanted, self.pool.as_ref().filter(|_| !alone));
+        interleaved::interleave(&wanted, if alone { &self.alone } else { &self.team });
         done
     }
 
@@ -260,8 +258,11 @@ impl Backend for Host {
 
     fn apply_norm(&self, norm: &HostNorm, x: &Rows) -> Result<Rows> {
         let mut values = room(x.values.len());
-        values.copy_from_slice(&x.values);
-        norm.apply(&mut values);
+        let width = x.width();
+        self.team.rows(&mut values, (width, width), |first, rows| {
+            rows.copy_from_slice(&x.values[first * width..][..rows.len()]);
+            norm.apply(rows);
+        });
         Ok(Rows { values, count: x.count })
     }
 
@@ -271,9 +272,9 @@ impl Backend for Host {
             Weights::Kept(kept) => self.multiply_kept(kept, linear, x),
         };
         if let Some(bias) = &linear.bias {
-            for row in values.chunks_exact_mut(linear.outputs) {
-                math::add(row, bias);
-            }
+            self.team.rows(&mut values, (linear.outputs, linear.outputs), |_, rows| {
+                rows.chunks_exact_mut(linear.outputs).for_each(|row| math::add(row, bias));
+            });
         }
         Ok(Rows { values, count: x.count })
     }
@@ -295,8 +296,7 @@ impl Backend for Host {
             RopeStyle::Pairs => math::rotate_pairs,
         };
         let scale = shape.scale as f32;
-        for (i, row) in qkv.values.chunks_exact_mut(width).enumerate() {
-            let position = start + i;
+        let rotate_row = |position: usize, row: &mut [f32]| {
             if let Some(norm) = attention.query_norm {
                 norm.apply(&mut row[..query_width]);
             }
@@ -313,18 +313,30 @@ impl Backend for Host {
             for q in &mut row[..query_width] {
                 *q *= scale;
             }
-            let at = position * kv_width;
-            kv.keys[at..at + kv_width].copy_from_slice(&row[query_width..query_width + kv_width]);
-            kv.values[at..at + kv_width].copy_from_slice(&row[query_width + kv_width..]);
+        };
+        self.team.rows(&mut qkv.values, (width, width), |first, rows| {
+            for (position, row) in (start + first..).zip(rows.chunks_exact_mut(width)) {
+                rotate_row(position, row);
+            }
+        });
+        let added = start * kv_width..(start + count) * kv_width;
+        for (cache, column) in [(&mut kv.keys, query_width), (&mut kv.values, query_width + kv_width)] {
+            self.team.rows(&mut cache[added.clone()], (kv_width, kv_width), |first, rows| {
+                let from = qkv.values[first * width..].chunks_exact(width);
+                for (to, row) in rows.chunks_exact_mut(kv_width).zip(from) {
+                    to.copy_from_slice(&row[column..column + kv_width]);
+                }
+            });
         }
 
         let mut out = room(count * query_width);
         let group = shape.heads / shape.kv_heads;
-        let is_parallel = self.threads() > 1 && count * shape.heads * (start + count) * head >= PARALLEL_WORK;
+        let team = self.team_for(count * shape.heads * (start + count) * head, PARALLEL_WORK);
+        let threads = team.threads();
         // Heads that share keys are computed together, unless that leaves too few parts for the threads.
-        let together = if is_parallel && count * shape.kv_heads < 2 * self.threads() { 1 } else { group };
+        let together = if threads > 1 && count * shape.kv_heads < 2 * threads { 1 } else { group };
         let (keys, values) = (&kv.keys, &kv.values);
-        let some_heads = |scores: &mut Vec<f32>, (index, out): (usize, &mut [f32])| {
+        let some_heads = |scores: &mut Vec<f32>, index: usize, out: &mut [f32]| {
             let (i, h) = (index * together / shape.heads, index * together % shape.heads);
             let first = attention.first_seen(start + i);
             let at = first * kv_width + h / group * head;
@@ -338,33 +350,39 @@ impl Backend for Host {
             scores.resize(together * (start + i + 1 - first), 0.0);
             kernels::attend(&heads, scores, out);
         };
-        if is_parallel {
-            out.par_chunks_mut(together * head).enumerate().for_each_init(Vec::new, some_heads);
-        } else {
+        // Later positions see more: so there are several parts for each thread.
+        let each = (out.len() / (together * head)).div_ceil(if threads == 1 { 1 } else { 8 * threads });
+        team.chunks(&mut out, each * together * head, |i, out| {
             let mut scores = room(0);
-            out.chunks_mut(together * head).enumerate().for_each(|item| some_heads(&mut scores, item));
+            for (index, out) in (i * each..).zip(out.chunks_exact_mut(together * head)) {
+                some_heads(&mut scores, index, out);
+            }
             give_back(scores);
-        }
+        });
         Ok(Rows { values: out, count })
     }
 
     fn scan(&self, projected: Rows, space: &HostSpace, state: &mut HostState) -> Result<Rows> {
-        Ok(space.scan(&projected, state, self.threads()))
+        Ok(space.scan(&projected, state, &self.team))
     }
 
     fn activate(&self, activation: Activation, mut x: Rows) -> Result<Rows> {
         match activation {
             Activation::ReluSquared => {
-                math::relu_squared(&mut x.values);
+                let width = x.width();
+                self.team.rows(&mut x.values, (width, width), |_, rows| math::relu_squared(rows));
                 Ok(x)
             }
             Activation::SiluGate | Activation::GeluGate => {
                 let width = x.width() / 2;
                 let mut values = room(x.count * width);
-                match activation {
-                    Activation::GeluGate => math::gelu_gate(&x.values, width, &mut values),
-                    _ => math::silu_gate(&x.values, width, &mut values),
-                }
+                self.team.rows(&mut values, (width, 2 * width), |first, out| {
+                    let gate_up = &x.values[2 * first * width..][..2 * out.len()];
+                    match activation {
+                        Activation::GeluGate => math::gelu_gate(gate_up, width, out),
+                        _ => math::silu_gate(gate_up, width, out),
+                    }
+                });
                 Ok(Rows { values, count: x.count })
             }
         }
@@ -378,7 +396,10 @@ impl Backend for Host {
     }
 
     fn add(&self, into: &mut Rows, x: Rows) -> Result<()> {
-        math::add(&mut into.values, &x.values);
+        let width = x.width();
+        self.team.rows(&mut into.values, (width, width), |first, rows| {
+            math::add(rows, &x.values[first * width..][..rows.len()]);
+        });
         Ok(())
     }
 
@@ -414,18 +435,20 @@ fn piece_rows(matrix: &RawTensor, threads: usize) -> usize {
     rows.div_ceil(threads * 4).next_multiple_of(kernels::PART)
 }
 
-/// Puts the products of a piece, whose rows begin at `first`, into `count` rows of `outputs` numbers.
+/// Puts the products of a piece with some of `count` rows of activations, from number `first` on, into rows of `outputs` numbers, from
+/// number `column` of each on.
 fn place(
     piece: &[f32],
     count: usize,
     by_activations: bool,
+    first: usize,
     values: &mut [f32],
     outputs: usize,
-    first: usize,
+    column: usize,
 ) {
     let rows = piece.len() / count;
-    for (i, row) in values.chunks_exact_mut(outputs).enumerate() {
-        let row = &mut row[first..first + rows];
+    for (i, row) in (first..).zip(values.chunks_exact_mut(outputs)) {
+        let row = &mut row[column..column + rows];
         if by_activations {
             row.copy_from_slice(&piece[i * rows..][..rows]);
         } else {

@@ -110,13 +110,15 @@ fn quantise_body<const FMA: bool>(rows: &[f32], width: usize) -> Tiles<Group> {
 }
 
 dispatched! {
-    /// Quantises groups of numbers, which are put behind those that are there.
-    pub(super) fn quantise_groups(numbers: &[[f32; GROUP]], groups: &mut Vec<interleaved::Group>) = quantise_groups_body;
+    /// Quantises groups of numbers.
+    pub(super) fn quantise_groups(numbers: &[[f32; GROUP]], groups: &mut [interleaved::Group]) = quantise_groups_body;
 }
 
 #[inline(always)]
-fn quantise_groups_body<const FMA: bool>(numbers: &[[f32; GROUP]], groups: &mut Vec<interleaved::Group>) {
-    groups.extend(numbers.iter().map(interleaved_group::<FMA>));
+fn quantise_groups_body<const FMA: bool>(numbers: &[[f32; GROUP]], groups: &mut [interleaved::Group]) {
+    for (group, numbers) in groups.iter_mut().zip(numbers) {
+        *group = interleaved_group::<FMA>(numbers);
+    }
 }
 
 #[inline(always)]

@@ -26,6 +26,7 @@ pub(crate) use dequantise::dequantise;
 pub(crate) use interleaved::Kept;
 pub(crate) use quantise::quantise_q8_0;
 
+use crate::team::Team;
 use crate::weights::ElementType;
 
 /// Elements that share a scale in quantised activations.
@@ -121,11 +122,17 @@ fn interleave<T: Copy, const N: usize, const X: usize>(
 
 impl<'a> Activations<'a> {
     /// Prepares `rows` for weights of type `element`, which may have been interleaved.
-    pub(crate) fn new(rows: &'a [f32], width: usize, element: ElementType, is_interleaved: bool) -> Self {
-        Self::of(kind(element, width, rows.len() / width, is_interleaved), rows, width)
+    pub(crate) fn new(
+        rows: &'a [f32],
+        width: usize,
+        element: ElementType,
+        is_interleaved: bool,
+        team: &Team,
+    ) -> Self {
+        Self::of(kind(element, width, rows.len() / width, is_interleaved), rows, width, team)
     }
 
-    fn of(kind: Kind, rows: &'a [f32], width: usize) -> Self {
+    fn of(kind: Kind, rows: &'a [f32], width: usize, team: &Team) -> Self {
         let packed = match kind {
             Kind::Portable => Packed::None,
             Kind::Plain => Packed::Plain(Tiles::pack(rows, width, [0.0; LANES], |piece| *piece)),
@@ -133,8 +140,8 @@ impl<'a> Activations<'a> {
             #[cfg(target_arch = "x86_64")]
             Kind::Blocks => Packed::Blocks(avx512::pack(rows, width)),
             #[cfg(target_arch = "x86_64")]
-            Kind::Panels => Packed::Panels(panels::Activations::new(rows, width)),
-            Kind::Stripes => Packed::Stripes(interleaved::Activations::new(rows, width)),
+            Kind::Panels => Packed::Panels(panels::Activations::new(rows, width, team)),
+            Kind::Stripes => Packed::Stripes(interleaved::Activations::new(rows, width, team)),
         };
         Self { rows, width, packed }
     }

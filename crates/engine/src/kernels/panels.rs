@@ -17,6 +17,7 @@ use super::avx2::blocks::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q8_0};
 use super::avx2::quantise::biased_quads;
 use super::avx512::interleaved::{Format, Q4_0 as Stripes4_0, Q4_1 as Stripes4_1};
 use super::interleaved::{cut, q4_k};
+use crate::team::Team;
 use crate::weights::ElementType;
 use fill::{fill, fill_of_blocks, fill_of_stripe};
 
@@ -42,6 +43,9 @@ struct ActivationGroup {
     /// Sums of the elements, for formats with an offset.
     sums: [f32; TILE],
 }
+
+const NO_ACTIVATIONS: ActivationGroup =
+    ActivationGroup { quads: [[[0; 4]; TILE]; QUADS], scales: [0.0; TILE], sums: [0.0; TILE] };
 
 /// Rows of activations, tile after tile; the last one may not be full.
 pub(super) struct Activations {
@@ -89,9 +93,17 @@ pub(super) fn suit(element: ElementType, count: usize) -> bool {
 impl Activations {
     /// Quantises rows of `width` numbers.
     #[allow(unsafe_code)]
-    pub(super) fn new(rows: &[f32], width: usize) -> Self {
-        // SAFETY: rows are multiplied here only where `suit` has found more than that.
-        unsafe { Self::pack(rows, width) }
+    pub(super) fn new(rows: &[f32], width: usize, team: &Team) -> Self {
+        let (count, groups) = (rows.len() / width, width / GROUP);
+        let tiles = count.div_ceil(TILE);
+        // What is left there of others stands in rows that nobody asks for.
+        let mut packed = PACKED.take();
+        packed.resize(tiles * groups, NO_ACTIVATIONS);
+        team.rows(&mut packed, (groups, TILE * width), |first, tiles| {
+            // SAFETY: rows are multiplied here only where `suit` has found more than that.
+            unsafe { pack(&rows[first * TILE * width..], width, tiles) }
+        });
+        Self { groups: packed, width: groups, count }
     }
 
     /// The first group of the first row: bytes, scale and sum.
@@ -101,27 +113,23 @@ impl Activations {
         let bytes = std::array::from_fn(|i| group.quads[i / 4][0][i % 4]);
         (bytes, group.scales[0], group.sums[0])
     }
+}
 
-    #[target_feature(enable = "avx2,fma")]
-    fn pack(rows: &[f32], width: usize) -> Self {
-        let (count, groups) = (rows.len() / width, width / GROUP);
-        let empty =
-            ActivationGroup { quads: [[[0; 4]; TILE]; QUADS], scales: [0.0; TILE], sums: [0.0; TILE] };
-        // What is left there of others stands in rows that nobody asks for.
-        let mut packed = PACKED.take();
-        packed.resize(count.div_ceil(TILE) * groups, empty);
-        for (i, row) in rows.chunks_exact(width).enumerate() {
-            let tile = &mut packed[i / TILE * groups..][..groups];
+/// Quantises the first rows of `width` numbers into tiles, as many as these hold.
+#[target_feature(enable = "avx2,fma")]
+fn pack(rows: &[f32], width: usize, tiles: &mut [ActivationGroup]) {
+    let tiles = tiles.chunks_exact_mut(width / GROUP);
+    for (tile, rows) in tiles.zip(rows.chunks(width * TILE)) {
+        for (x, row) in rows.chunks_exact(width).enumerate() {
             for (into, numbers) in tile.iter_mut().zip(row.as_chunks::<GROUP>().0) {
                 let (quads, scale, sum) = biased_quads(numbers);
                 for (quad, four) in into.quads.iter_mut().zip(quads) {
-                    quad[i % TILE] = four;
+                    quad[x] = four;
                 }
-                into.scales[i % TILE] = scale;
-                into.sums[i % TILE] = sum;
+                into.scales[x] = scale;
+                into.sums[x] = sum;
             }
         }
-        Self { groups: packed, width: groups, count }
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 
 use super::interleaved::Way;
 use super::{Activations, Heads, Kept, Kind, attend, dequantise, math, multiply, quantise_q8_0};
+use crate::team::Team;
 use crate::weights::ElementType;
 
 const ALL: [ElementType; 11] = [
@@ -71,7 +72,7 @@ fn groups_are_quantised_alike_in_vectors() {
         assert_eq!(have.sum.to_bits(), (scale * sum as f32).to_bits());
         #[cfg(target_arch = "x86_64")]
         if super::has_vnni() {
-            let same = super::panels::Activations::new(numbers, 32);
+            let same = super::panels::Activations::new(numbers, 32, &Team::alone());
             assert_eq!(same.first_group(), (have.values.map(|v| v.cast_unsigned() ^ 0x80), scale, have.sum));
         }
     }
@@ -121,7 +122,7 @@ fn products_are_those_of_plain_arithmetic() {
             }
             for &kind in Kind::ALL.iter().filter(|kind| kind.suits(element, width, count)) {
                 let mut have = vec![f32::NAN; rows * count];
-                let prepared = Activations::of(kind, &activations, width);
+                let prepared = Activations::of(kind, &activations, width, &Team::alone());
                 multiply(element, &bytes, false, &prepared, &mut have);
                 for (r, weights) in weights.chunks_exact(width).enumerate() {
                     for (i, activations) in activations.chunks_exact(width).enumerate() {
@@ -203,7 +204,7 @@ fn widths_that_are_no_multiple_of_a_register_work() {
     let (bytes, weights) = matrix(ElementType::F16, rows, width);
     let activations = numbers(2 * width, 3);
     let mut have = vec![0.0; rows * 2];
-    let prepared = Activations::new(&activations, width, ElementType::F16, false);
+    let prepared = Activations::new(&activations, width, ElementType::F16, false, &Team::alone());
     multiply(ElementType::F16, &bytes, false, &prepared, &mut have);
     for (r, have) in have.chunks(2).enumerate() {
         for (i, have) in have.iter().enumerate() {
@@ -309,7 +310,13 @@ fn a_row_is_the_same_bit_for_bit_alone_and_with_others() {
             let product = |rows: &[f32]| {
                 let count = rows.len() / WIDTH;
                 let mut out = vec![0.0; OUTPUTS * count];
-                multiply(element, &bytes, false, &Activations::of(kind, rows, WIDTH), &mut out);
+                multiply(
+                    element,
+                    &bytes,
+                    false,
+                    &Activations::of(kind, rows, WIDTH, &Team::alone()),
+                    &mut out,
+                );
                 out
             };
             let alone: Vec<Vec<f32>> = rows.chunks_exact(WIDTH).map(product).collect();

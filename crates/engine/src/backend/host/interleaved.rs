@@ -7,10 +7,8 @@ use std::fs;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use rayon::ThreadPool;
-use rayon::prelude::*;
-
 use crate::kernels::{self, Activations, interleaved};
+use crate::team::Team;
 use crate::weights::{Bytes, ElementType, RawTensor};
 
 /// The memory that has to be free for weights, in times their size. That of the file itself, which the system has read, counts as free.
@@ -39,8 +37,8 @@ fn available(meminfo: &str) -> Option<usize> {
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
-/// Makes the copies of these matrices side by side, on these threads or on the caller's: a small matrix would not fill a large page.
-pub(super) fn interleave(parts: &[&Part], pool: Option<&ThreadPool>) {
+/// Makes the copies of these matrices side by side: a small matrix would not fill a large page.
+pub(super) fn interleave(parts: &[&Part], team: &Team) {
     if parts.is_empty() {
         return;
     }
@@ -56,7 +54,7 @@ pub(super) fn interleave(parts: &[&Part], pool: Option<&ThreadPool>) {
         .collect();
     let copies = Bytes::in_large_pages(length, |out| {
         for (part, range) in parts.iter().zip(&ranges) {
-            part.copy(&mut out[range.clone()], pool);
+            part.copy(&mut out[range.clone()], team);
         }
     });
     for (part, range) in parts.iter().zip(ranges) {
@@ -98,8 +96,8 @@ impl Part {
             && bytes.is_mapped()
     }
 
-    /// Writes the copy to `out`, on these threads or on the caller's.
-    fn copy(&self, out: &mut [u8], pool: Option<&ThreadPool>) {
+    /// Writes the copy to `out`.
+    fn copy(&self, out: &mut [u8], team: &Team) {
         let RawTensor { element, shape, bytes } = &self.tensor;
         let (element, width) = (*element, shape[1]);
         let piece = kernels::PART * element.row_bytes(width);
@@ -107,13 +105,9 @@ impl Part {
         for (i, out) in out.chunks_mut(span).enumerate() {
             let range = i * span..i * span + out.len();
             let weights = &bytes[range.clone()];
-            match pool {
-                Some(pool) => pool.install(|| {
-                    let pieces = out.par_chunks_mut(piece).zip(weights.par_chunks(piece));
-                    pieces.for_each(|(out, weights)| interleaved::interleave(element, weights, width, out));
-                }),
-                None => interleaved::interleave(element, weights, width, out),
-            }
+            team.chunks(out, piece, |i, out| {
+                interleaved::interleave(element, &weights[i * piece..][..out.len()], width, out);
+            });
             if let Some(copied) = bytes.slice(range) {
                 copied.let_go();
             }
@@ -146,32 +140,28 @@ impl Matrix<'_> {
         ready: Option<Activations<'a>>,
         rows: &'a [f32],
         width: usize,
+        team: &Team,
     ) -> Activations<'a> {
         match ready {
             Some(ready) if ready.suits(self.element, self.is_interleaved) => ready,
-            _ => Activations::new(rows, width, self.element, self.is_interleaved),
+            _ => Activations::new(rows, width, self.element, self.is_interleaved, team),
         }
     }
 
-    /// The products of all rows, `rows` of them at a time, on so many threads. `activations` are prepared for this matrix.
+    /// The products of all rows, `rows` of them at a time. `activations` are prepared for this matrix.
     pub(super) fn multiply(
         &self,
         rows: usize,
         activations: &Activations<'_>,
         out: &mut [f32],
         count: usize,
-        threads: usize,
+        team: &Team,
     ) {
-        let multiply = |out: &mut [f32], weights: &[u8]| {
+        let row_bytes = self.element.row_bytes(activations.width());
+        team.chunks(out, rows * count, |i, out| {
+            let weights = &self.bytes[i * rows * row_bytes..][..out.len() / count * row_bytes];
             kernels::multiply(self.element, weights, self.is_interleaved, activations, out);
-        };
-        if threads == 1 {
-            multiply(out, self.bytes);
-            return;
-        }
-        out.par_chunks_mut(rows * count)
-            .zip(self.bytes.par_chunks(rows * self.element.row_bytes(activations.width())))
-            .for_each(|(out, weights)| multiply(out, weights));
+        });
     }
 }
 

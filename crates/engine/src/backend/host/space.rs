@@ -1,11 +1,10 @@
 //! State-space mixers on the processor.
 
-use rayon::prelude::*;
-
 use super::{PARALLEL_WORK, Rows};
 use crate::backend::StateSpace;
 use crate::config::StateSpaceShape;
 use crate::kernels::space::{Position, advance, convolve, gated_norm, softplus};
+use crate::team::Team;
 
 pub(crate) struct HostSpace {
     pub(super) shape: StateSpaceShape,
@@ -34,7 +33,7 @@ impl Clone for HostState {
 
 impl HostSpace {
     /// See [`crate::backend::Backend::scan`]. Positions are computed one after the other, heads side by side.
-    pub(super) fn scan(&self, projected: &Rows, state: &mut HostState, threads: usize) -> Rows {
+    pub(super) fn scan(&self, projected: &Rows, state: &mut HostState, team: &Team) -> Rows {
         let Self { shape, weights } = self;
         let (inner, channels, columns) = (shape.inner(), shape.channels(), shape.state);
         let (width, head_dim) = (shape.projected(), shape.head_dim);
@@ -51,7 +50,7 @@ impl HostSpace {
 
         // Head after head: its state stays in the nearest cache for all positions.
         let mut read = vec![0.0; count * inner];
-        let one_head = |(head, (state, out)): (usize, (&mut [f32], &mut [f32]))| {
+        let one_head = |head: usize, state: &mut [f32], out: &mut [f32]| {
             let b = inner + head / shape.group_heads() * columns;
             let c = b + shape.groups * columns;
             let positions = rows.clone().zip(convolved.chunks_exact(channels));
@@ -66,13 +65,9 @@ impl HostSpace {
             }
         };
         let (one_state, one_out) = (head_dim * columns, head_dim * count);
-        if threads > 1 && inner * columns * count >= PARALLEL_WORK {
-            let states = state.heads.par_chunks_mut(one_state);
-            states.zip(read.par_chunks_mut(one_out)).enumerate().for_each(one_head);
-        } else {
-            let states = state.heads.chunks_mut(one_state);
-            states.zip(read.chunks_mut(one_out)).enumerate().for_each(one_head);
-        }
+        let alone = Team::alone();
+        let team = if inner * columns * count >= PARALLEL_WORK { team } else { &alone };
+        team.pairs((&mut state.heads, one_state), (&mut read, one_out), one_head);
 
         let mut values = if count == 1 { read } else { by_position(&read, head_dim, count) };
         for (row, values) in rows.zip(values.chunks_exact_mut(inner)) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::GROUP;
 use crate::kernels::math;
+use crate::team::Team;
 
 /// Groups whose memory is kept: those of a few rows.
 const MOST_KEPT: usize = 1 << 9;
@@ -28,6 +29,8 @@ pub(in crate::kernels) struct Group {
     pub(in crate::kernels) first_bias: i32,
 }
 
+const NONE: Group = Group { quads: [0; GROUP / 4], scale: 0.0, sum: 0.0, bias: 0, first_bias: 0 };
+
 /// Rows of groups, one after the other.
 pub(crate) struct Activations {
     groups: Vec<Group>,
@@ -37,11 +40,15 @@ pub(crate) struct Activations {
 
 impl Activations {
     /// Quantises rows of `width` numbers, a multiple of [`GROUP`].
-    pub(crate) fn new(rows: &[f32], width: usize) -> Self {
+    pub(crate) fn new(rows: &[f32], width: usize, team: &Team) -> Self {
+        let numbers = rows.as_chunks().0;
         let mut groups = PACKED.take();
-        groups.clear();
-        math::quantise_groups(rows.as_chunks().0, &mut groups);
-        Self { groups, width: width / GROUP }
+        groups.resize(numbers.len(), NONE);
+        let groups_of_row = width / GROUP;
+        team.rows(&mut groups, (groups_of_row, width), |first, groups| {
+            math::quantise_groups(&numbers[first * groups_of_row..][..groups.len()], groups);
+        });
+        Self { groups, width: groups_of_row }
     }
 
     /// How many groups a row has.

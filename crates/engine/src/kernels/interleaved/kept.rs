@@ -1,6 +1,7 @@
 //! Matrices of a small model, which are put into stripes when it is loaded, whatever they are multiplied with.
 
 use super::{Activations, Way, layout, way};
+use crate::team::Team;
 use crate::weights::ElementType;
 
 /// Bytes of a line of the processor's cache. Registers are loaded faster where they lie in one.
@@ -52,7 +53,7 @@ impl Kept {
     /// whichever others there are.
     pub(crate) fn multiply(&self, activations: &[f32], width: usize, out: &mut [f32]) {
         let stride = self.parts.iter().map(|(_, _, rows)| rows).sum();
-        let activations = Activations::new(activations, width);
+        let activations = Activations::new(activations, width, &Team::alone());
         let (mut weights, mut first) = (&self.bytes[self.start..], 0);
         for &(element, length, rows) in &self.parts {
             self.way.multiply(element, &weights[..length], &activations, &mut out[first..], stride);

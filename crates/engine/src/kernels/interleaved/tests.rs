@@ -3,6 +3,7 @@ use std::ops::Range;
 use super::{Activations as Groups, Way, gains, layout, way};
 use crate::kernels::tests::{matrix, numbers};
 use crate::kernels::{Activations, PART, multiply};
+use crate::team::Team;
 use crate::weights::ElementType;
 
 const WIDTH: usize = 768;
@@ -36,7 +37,7 @@ fn interleaved(way: Way, element: ElementType, bytes: &[u8], width: usize) -> Ve
 fn stripes(way: Way, element: ElementType, bytes: &[u8], rows: usize, activations: &[f32]) -> Vec<f32> {
     let width = bytes.len() / rows / element.row_bytes(element.block()) * element.block();
     let mut products = vec![f32::NAN; rows * (activations.len() / width)];
-    way.multiply(element, bytes, &Groups::new(activations, width), &mut products, rows);
+    way.multiply(element, bytes, &Groups::new(activations, width, &Team::alone()), &mut products, rows);
     products
 }
 
@@ -49,7 +50,7 @@ fn chosen(
     activations: &[f32],
 ) -> Vec<f32> {
     let count = activations.len() / WIDTH;
-    let prepared = Activations::new(activations, WIDTH, element, is_interleaved);
+    let prepared = Activations::new(activations, WIDTH, element, is_interleaved, &Team::alone());
     let mut products = vec![f32::NAN; rows * count];
     multiply(element, bytes, is_interleaved, &prepared, &mut products);
     if prepared.by_activations() {
