@@ -15,9 +15,17 @@ thread_local! {
 const SPARES: usize = 16;
 const MOST: usize = 1 << 20;
 
-/// So many numbers, to be overwritten: what they are is left over from others.
+/// So many numbers, to be overwritten: what they are is left over from others. Memory of as many numbers is taken rather than more, and
+/// more rather than less, since what is added to a vector is written first.
 pub(super) fn room(numbers: usize) -> Vec<f32> {
-    let mut values = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let fit = |values: &Vec<f32>| match values.len() {
+        length if length >= numbers => (0, length),
+        length => (1, usize::MAX - length),
+    };
+    let mut values = SPARE.with_borrow_mut(|spare| {
+        let best = spare.iter().enumerate().min_by_key(|(_, values)| fit(values)).map(|(best, _)| best);
+        best.map(|best| spare.swap_remove(best)).unwrap_or_default()
+    });
     if values.capacity() < numbers {
         // What is in the old one need not be copied.
         values = Vec::with_capacity(numbers);
@@ -99,5 +107,13 @@ mod tests {
         }
         assert_eq!(SPARE.with_borrow(Vec::len), SPARES);
         assert_eq!(room(5).len(), 5);
+        while SPARE.with_borrow_mut(Vec::pop).is_some() {}
+        for length in [7, 300, 40, 41] {
+            give_back(vec![1.0; length]);
+        }
+        assert_eq!(room(40), [1.0; 40], "the nearest");
+        assert_eq!(room(40), [1.0; 40], "of those that are left");
+        assert_eq!(room(9)[..9], [1.0; 9], "rather more than less");
+        assert_eq!(room(301).len(), 301);
     }
 }
