@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use candle_core::{Error, Result};
 
-use super::{Attention, Backend, RopeTable, StateSpace};
+use super::{Attention, Backend, RopeTable, StateSpace, Stretch};
 use crate::config::{Activation, AttentionShape, NormKind, RopeStyle, StateSpaceShape};
 use crate::kernels::{self, Activations, Heads, Kept, dequantise, math};
 use crate::team::Team;
@@ -281,73 +281,67 @@ impl Backend for Host {
 
     fn attend(
         &self,
-        mut qkv: Rows,
+        qkv: Rows,
         kv: &mut HostKv,
         attention: &Attention<'_, Self>,
         start: usize,
     ) -> Result<Rows> {
-        let Attention { shape, rope, .. } = *attention;
-        let (head, query_width, kv_width) = (shape.head_dim, shape.query_width(), shape.kv_width());
         let count = qkv.count;
-        let width = qkv.width();
-        kv.reserve(start + count);
-        let rotate = match shape.rope_style {
-            RopeStyle::Halves => math::rotate_halves,
-            RopeStyle::Pairs => math::rotate_pairs,
-        };
-        let scale = shape.scale as f32;
-        let rotate_row = |position: usize, row: &mut [f32]| {
-            if let Some(norm) = attention.query_norm {
-                norm.apply(&mut row[..query_width]);
-            }
-            if let Some(norm) = attention.key_norm {
-                norm.apply(&mut row[query_width..query_width + kv_width]);
-            }
-            if let Some(rope) = rope {
-                let angles = position * rope.half..(position + 1) * rope.half;
-                let (cos, sin) = (&rope.cos[angles.clone()], &rope.sin[angles]);
-                for vector in row[..query_width + kv_width].chunks_exact_mut(head) {
-                    rotate(vector, cos, sin);
-                }
-            }
-            for q in &mut row[..query_width] {
-                *q *= scale;
-            }
-        };
+        self.attend_all(qkv, &mut [Stretch { kv, start, count }], attention)
+    }
+
+    fn attend_all(
+        &self,
+        mut qkv: Rows,
+        stretches: &mut [Stretch<'_, Self>],
+        attention: &Attention<'_, Self>,
+    ) -> Result<Rows> {
+        let shape = attention.shape;
+        let (head, query_width, kv_width) = (shape.head_dim, shape.query_width(), shape.kv_width());
+        let (count, width) = (qkv.count, qkv.width());
         self.team.rows(&mut qkv.values, (width, width), |first, rows| {
-            for (position, row) in (start + first..).zip(rows.chunks_exact_mut(width)) {
-                rotate_row(position, row);
+            for (i, row) in (first..).zip(rows.chunks_exact_mut(width)) {
+                if let Some((_, position)) = text_of(stretches, i) {
+                    attention.rotate(position, row);
+                }
             }
         });
-        let added = start * kv_width..(start + count) * kv_width;
-        for (cache, column) in [(&mut kv.keys, query_width), (&mut kv.values, query_width + kv_width)] {
-            self.team.rows(&mut cache[added.clone()], (kv_width, kv_width), |first, rows| {
-                let from = qkv.values[first * width..].chunks_exact(width);
-                for (to, row) in rows.chunks_exact_mut(kv_width).zip(from) {
-                    to.copy_from_slice(&row[column..column + kv_width]);
-                }
-            });
+        let (mut first, mut work) = (0, 0);
+        for Stretch { kv, start, count } in &mut *stretches {
+            kv.reserve(*start + *count);
+            let added = *start * kv_width..(*start + *count) * kv_width;
+            for (cache, column) in [(&mut kv.keys, query_width), (&mut kv.values, query_width + kv_width)] {
+                self.team.rows(&mut cache[added.clone()], (kv_width, kv_width), |row, rows| {
+                    let from = qkv.values[(first + row) * width..].chunks_exact(width);
+                    for (to, row) in rows.chunks_exact_mut(kv_width).zip(from) {
+                        to.copy_from_slice(&row[column..column + kv_width]);
+                    }
+                });
+            }
+            first += *count;
+            work += *count * shape.heads * (*start + *count) * head;
         }
 
+        let stretches = &*stretches;
         let mut out = room(count * query_width);
         let group = shape.heads / shape.kv_heads;
-        let team = self.team_for(count * shape.heads * (start + count) * head, PARALLEL_WORK);
+        let team = self.team_for(work, PARALLEL_WORK);
         let threads = team.threads();
         // Heads that share keys are computed together, unless that leaves too few parts for the threads.
         let together = if threads > 1 && count * shape.kv_heads < 2 * threads { 1 } else { group };
-        let (keys, values) = (&kv.keys, &kv.values);
         let some_heads = |scores: &mut Vec<f32>, index: usize, out: &mut [f32]| {
             let (i, h) = (index * together / shape.heads, index * together % shape.heads);
-            let first = attention.first_seen(start + i);
+            let Some((kv, position)) = text_of(stretches, i) else { return };
+            let first = attention.first_seen(position);
             let at = first * kv_width + h / group * head;
             let heads = Heads {
                 queries: &qkv.values[i * width + h * head..][..together * head],
-                keys: &keys[at..],
-                values: &values[at..],
+                keys: &kv.keys[at..],
+                values: &kv.values[at..],
                 stride: kv_width,
                 width: head,
             };
-            scores.resize(together * (start + i + 1 - first), 0.0);
+            scores.resize(together * (position + 1 - first), 0.0);
             kernels::attend(&heads, scores, out);
         };
         // Later positions see more: so there are several parts for each thread.
@@ -404,12 +398,15 @@ impl Backend for Host {
     }
 
     fn rows(&self, x: &Rows, ranges: &[Range<usize>]) -> Result<Rows> {
-        let width = x.width();
-        let mut values = room(0);
+        let (width, count) = (x.width(), ranges.iter().map(ExactSizeIterator::len).sum());
+        let mut values = room(count * width);
+        let mut rest = values.as_mut_slice();
         for range in ranges {
-            values.extend_from_slice(&x.values[range.start * width..range.end * width]);
+            let (rows, tail) = rest.split_at_mut(range.len() * width);
+            rows.copy_from_slice(&x.values[range.start * width..range.end * width]);
+            rest = tail;
         }
-        Ok(Rows { values, count: ranges.iter().map(ExactSizeIterator::len).sum() })
+        Ok(Rows { values, count })
     }
 
     fn join(&self, parts: Vec<Rows>) -> Result<Rows> {
@@ -423,6 +420,47 @@ impl Backend for Host {
     fn read(&self, x: Rows) -> Result<Vec<f32>> {
         Ok(x.into_values())
     }
+}
+
+impl Attention<'_, Host> {
+    /// Makes queries and keys of a row of queries, keys and values what they are at a position.
+    fn rotate(&self, position: usize, row: &mut [f32]) {
+        let Attention { shape, rope, query_norm, key_norm, .. } = *self;
+        let (queries, rest) = row.split_at_mut(shape.query_width());
+        let keys = &mut rest[..shape.kv_width()];
+        if let Some(norm) = query_norm {
+            norm.apply(queries);
+        }
+        if let Some(norm) = key_norm {
+            norm.apply(keys);
+        }
+        if let Some(rope) = rope {
+            let angles = position * rope.half..(position + 1) * rope.half;
+            let (cos, sin) = (&rope.cos[angles.clone()], &rope.sin[angles]);
+            let rotate = match shape.rope_style {
+                RopeStyle::Halves => math::rotate_halves,
+                RopeStyle::Pairs => math::rotate_pairs,
+            };
+            for numbers in [&mut *queries, keys] {
+                numbers.chunks_exact_mut(shape.head_dim).for_each(|vector| rotate(vector, cos, sin));
+            }
+        }
+        let scale = shape.scale as f32;
+        for q in queries {
+            *q *= scale;
+        }
+    }
+}
+
+/// The cache of the text that row number `row` of a pass belongs to, and its position there; none belongs to no text.
+fn text_of<'a>(stretches: &'a [Stretch<'_, Host>], mut row: usize) -> Option<(&'a HostKv, usize)> {
+    for stretch in stretches {
+        if row < stretch.count {
+            return Some((&*stretch.kv, stretch.start + row));
+        }
+        row -= stretch.count;
+    }
+    None
 }
 
 /// How many rows of a matrix are multiplied at a time.
