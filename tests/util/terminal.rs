@@ -148,12 +148,16 @@ impl Terminal {
         rustix::termios::tcsetwinsize(&slave, size(rows, columns)).unwrap();
         let end = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(end()).stdout(end()).stderr(end());
-        // SAFETY: both are plain system calls, which are allowed between fork and exec.
+        // SAFETY: these are plain system calls, which are allowed between fork and exec.
         #[expect(unsafe_code, reason = "a controlling terminal can only be taken in the child")]
         unsafe {
             command.pre_exec(|| {
                 rustix::process::setsid()?;
                 rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+                // A job in the background is begun with these ignored, and a shell has no traps for what it finds ignored.
+                for signal in [libc::SIGINT, libc::SIGQUIT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 Ok(())
             });
         }
