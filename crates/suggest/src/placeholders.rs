@@ -1,7 +1,8 @@
 //! Words that stand for what a reader is to put there, as manuals write them: `path/to/file`, `<branch>`, `[OPTIONS]`, `CONTAINER_NAME`.
 //!
 //! To one who asks how a command goes on they say what comes there. What appears unasked is taken with a key, and then such a
-//! word has to be deleted again.
+//! word has to be deleted again. (What takes the place of such a word in an example is another question, see [`crate::analogy`]: there
+//! plain words like `file` stand for names, too.)
 
 /// What words in capitals stand for. Others are names of their own: `HEAD`, `POST`, `README`.
 const NOUNS: &str = "ADDR ADDRESS ARCHIVE ARG ARGS ARGUMENTS BRANCH BUCKET CLUSTER CMD COMMAND COMMIT CONTAINER DATABASE DATE DEST \

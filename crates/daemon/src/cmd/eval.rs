@@ -73,9 +73,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let name = args.model.as_ref().or(config.model.as_ref()).map_or(models::EMBEDDED, String::as_str);
     let mut own = remote.map_or_else(|| Own::model(name, &config), Ok)?;
     if let Own::Model { generator, .. } = &own {
-        // As a daemon has it after its first answers.
+        // As a daemon has both after its first answers, which cases come faster than.
         generator.model().settle();
-        // As it has read them soon after a description is begun. Cases come faster than that.
         models::examples(true);
     }
     let (cases, predictions) = scenes.predict(&mut own, args.unasked)?;

@@ -78,9 +78,10 @@ impl Plan {
         if self.unasked && self.buffer.line().is_empty() {
             return Some((self.next_line(text)?, None));
         }
-        let part = match self.unasked {
-            true => confidence::likely(self.buffer.before(), text),
-            false => confidence::whole(text),
+        let part = if self.unasked {
+            confidence::likely(self.buffer.before(), text)
+        } else {
+            confidence::whole(text)
         };
         if !is_best && part.text.len() < first_word(&text.text).len() {
             // So much of a word is likely because the best one begins with it, too.
